@@ -1,0 +1,223 @@
+//! Samples read from JSONL or CSV text. Callers bring the text; paths are checked, never opened.
+
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The most samples that a dataset may have.
+pub const MAX_SAMPLES: usize = 100_000;
+/// The longest id, in bytes.
+pub const MAX_ID_BYTES: usize = 256;
+/// The longest report, in bytes.
+pub const MAX_REPORT_BYTES: usize = 64 * 1024;
+
+/// Which fields (JSONL) or columns (CSV) hold what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Columns {
+    /// The sample's id, unique within the file.
+    pub id: String,
+    /// The image's path, relative to the image folder.
+    pub image: String,
+    /// The reference report.
+    pub report: String,
+}
+
+impl Default for Columns {
+    fn default() -> Columns {
+        Columns { id: "id".into(), image: "image".into(), report: "report".into() }
+    }
+}
+
+/// One sample as the file has it: the report whole, before any part is taken from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Unique within the dataset.
+    pub id: String,
+    /// Relative path that stays below the image folder.
+    pub image: String,
+    /// The reference report.
+    pub report: String,
+}
+
+/// Why a dataset is refused. Line numbers count from 1.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DatasetError {
+    /// A line that is not JSON (or CSV) of the expected form.
+    #[error("line {line}: {message}")]
+    Form {
+        /// Line of the file.
+        line: u64,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A field that is missing or unusable.
+    #[error("line {line}, field {field:?}: {message}")]
+    Field {
+        /// Line of the file.
+        line: u64,
+        /// Name of the field or column.
+        field: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No sample at all.
+    #[error("no samples in the file")]
+    Empty,
+}
+
+/// The form of a dataset file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated with a header line (RFC 4180).
+    Csv,
+}
+
+impl Format {
+    /// By the file's extension: `.csv` is CSV, anything else JSONL.
+    pub fn of_path(path: &str) -> Format {
+        match path.rsplit('.').next().is_some_and(|e| e.eq_ignore_ascii_case("csv")) {
+            true => Format::Csv,
+            false => Format::Jsonl,
+        }
+    }
+}
+
+/// Reads every sample, in the file's order.
+pub fn parse(text: &str, format: Format, columns: &Columns) -> Result<Vec<Sample>, DatasetError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let rows = match format {
+        Format::Jsonl => jsonl_rows(text, columns)?,
+        Format::Csv => csv_rows(text, columns)?,
+    };
+    let mut lines_by_id: HashMap<String, u64> = HashMap::new();
+    let mut samples = Vec::with_capacity(rows.len());
+    for (line, sample) in rows {
+        check(line, &sample, columns)?;
+        if let Some(first) = lines_by_id.insert(sample.id.clone(), line) {
+            let message = format!("{:?} stands on line {first} already; ids must be unique", sample.id);
+            return Err(DatasetError::Field { line, field: columns.id.clone(), message });
+        }
+        if samples.len() == MAX_SAMPLES {
+            let message = format!("more than {MAX_SAMPLES} samples");
+            return Err(DatasetError::Form { line, message });
+        }
+        samples.push(sample);
+    }
+    if samples.is_empty() { Err(DatasetError::Empty) } else { Ok(samples) }
+}
+
+fn jsonl_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, DatasetError> {
+    let mut rows = Vec::new();
+    for (line, content) in (1u64..).zip(text.lines()).filter(|(_, l)| !l.trim().is_empty()) {
+        let form = |message: String| DatasetError::Form { line, message };
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(content).map_err(|e| form(format!("not a JSON object: {e}")))?;
+        let field = |name: &String| match object.get(name) {
+            Some(serde_json::Value::String(s)) => Ok(s.clone()),
+            Some(serde_json::Value::Number(n)) if *name == columns.id => Ok(n.to_string()),
+            other => Err(DatasetError::Field {
+                line,
+                field: name.clone(),
+                message: match other {
+                    None => "missing; name the right field in [dataset] or add it".into(),
+                    Some(_) => "expected a string".into(),
+                },
+            }),
+        };
+        let (id, image) = (field(&columns.id)?, field(&columns.image)?);
+        rows.push((line, Sample { id, image, report: field(&columns.report)? }));
+    }
+    Ok(rows)
+}
+
+fn csv_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, DatasetError> {
+    let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
+    let form = |e: csv::Error| {
+        let line = e.position().map_or(1, |p| p.line());
+        DatasetError::Form { line, message: e.to_string() }
+    };
+    let header = reader.headers().map_err(form)?.clone();
+    let position = |name: &String| {
+        header.iter().position(|h| h == name).ok_or_else(|| DatasetError::Field {
+            line: 1,
+            field: name.clone(),
+            message: format!(
+                "no such column; the header has {}",
+                header.iter().collect::<Vec<_>>().join(", ")
+            ),
+        })
+    };
+    let [id, image, report] = [position(&columns.id)?, position(&columns.image)?, position(&columns.report)?];
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(form)?;
+        let line = record.position().map_or(0, |p| p.line());
+        let get = |i: usize| record.get(i).unwrap_or_default().to_string();
+        rows.push((line, Sample { id: get(id), image: get(image), report: get(report) }));
+    }
+    Ok(rows)
+}
+
+fn check(line: u64, sample: &Sample, columns: &Columns) -> Result<(), DatasetError> {
+    let fault =
+        |field: &String, message: String| Err(DatasetError::Field { line, field: field.clone(), message });
+    if sample.id.is_empty() || sample.id.len() > MAX_ID_BYTES {
+        return fault(&columns.id, format!("expected 1 to {MAX_ID_BYTES} bytes"));
+    }
+    if sample.report.len() > MAX_REPORT_BYTES {
+        return fault(&columns.report, format!("longer than {MAX_REPORT_BYTES} bytes"));
+    }
+    if let Err(message) = check_relative(&sample.image) {
+        return fault(&columns.image, message);
+    }
+    Ok(())
+}
+
+/// Refuses paths that are empty, absolute, or leave their folder by `..`.
+pub fn check_relative(path: &str) -> Result<(), String> {
+    use std::path::{Component, Path};
+    if path.is_empty() || path.len() > 4096 || path.contains('\0') {
+        return Err("expected a relative path of 1 to 4096 bytes".into());
+    }
+    let inside = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    match inside {
+        true => Ok(()),
+        false => Err(format!("{path:?} leaves its folder; give a path below the image folder")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jsonl(text: &str) -> Result<Vec<Sample>, DatasetError> {
+        parse(text, Format::Jsonl, &Columns::default())
+    }
+
+    #[test]
+    fn reads_jsonl_and_csv_alike() {
+        let a = jsonl("{\"id\":1,\"image\":\"i/a.png\",\"report\":\"所見\",\"more\":0}\n\n").unwrap();
+        let b = parse("report,image,id\n\"所見\",i/a.png,1\n", Format::Csv, &Columns::default()).unwrap();
+        assert_eq!(a, b);
+        assert_eq!(a[0], Sample { id: "1".into(), image: "i/a.png".into(), report: "所見".into() });
+    }
+
+    #[test]
+    fn names_line_and_field() {
+        let row =
+            |id: &str, image: &str| format!("{{\"id\":\"{id}\",\"image\":\"{image}\",\"report\":\"r\"}}\n");
+        let e = jsonl(&(row("a", "x.png") + &row("a", "y.png"))).unwrap_err();
+        assert_eq!(e.to_string(), "line 2, field \"id\": \"a\" stands on line 1 already; ids must be unique");
+        for bad in ["../x.png", "/etc/passwd", "a/../../x.png", ""] {
+            let e = jsonl(&row("a", bad)).unwrap_err();
+            assert!(matches!(e, DatasetError::Field { line: 1, ref field, .. } if field == "image"), "{bad}");
+        }
+        assert!(matches!(jsonl("{\"id\":\"a\"}"), Err(DatasetError::Field { .. })));
+        assert!(matches!(jsonl("not json"), Err(DatasetError::Form { line: 1, .. })));
+        assert_eq!(jsonl("\n"), Err(DatasetError::Empty));
+        let e = parse("id,image\na,b\n", Format::Csv, &Columns::default()).unwrap_err();
+        assert!(e.to_string().contains("no such column"));
+    }
+}

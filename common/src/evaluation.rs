@@ -1,0 +1,78 @@
+//! What a worker returns for a candidate.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Why a row of a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// The model wrote an end token.
+    End,
+    /// The limit of new tokens was reached.
+    Length,
+    /// The logits held NaN or infinity; the text is empty and scored as such.
+    NonFinite,
+}
+
+/// One sample's report and scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleResult {
+    /// The sample's id in the dataset.
+    pub sample: String,
+    /// The generated report, trimmed, special tokens left out.
+    pub text: String,
+    /// New tokens, the end token included.
+    pub tokens: u32,
+    /// Why generation ended.
+    pub stop: Stop,
+    /// Metric name → value.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// Wall-clock milliseconds per stage of one candidate on one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timings {
+    /// Merging weights, in place.
+    pub merge_ms: u64,
+    /// Image features, where they were not yet there.
+    pub features_ms: u64,
+    /// Generating the reports.
+    pub generate_ms: u64,
+    /// Scoring the reports.
+    pub score_ms: u64,
+}
+
+impl Timings {
+    /// All stages.
+    pub fn total_ms(&self) -> u64 {
+        self.merge_ms + self.features_ms + self.generate_ms + self.score_ms
+    }
+}
+
+/// Everything that one evaluation of one candidate yields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// One entry per sample of the run, in the run's order.
+    pub samples: Vec<SampleResult>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+impl Evaluation {
+    /// Mean of each metric over the samples.
+    pub fn means(&self) -> BTreeMap<String, f64> {
+        let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+        for sample in &self.samples {
+            for (name, value) in &sample.scores {
+                *sums.entry(name.clone()).or_default() += value;
+            }
+        }
+        let n = self.samples.len().max(1) as f64;
+        sums.values_mut().for_each(|v| *v /= n);
+        sums
+    }
+}

@@ -1,0 +1,181 @@
+//! Evaluation → one number. This is the only place where scores become fitness.
+
+use crate::evaluation::{Evaluation, SampleResult};
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
+
+/// The fitness of a candidate: larger is better, never NaN, so that it orders totally.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Fitness(f64);
+
+/// Fitness was NaN or infinite.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("fitness is not a finite number")]
+pub struct NotFinite;
+
+impl Fitness {
+    /// Refuses NaN and infinities.
+    pub fn new(value: f64) -> Result<Fitness, NotFinite> {
+        match value.is_finite() {
+            // Adding zero turns −0 into +0, so that equal values are equal bits.
+            true => Ok(Fitness(value + 0.0)),
+            false => Err(NotFinite),
+        }
+    }
+
+    /// The number.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Fitness {
+    type Error = NotFinite;
+    fn try_from(v: f64) -> Result<Fitness, NotFinite> {
+        Fitness::new(v)
+    }
+}
+
+impl From<Fitness> for f64 {
+    fn from(f: Fitness) -> f64 {
+        f.0
+    }
+}
+
+impl Eq for Fitness {}
+
+impl PartialOrd for Fitness {
+    fn partial_cmp(&self, other: &Fitness) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Fitness {
+    fn cmp(&self, other: &Fitness) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// A weighted sum of named metrics, averaged over the samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Objective {
+    /// Metric name → weight.
+    pub weights: BTreeMap<String, f64>,
+}
+
+/// Why an evaluation has no fitness. The coordinator treats it as a worker's failure.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum EvaluationError {
+    /// Samples missing, unknown, repeated or out of order.
+    #[error("samples differ from the run's: {0}")]
+    Samples(String),
+    /// A metric of the objective is missing.
+    #[error("sample {sample:?} has no score {metric:?}")]
+    Missing {
+        /// Sample id.
+        sample: String,
+        /// Metric name.
+        metric: String,
+    },
+    /// A score is NaN or infinite.
+    #[error("sample {sample:?} has {metric:?} = {value}")]
+    NotFinite {
+        /// Sample id.
+        sample: String,
+        /// Metric name.
+        metric: String,
+        /// The value found.
+        value: f64,
+    },
+}
+
+impl Objective {
+    /// One sample's part of the fitness.
+    pub fn sample(&self, sample: &SampleResult) -> Result<f64, EvaluationError> {
+        let mut sum = 0.0;
+        for (metric, weight) in &self.weights {
+            let missing =
+                || EvaluationError::Missing { sample: sample.sample.clone(), metric: metric.clone() };
+            sum += weight * sample.scores.get(metric).ok_or_else(missing)?;
+        }
+        Ok(sum)
+    }
+
+    /// Checks that the evaluation covers exactly `samples` in that order with finite scores, and takes the mean.
+    pub fn fitness(&self, evaluation: &Evaluation, samples: &[String]) -> Result<Fitness, EvaluationError> {
+        if evaluation.samples.len() != samples.len() {
+            let text = format!("{} results for {} samples", evaluation.samples.len(), samples.len());
+            return Err(EvaluationError::Samples(text));
+        }
+        let mut seen = HashSet::new();
+        let mut sum = 0.0;
+        for (result, expected) in evaluation.samples.iter().zip(samples) {
+            if result.sample != *expected || !seen.insert(&result.sample) {
+                let text = format!("{:?} stands where {expected:?} belongs", result.sample);
+                return Err(EvaluationError::Samples(text));
+            }
+            if let Some((metric, value)) = result.scores.iter().find(|(_, v)| !v.is_finite()) {
+                let (sample, metric, value) = (result.sample.clone(), metric.clone(), *value);
+                return Err(EvaluationError::NotFinite { sample, metric, value });
+            }
+            sum += self.sample(result)?;
+        }
+        let mean = sum / samples.len().max(1) as f64;
+        Fitness::new(mean).map_err(|_| EvaluationError::Samples("the mean overflows".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::{Stop, Timings};
+
+    fn evaluation(scores: &[(&str, f64)]) -> Evaluation {
+        let sample = |(id, rouge): &(&str, f64)| SampleResult {
+            sample: id.to_string(),
+            text: String::new(),
+            tokens: 1,
+            stop: Stop::End,
+            scores: BTreeMap::from([("rouge_l".into(), *rouge), ("term_f1".into(), 1.0)]),
+        };
+        Evaluation { samples: scores.iter().map(sample).collect(), timings: Timings::default() }
+    }
+
+    fn objective() -> Objective {
+        Objective { weights: BTreeMap::from([("rouge_l".into(), 0.5), ("term_f1".into(), 0.5)]) }
+    }
+
+    #[test]
+    fn is_the_mean_of_weighted_sums() {
+        let ids = ["a".to_string(), "b".to_string()];
+        let f = objective().fitness(&evaluation(&[("a", 0.0), ("b", 1.0)]), &ids).unwrap();
+        assert_eq!(f.value(), 0.75);
+    }
+
+    #[test]
+    fn refuses_other_samples_nan_and_missing_metrics() {
+        let ids = ["a".to_string(), "b".to_string()];
+        let refuse = |e: &Evaluation| objective().fitness(e, &ids).unwrap_err();
+        assert!(matches!(refuse(&evaluation(&[("a", 0.0)])), EvaluationError::Samples(_)));
+        assert!(matches!(refuse(&evaluation(&[("b", 0.0), ("a", 0.0)])), EvaluationError::Samples(_)));
+        assert!(matches!(
+            refuse(&evaluation(&[("a", 0.0), ("b", f64::NAN)])),
+            EvaluationError::NotFinite { .. }
+        ));
+        let mut short = evaluation(&[("a", 0.0), ("b", 0.0)]);
+        short.samples[1].scores.remove("rouge_l");
+        assert!(matches!(refuse(&short), EvaluationError::Missing { .. }));
+    }
+
+    #[test]
+    fn orders_totally() {
+        let f = |x| Fitness::new(x).unwrap();
+        assert!(f(0.2) < f(0.3));
+        assert_eq!(f(-0.0), f(0.0));
+        assert_eq!(Fitness::new(f64::NAN), Err(NotFinite));
+        assert_eq!(Fitness::new(f64::INFINITY), Err(NotFinite));
+    }
+}

@@ -1,0 +1,39 @@
+//! Values and arithmetic that the coordinator and the workers share.
+//!
+//! No async, no network and no disk: callers bring bytes, this crate turns them into checked values, and
+//! nothing here can fail once a value has been made.
+//!
+//! # Reading order
+//!
+//! | module | yields |
+//! |---|---|
+//! | [`run`] | [`run::RunFile`] as a person typed it → [`run::RunPlan`], checked once and immutable |
+//! | [`space`] | the searched parameters: names, bounds, what is shared and what is fixed |
+//! | [`genome`] | a point of the unit cube, one coordinate per searched parameter |
+//! | [`recipe`] | a genome decoded to every number of one merge |
+//! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
+//! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
+//! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
+//! | [`seed`] | random streams named by purpose, savable in the middle |
+//! | [`digest`] | content digests of plans, files and datasets |
+//! | [`id`], [`time`] | newtypes |
+//!
+//! # Glossary
+//!
+//! *Genome*: a point of the search space. *Recipe*: the merge it stands for. *Candidate*: a genome with a
+//! number, to be evaluated. *Evaluation*: its texts and scores. *Fitness*: one number made from them.
+//! *Lease*: a candidate lent to a worker until a deadline. *Attempt*: one lease that was begun.
+
+#![forbid(unsafe_code)]
+
+pub mod dataset;
+pub mod digest;
+pub mod evaluation;
+pub mod fitness;
+pub mod genome;
+pub mod id;
+pub mod recipe;
+pub mod run;
+pub mod seed;
+pub mod space;
+pub mod time;

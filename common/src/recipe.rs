@@ -1,0 +1,224 @@
+//! A recipe: every number of one merge, and the models that it takes.
+//!
+//! A recipe needs neither the run nor the search that found it: `jradievo-worker merge` makes a model from it
+//! alone. Files hold it as JSON, with a format version.
+
+use serde::{Deserialize, Serialize};
+
+/// The format that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// How a merge combines its sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Convention {
+    /// JRadiEvo's: DARE with rescaling, a trim global over the whole model, signs elected by the unweighted
+    /// sum, mean over the count of agreeing sources, `base + scale · mean`. Source: arXiv 2411.09933 and its
+    /// authors' released code.
+    Paper,
+    /// `Σ weight · model / Σ weight`, no base and no task vectors: mergekit's `linear` with `normalize`.
+    Linear,
+}
+
+/// What keys the random mask of DARE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mask {
+    /// By seed, source, tensor and index: every source drops its own elements, as DARE was published.
+    Independent,
+    /// By seed and index alone, as in the authors' code: all sources and all tensors share one mask.
+    Shared,
+}
+
+/// Where a model is. The name is what nodes agree on, the path is where one of them keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRef {
+    /// Short name within the run: `base`, `vlm`, or the source's.
+    pub name: String,
+    /// Folder that holds config.json and the weights.
+    pub path: String,
+}
+
+/// One source of a merge with its coefficients.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceTerm {
+    /// The source model.
+    pub model: ModelRef,
+    /// The model that the task vector is taken against, where it is not the recipe's base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ModelRef>,
+    /// Factor of the task vector (or of the model itself, for [`Convention::Linear`]).
+    pub weight: f64,
+    /// DARE's drop probability, in [0, 1]. Survivors are divided by `1 − drop_rate`.
+    pub drop_rate: f64,
+    /// Share of the whole task vector's elements, smallest magnitudes first, that is set to zero, in [0, 1].
+    pub trim_rate: f64,
+}
+
+/// Every number of one merge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Format version, [`FORMAT`].
+    pub format: u32,
+    /// How the sources are combined.
+    pub convention: Convention,
+    /// The model that task vectors are added to.
+    pub base: ModelRef,
+    /// The vision-language model whose language model is replaced.
+    pub vlm: ModelRef,
+    /// The sources. An empty list stands for the base itself.
+    pub sources: Vec<SourceTerm>,
+    /// Factor λ of the merged task vector.
+    pub scale: f64,
+    /// What keys DARE's mask.
+    pub mask: Mask,
+    /// Seed of DARE's mask.
+    pub mask_seed: u64,
+}
+
+/// Why a recipe is refused.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum RecipeError {
+    /// Not JSON, or not of a recipe's form.
+    #[error("not a recipe: {0}")]
+    Form(String),
+    /// Written by a later version.
+    #[error(
+        "recipe format {found} is not known here (this program reads {FORMAT}); use the version that wrote it"
+    )]
+    Format {
+        /// The version found.
+        found: u32,
+    },
+    /// A number outside its range.
+    #[error("{field} is {value}: expected {expected}")]
+    Range {
+        /// Which number, such as `sources[2].drop_rate`.
+        field: String,
+        /// What was found.
+        value: f64,
+        /// The range in words.
+        expected: &'static str,
+    },
+    /// A linear merge needs something to average.
+    #[error("a linear merge needs sources whose weights do not sum to zero")]
+    NoWeight,
+}
+
+impl Recipe {
+    /// Reads a recipe file's text and checks every number.
+    pub fn parse(text: &str) -> Result<Recipe, RecipeError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let form = |e: serde_json::Error| RecipeError::Form(e.to_string());
+        let found = serde_json::from_str::<Versioned>(text).map_err(form)?.format;
+        if found != FORMAT {
+            return Err(RecipeError::Format { found });
+        }
+        let recipe: Recipe = serde_json::from_str(text).map_err(form)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Checks every number: rates in [0, 1], everything finite.
+    pub fn check(&self) -> Result<(), RecipeError> {
+        let finite = |field: String, value: f64| match value.is_finite() {
+            true => Ok(()),
+            false => Err(RecipeError::Range { field, value, expected: "a finite number" }),
+        };
+        let rate = |field: String, value: f64| match (0.0..=1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(RecipeError::Range { field, value, expected: "a rate from 0 to 1" }),
+        };
+        finite("scale".into(), self.scale)?;
+        for (i, s) in self.sources.iter().enumerate() {
+            finite(format!("sources[{i}].weight"), s.weight)?;
+            rate(format!("sources[{i}].drop_rate"), s.drop_rate)?;
+            rate(format!("sources[{i}].trim_rate"), s.trim_rate)?;
+        }
+        let total: f64 = self.sources.iter().map(|s| s.weight).sum();
+        if self.convention == Convention::Linear && total == 0.0 {
+            return Err(RecipeError::NoWeight);
+        }
+        Ok(())
+    }
+
+    /// The recipe as the text of a file.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a recipe holds nothing JSON cannot say");
+        text.push('\n');
+        text
+    }
+
+    /// The digest that a result is matched by.
+    pub fn digest(&self) -> crate::digest::Digest {
+        let text = serde_json::to_vec(self).expect("a recipe holds nothing JSON cannot say");
+        crate::digest::Digest::of(&text)
+    }
+
+    /// The recipe under which the merged language model is one source itself, untouched.
+    pub fn single(&self, index: usize) -> Recipe {
+        let source =
+            SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..self.sources[index].clone() };
+        Recipe { convention: Convention::Linear, sources: vec![source], scale: 1.0, ..self.clone() }
+    }
+
+    /// The recipe under which the language model is the base itself.
+    pub fn base_alone(&self) -> Recipe {
+        Recipe { convention: Convention::Paper, sources: Vec::new(), scale: 1.0, ..self.clone() }
+    }
+
+    /// The plain average of the sources.
+    pub fn uniform(&self) -> Recipe {
+        let equal = |s: &SourceTerm| SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..s.clone() };
+        let sources = self.sources.iter().map(equal).collect();
+        Recipe { convention: Convention::Linear, sources, scale: 1.0, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> Recipe {
+        let model = |n: &str| ModelRef { name: n.into(), path: format!("/models/{n}") };
+        let source =
+            |n: &str| SourceTerm { model: model(n), base: None, weight: 0.5, drop_rate: 0.1, trim_rate: 0.2 };
+        Recipe {
+            format: FORMAT,
+            convention: Convention::Paper,
+            base: model("base"),
+            vlm: model("vlm"),
+            sources: vec![source("a"), source("b")],
+            scale: 1.0,
+            mask: Mask::Independent,
+            mask_seed: 42,
+        }
+    }
+
+    #[test]
+    fn round_trips_as_a_file() {
+        let r = sample();
+        assert_eq!(Recipe::parse(&r.to_json()).unwrap(), r);
+        assert_eq!(Recipe::parse(&r.to_json()).unwrap().digest(), r.digest());
+    }
+
+    #[test]
+    fn refuses_bad_numbers_and_later_formats() {
+        let mut r = sample();
+        r.sources[1].drop_rate = 1.2;
+        let e = Recipe::parse(&r.to_json()).unwrap_err();
+        assert_eq!(e.to_string(), "sources[1].drop_rate is 1.2: expected a rate from 0 to 1");
+        let later = sample().to_json().replace("\"format\": 1", "\"format\": 9");
+        assert_eq!(Recipe::parse(&later), Err(RecipeError::Format { found: 9 }));
+        assert!(matches!(Recipe::parse("{"), Err(RecipeError::Form(_))));
+        let mut zero = sample().uniform();
+        zero.sources.iter_mut().for_each(|s| s.weight = 0.0);
+        assert_eq!(zero.check(), Err(RecipeError::NoWeight));
+    }
+}

@@ -1,0 +1,289 @@
+//! TOML text → [`RunFile`] → [`RunPlan`].
+
+use super::fault::{Fault, Faults};
+use super::parameters;
+use super::plan::{
+    Algorithm, DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
+    SchedulingPlan, ScoringPlan, SearchPlan, SourcePlan,
+};
+use super::reader::{Section, edit_distance};
+use super::tree::{self, Value};
+use crate::dataset::Columns;
+use crate::fitness::Objective;
+use crate::recipe::{Convention, Mask, ModelRef};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+/// A run file's text with what is needed to judge it.
+#[derive(Clone, Copy, Debug)]
+pub struct RunFile<'a> {
+    /// The file's name as given, for messages.
+    pub name: &'a str,
+    /// The TOML text.
+    pub text: &'a str,
+    /// Absolute folder that relative paths start from.
+    pub folder: &'a Path,
+    /// `key=value` assignments from the command line, laid over the file in order.
+    pub overrides: &'a [String],
+    /// Metric names that `[fitness]` may use.
+    pub metrics: &'a [&'a str],
+}
+
+/// Reads a run file. The plan's `samples` are still empty: the caller reads the dataset.
+pub fn parse(file: &RunFile<'_>) -> Result<RunPlan, Faults> {
+    let refuse = |faults| Faults { file: file.name.to_string(), faults };
+    let mut root = tree::parse(file.text).map_err(|f| refuse(vec![f]))?;
+    let faults = RefCell::new(Vec::new());
+    for assignment in file.overrides {
+        if let Err(fault) = tree::lay_over(&mut root, assignment) {
+            faults.borrow_mut().push(fault);
+        }
+    }
+    let section = Section::new("", Some(&root), &faults);
+    let plan = read(&section, file);
+    section.finish();
+    let mut faults: Vec<Fault> = faults.take();
+    faults.sort_by_key(|f| f.line().unwrap_or(usize::MAX));
+    match plan {
+        Some(plan) if faults.is_empty() => Ok(plan),
+        _ => Err(refuse(faults)),
+    }
+}
+
+/// `None` where something required is missing; every such case has noted a fault.
+fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
+    let path = |p: String| absolute(file.folder, &p);
+    let name = root.required_string("name", "\"demo\"");
+    if let Some(name) = &name
+        && (name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)))
+    {
+        root.note(Some("name"), "not a plain name", "use up to 64 letters, digits, '-', '_' and '.'");
+    }
+    let seed = root.integer("seed", 0..=u64::MAX >> 1, "1").unwrap_or(0);
+    let models = read_models(&root.section("models"), &path);
+    let merge = read_merge(&root.section("merge"));
+
+    let names: Vec<String> = models.iter().flat_map(|m| &m.sources).map(|s| s.model.name.clone()).collect();
+    let section = root.section("parameters");
+    let space = parameters::read(&section, &names);
+    section.finish();
+
+    let search = read_search(&root.section("search"), space.dimensions());
+    if !root.has("dataset") {
+        root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
+    }
+    let dataset = root.get("dataset").and_then(|_| read_dataset(&root.section("dataset"), &path));
+    let held_out = root.has("held_out").then(|| read_dataset(&root.section("held_out"), &path)).flatten();
+    let task = read_task(&root.section("prompt"));
+    let generation = read_generation(&root.section("generation"));
+    let scoring = read_scoring(&root.section("scoring"), &path);
+    let objective = read_fitness(&root.section("fitness"), file.metrics);
+    let scheduling = read_scheduling(&root.section("scheduling"));
+    Some(RunPlan {
+        format: FORMAT,
+        name: name?,
+        seed,
+        models: models?,
+        merge,
+        space,
+        search: search?,
+        dataset: dataset?,
+        held_out,
+        task: task?,
+        generation,
+        scoring,
+        objective,
+        scheduling,
+        samples: Vec::new(),
+    })
+}
+
+fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<ModelsPlan> {
+    let base = s.required_string("base", "\"models/Meta-Llama-3-8B\"").map(path);
+    let vlm = s.required_string("vlm", "\"models/Bunny-v1_1-Llama-3-8B-V\"").map(path);
+    let mut sources: Vec<SourcePlan> = Vec::new();
+    let mut complete = true;
+    for source in s.sections("sources") {
+        let name = source.required_string("name", "\"japanese\"");
+        let model = source.required_string("model", "\"models/japanese\"").map(path);
+        let own_base = source.string("base", "\"models/Meta-Llama-3-8B-Instruct\"").map(path);
+        source.finish();
+        let (Some(name), Some(model)) = (name, model) else {
+            complete = false;
+            continue;
+        };
+        if name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+            source.note(Some("name"), "not a plain name", "use up to 64 letters, digits, '-' and '_'");
+        } else if sources.iter().any(|s| s.model.name == name) {
+            source.note(Some("name"), format!("{name:?} names two sources"), "give each its own name");
+        } else if name == "base" || (name == "vlm" && Some(&model) != vlm.as_ref()) {
+            let remedy = "choose another: base and vlm stand for [models] base and vlm";
+            source.note(Some("name"), format!("{name:?} is taken"), remedy);
+        }
+        let own_base = own_base.filter(|b| Some(b) != base.as_ref());
+        let own_base = own_base.map(|path| ModelRef { name: format!("{name}.base"), path });
+        sources.push(SourcePlan { model: ModelRef { name, path: model }, base: own_base });
+    }
+    if sources.is_empty() && complete {
+        s.note(None, "no sources", "add at least one [[models.sources]] with name and model");
+        complete = false;
+    }
+    if sources.len() > 64 {
+        s.note(Some("sources"), "more than 64 sources", "merge fewer models");
+    }
+    s.finish();
+    let named = |name: &str, path: String| ModelRef { name: name.into(), path };
+    let (base, vlm) = (named("base", base?), named("vlm", vlm?));
+    complete.then_some(ModelsPlan { base, vlm, sources })
+}
+
+fn read_merge(s: &Section<'_>) -> MergePlan {
+    let conventions = [("paper", Convention::Paper), ("linear", Convention::Linear)];
+    let masks = [("independent", Mask::Independent), ("shared", Mask::Shared)];
+    let plan = MergePlan {
+        convention: s.choice("convention", &conventions, Convention::Paper),
+        mask: s.choice("mask", &masks, Mask::Independent),
+        mask_seed: s.integer("mask_seed", 0..=u64::MAX >> 1, "42").unwrap_or(42),
+    };
+    s.finish();
+    plan
+}
+
+fn read_search(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
+    let algorithms = [("cma-es", Algorithm::CmaEs), ("random", Algorithm::Random)];
+    // Hansen's default, which the paper's sampler uses: 4 + ⌊3 ln n⌋.
+    let default = 4 + (3.0 * (dimensions.max(1) as f64).ln()).floor() as u64;
+    let algorithm = s.choice("algorithm", &algorithms, Algorithm::CmaEs);
+    let population = s.integer("population", 2..=100_000, "10").unwrap_or(default);
+    let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
+    let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
+    let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
+    s.finish();
+    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours })
+}
+
+fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<DatasetPlan> {
+    let empties =
+        [("skip", EmptyReference::Skip), ("keep", EmptyReference::Keep), ("refuse", EmptyReference::Refuse)];
+    let file = s.required_string("file", "\"samples.jsonl\"").map(path);
+    let images = s.string("images", "\"images\"").map(path);
+    let defaults = Columns::default();
+    let columns = Columns {
+        id: s.string("id", "\"id\"").unwrap_or(defaults.id),
+        image: s.string("image", "\"image\"").unwrap_or(defaults.image),
+        report: s.string("report", "\"report\"").unwrap_or(defaults.report),
+    };
+    let part = s.string("part", "\"所見\"");
+    let without = [("empty", false), ("whole", true)];
+    let whole_without_part = s.choice("without_part", &without, false);
+    let empty_reference = s.choice("empty_reference", &empties, EmptyReference::Skip);
+    s.finish();
+    let file = file?;
+    let folder = || Path::new(&file).parent().map(|p| p.display().to_string()).unwrap_or_default();
+    let images = images.unwrap_or_else(folder);
+    Some(DatasetPlan { images, file, columns, part, whole_without_part, empty_reference })
+}
+
+fn read_task(s: &Section<'_>) -> Option<String> {
+    let task = s.required_string("task", "\"このX線写真の所見を日本語で書いてください。\"");
+    if task.as_ref().is_some_and(|t| t.len() > 16 * 1024) {
+        s.note(Some("task"), "longer than 16384 bytes", "shorten it");
+    }
+    if task.as_ref().is_some_and(|t| t.contains("<image>")) {
+        s.note(Some("task"), "holds the image mark <image>", "leave it out: the template places the image");
+    }
+    s.finish();
+    task
+}
+
+fn read_generation(s: &Section<'_>) -> GenerationPlan {
+    let mut image_resize = None;
+    match s.get("image_resize").map(|n| &n.value) {
+        None => {}
+        Some(Value::Array(items)) => {
+            let side = |v: &Value| match v {
+                Value::Integer(i @ 1..=8192) => Some(*i as u32),
+                _ => None,
+            };
+            match items.iter().map(|n| side(&n.value)).collect::<Vec<_>>()[..] {
+                [Some(w), Some(h)] => image_resize = Some([w, h]),
+                _ => {
+                    s.note(Some("image_resize"), "not two sides from 1 to 8192", "image_resize = [512, 512]")
+                }
+            }
+        }
+        Some(other) => {
+            let message = format!("expected [width, height], found {}", other.kind());
+            s.note(Some("image_resize"), message, "image_resize = [512, 512]");
+        }
+    }
+    let plan = GenerationPlan {
+        image_resize,
+        max_new_tokens: s.integer("max_new_tokens", 1..=8192, "256").unwrap_or(256) as u32,
+        batch_size: s.integer("batch_size", 1..=4096, "50").unwrap_or(50) as u32,
+    };
+    s.finish();
+    plan
+}
+
+fn read_scoring(s: &Section<'_>, path: &dyn Fn(String) -> String) -> ScoringPlan {
+    let tokenizer = s.string("tokenizer", "\"unidic-lite\"").unwrap_or_else(|| "unidic-lite".into());
+    let built_in = ["unidic-lite", "ipadic", "char"].contains(&tokenizer.as_str());
+    let plan = ScoringPlan {
+        tokenizer: if built_in { tokenizer } else { path(tokenizer) },
+        lexicon: s.string("lexicon", "\"lexicon.toml\"").map(path),
+        extend_lexicon: s.string("extend_lexicon", "\"more.csv\"").map(path),
+        absent_weight: s.number("absent_weight", 0.0..=1000.0, "1.0").unwrap_or(1.0),
+        nfkc: s.boolean("nfkc").unwrap_or(true),
+    };
+    s.finish();
+    plan
+}
+
+fn read_fitness(s: &Section<'_>, metrics: &[&str]) -> Objective {
+    let mut weights = BTreeMap::new();
+    for key in s.keys() {
+        if !metrics.contains(&key) {
+            s.get(key);
+            let nearest = metrics.iter().min_by_key(|m| edit_distance(m, key)).copied().unwrap_or("rouge_l");
+            let remedy = format!("did you mean {nearest}? metrics are {}", metrics.join(", "));
+            s.note(Some(key), "no such metric", remedy);
+        } else if let Some(weight) = s.number(key, -1000.0..=1000.0, "0.5") {
+            weights.insert(key.to_string(), weight);
+        }
+    }
+    if s.keys().next().is_none() {
+        weights = BTreeMap::from([("rouge_l".into(), 0.5), ("term_f1".into(), 0.5)]);
+    } else if !weights.is_empty() && weights.values().all(|w| *w == 0.0) {
+        s.note(None, "all weights are zero", "give at least one metric a weight");
+    }
+    s.finish();
+    Objective { weights }
+}
+
+fn read_scheduling(s: &Section<'_>) -> SchedulingPlan {
+    let plan = SchedulingPlan {
+        lease_seconds: s.integer("lease_seconds", 1..=86_400, "60").unwrap_or(60),
+        attempts: s.integer("attempts", 1..=100, "3").unwrap_or(3) as u32,
+    };
+    s.finish();
+    plan
+}
+
+/// Joins and tidies `.` and `..` without touching the disk.
+fn absolute(folder: &Path, path: &str) -> String {
+    let mut out = PathBuf::new();
+    for component in folder.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(out.pop()),
+            other => out.push(other),
+        }
+    }
+    out.display().to_string()
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+use crate::genome::Genome;
+
+const METRICS: [&str; 3] = ["rouge_l", "term_f1", "bleu_4"];
+
+const GOOD: &str = r#"
+name = "trial"
+seed = 7
+
+[models]
+base = "models/base"
+vlm = "../vlm"
+
+[[models.sources]]
+name = "japanese"
+model = "models/japanese"
+
+[[models.sources]]
+name = "vlm"
+model = "../vlm"
+base = "models/instruct"
+
+[search]
+evaluations = 100
+
+[dataset]
+file = "data/samples.jsonl"
+part = "所見"
+
+[prompt]
+task = "所見を書いてください。"
+"#;
+
+fn parse_with(text: &str, overrides: &[&str]) -> Result<RunPlan, Faults> {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    parse(&RunFile {
+        name: "trial.toml",
+        text,
+        folder: Path::new("/data/runs"),
+        overrides: &overrides,
+        metrics: &METRICS,
+    })
+}
+
+#[test]
+fn fills_in_the_papers_defaults() {
+    let plan = parse_with(GOOD, &[]).unwrap();
+    let names: Vec<&str> = plan.space.parameters.iter().map(|p| p.name.as_str()).collect();
+    let expected =
+        ["drop_rate", "trim_rate.japanese", "trim_rate.vlm", "scale", "weight.japanese", "weight.vlm"];
+    assert_eq!(names, expected);
+    assert_eq!(plan.search.population, 4 + 5);
+    assert_eq!(plan.models.vlm.path, "/data/vlm");
+    assert_eq!(plan.dataset.images, "/data/runs/data");
+    assert_eq!(plan.models.sources[1].base.as_ref().unwrap().name, "vlm.base");
+    assert_eq!(plan.objective.weights["rouge_l"], 0.5);
+    let json = plan.to_json();
+    assert_eq!(RunPlan::from_json(&json).unwrap(), plan);
+}
+
+#[test]
+fn decodes_a_genome_to_a_recipe() {
+    let plan = parse_with(GOOD, &["parameters.scale=1.5", "parameters.weight.high=2.0"]).unwrap();
+    let genome = Genome::new(vec![0.25, 0.5, 0.75, 0.5, 1.0]).unwrap();
+    let recipe = plan.recipe(&genome);
+    assert_eq!(recipe.scale, 1.5);
+    assert_eq!((recipe.sources[0].drop_rate, recipe.sources[1].drop_rate), (0.25, 0.25));
+    assert_eq!((recipe.sources[0].trim_rate, recipe.sources[1].trim_rate), (0.5, 0.75));
+    assert_eq!((recipe.sources[0].weight, recipe.sources[1].weight), (1.0, 2.0));
+}
+
+#[test]
+fn shares_fixes_and_overrides_per_source() {
+    let text = format!(
+        "{GOOD}\n[parameters]\ndrop_rate = 0.0\nweight = {{ low = 0.1, high = 0.9, shared = true, sources = {{ vlm = 1.0 }} }}\n"
+    );
+    let plan = parse_with(&text, &[]).unwrap();
+    let names: Vec<&str> = plan.space.parameters.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["trim_rate.japanese", "trim_rate.vlm", "scale", "weight"]);
+    let r = plan.middle();
+    assert_eq!((r.sources[0].weight, r.sources[1].weight, r.sources[0].drop_rate), (0.5, 1.0, 0.0));
+}
+
+#[test]
+fn reports_every_fault_at_once_with_its_line() {
+    let text = "name = 3\n[models]\nbas = \"x\"\nvlm = \"v\"\n[search]\nevaluations = -4\npopulaton = 10\n\
+                [dataset]\nfile = \"s.jsonl\"\n[fitness]\nrouge = 1.0\n[parameters]\nscale = { low = 2.0, high = 1.0 }\n\
+                weight = { sources = { nobody = 1.0 } }\n";
+    let faults = parse_with(text, &[]).unwrap_err();
+    let message = faults.to_string();
+    for expected in [
+        "trial.toml:1: name: expected a string, found an integer",
+        "trial.toml:2: models.base: missing",
+        "trial.toml:3: models.bas: unknown key (did you mean base?)",
+        "trial.toml:2: models: no sources",
+        "trial.toml:6: search.evaluations: -4 is not from 1",
+        "trial.toml:7: search.populaton: unknown key (did you mean population?)",
+        "trial.toml:11: fitness.rouge: no such metric (did you mean rouge_l?",
+        "trial.toml:13: parameters.scale: low = 2 is not below high = 1",
+        "prompt.task: missing",
+        "nobody: no such source",
+    ] {
+        assert!(message.contains(expected), "{expected:?} is not in:\n{message}");
+    }
+}
+
+#[test]
+fn a_syntax_error_has_its_line() {
+    let e = parse_with("name = \"a\"\nseed = = 3\n", &[]).unwrap_err();
+    assert_eq!(e.faults[0].line(), Some(2));
+}
+
+#[test]
+fn overrides_are_checked_like_the_file() {
+    assert_eq!(parse_with(GOOD, &["search.evaluations=40"]).unwrap().search.evaluations, 40);
+    assert_eq!(
+        parse_with(GOOD, &["models.sources.0.model=other"]).unwrap().models.sources[0].model.path,
+        "/data/runs/other"
+    );
+    let e = parse_with(GOOD, &["search.evaluation=40"]).unwrap_err().to_string();
+    assert!(e.starts_with("--set: search.evaluation: unknown key (did you mean evaluations?)"), "{e}");
+    let e = parse_with(GOOD, &["nonsense"]).unwrap_err().to_string();
+    assert!(e.contains("no `=`"), "{e}");
+    let e = parse_with(GOOD, &["name.x=1"]).unwrap_err().to_string();
+    assert!(e.contains("lies below a string"), "{e}");
+}
+
+#[test]
+fn names_that_would_collide_are_refused() {
+    let e = parse_with(GOOD, &["models.sources.0.name=vlm"]).unwrap_err().to_string();
+    assert!(e.contains("\"vlm\""), "{e}");
+    let e = parse_with(GOOD, &["models.sources.0.name=base"]).unwrap_err().to_string();
+    assert!(e.contains("is taken"), "{e}");
+}

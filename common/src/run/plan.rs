@@ -1,0 +1,249 @@
+//! The checked form of a run: everything that fixes its result, and nothing else.
+
+use crate::dataset::Columns;
+use crate::digest::Digest;
+use crate::fitness::Objective;
+use crate::genome::Genome;
+use crate::recipe::{self, Convention, Mask, ModelRef, Recipe, SourceTerm};
+use crate::space::Space;
+use serde::{Deserialize, Serialize};
+
+/// The format that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// A run as it was started: immutable, stored, sent to the workers, and pinned by its digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunPlan {
+    /// Format version, [`FORMAT`].
+    pub format: u32,
+    /// The run's name, for people.
+    pub name: String,
+    /// Seed of every random stream of the run.
+    pub seed: u64,
+    /// The models.
+    pub models: ModelsPlan,
+    /// How they merge.
+    pub merge: MergePlan,
+    /// What is searched.
+    pub space: Space,
+    /// How it is searched.
+    pub search: SearchPlan,
+    /// The samples that candidates are scored on.
+    pub dataset: DatasetPlan,
+    /// Samples that the search never sees, for `jradievo-worker compare`.
+    pub held_out: Option<DatasetPlan>,
+    /// What the model is asked.
+    pub task: String,
+    /// How it answers.
+    pub generation: GenerationPlan,
+    /// How the answers are scored.
+    pub scoring: ScoringPlan,
+    /// How scores become fitness.
+    pub objective: Objective,
+    /// Leases and attempts.
+    pub scheduling: SchedulingPlan,
+    /// Ids of the samples that count, in order. Filled in when the dataset is read.
+    pub samples: Vec<String>,
+}
+
+/// Base, vision-language model and sources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelsPlan {
+    /// Task vectors are added to this model.
+    pub base: ModelRef,
+    /// Its language model is replaced.
+    pub vlm: ModelRef,
+    /// What is merged.
+    pub sources: Vec<SourcePlan>,
+}
+
+/// A source and, where it differs, its own base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourcePlan {
+    /// The source model.
+    pub model: ModelRef,
+    /// What its task vector is taken against, where that is not the run's base.
+    pub base: Option<ModelRef>,
+}
+
+/// The merge's fixed choices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergePlan {
+    /// How sources are combined.
+    pub convention: Convention,
+    /// What keys DARE's mask.
+    pub mask: Mask,
+    /// Seed of DARE's mask.
+    pub mask_seed: u64,
+}
+
+/// Search algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// CMA-ES in the unit cube.
+    CmaEs,
+    /// Uniform random points: the baseline.
+    Random,
+}
+
+/// How the space is searched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchPlan {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Candidates a generation.
+    pub population: usize,
+    /// Initial standard deviation in the unit cube.
+    pub sigma: f64,
+    /// Candidates to evaluate in all.
+    pub evaluations: u64,
+    /// Wall-clock limit, in hours.
+    pub hours: Option<f64>,
+}
+
+/// What happens to a sample whose reference (after a part was taken from it) is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmptyReference {
+    /// It does not count (the authors' way).
+    Skip,
+    /// It counts; only an empty report scores.
+    Keep,
+    /// The run is refused.
+    Refuse,
+}
+
+/// A dataset and what of its reports is the reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetPlan {
+    /// JSONL or CSV file.
+    pub file: String,
+    /// Folder that image paths are relative to.
+    pub images: String,
+    /// Which fields hold what.
+    pub columns: Columns,
+    /// The report's part that is the reference, such as 所見; the whole report where absent.
+    pub part: Option<String>,
+    /// Whether a report without that heading is taken whole (else as empty).
+    pub whole_without_part: bool,
+    /// What happens to empty references.
+    pub empty_reference: EmptyReference,
+}
+
+/// Decoding is greedy; these are its limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationPlan {
+    /// Width and height that images are resized to before the model's own preprocessing.
+    pub image_resize: Option<[u32; 2]>,
+    /// Most new tokens a report, the end token included.
+    pub max_new_tokens: u32,
+    /// Samples generated together.
+    pub batch_size: u32,
+}
+
+/// How a report is compared with its reference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoringPlan {
+    /// `unidic-lite`, `ipadic`, `char`, or a dictionary's path.
+    pub tokenizer: String,
+    /// A lexicon in place of the built-in one.
+    pub lexicon: Option<String>,
+    /// A lexicon laid over it.
+    pub extend_lexicon: Option<String>,
+    /// Weight of absent findings in term F1.
+    pub absent_weight: f64,
+    /// Whether text is NFKC-normalised before terms are matched.
+    pub nfkc: bool,
+}
+
+/// Leases and attempts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulingPlan {
+    /// A lease that is not renewed for this long is lost, in seconds.
+    pub lease_seconds: u64,
+    /// Attempts before a candidate counts as failed.
+    pub attempts: u32,
+}
+
+impl RunPlan {
+    /// The plan as canonical JSON: one line, fields in declaration order.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a plan holds nothing JSON cannot say")
+    }
+
+    /// Reads what [`RunPlan::to_json`] wrote, and checks what a hostile sender could have changed.
+    pub fn from_json(text: &str) -> Result<RunPlan, String> {
+        let plan: RunPlan = serde_json::from_str(text).map_err(|e| format!("not a plan: {e}"))?;
+        if plan.format != FORMAT {
+            return Err(format!(
+                "plan format {} is not known here (this program reads {FORMAT})",
+                plan.format
+            ));
+        }
+        if plan.space.sources.len() != plan.models.sources.len() {
+            return Err("the plan's space has another number of sources than its models".into());
+        }
+        plan.space.check()?;
+        Ok(plan)
+    }
+
+    /// Digest of the canonical JSON.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.to_json().as_bytes())
+    }
+
+    /// The merge that a genome stands for.
+    ///
+    /// # Panics
+    /// When the genome is not one of this plan's space.
+    pub fn recipe(&self, genome: &Genome) -> Recipe {
+        let values = self.space.values(genome);
+        let number = |c| self.space.resolve(c, &values);
+        let term = |(source, c): (&SourcePlan, &crate::space::SourceCoefficients)| SourceTerm {
+            model: source.model.clone(),
+            base: source.base.clone(),
+            weight: number(c.weight),
+            drop_rate: number(c.drop_rate),
+            trim_rate: number(c.trim_rate),
+        };
+        Recipe {
+            format: recipe::FORMAT,
+            convention: self.merge.convention,
+            base: self.models.base.clone(),
+            vlm: self.models.vlm.clone(),
+            sources: self.models.sources.iter().zip(&self.space.sources).map(term).collect(),
+            scale: number(self.space.scale),
+            mask: self.merge.mask,
+            mask_seed: self.merge.mask_seed,
+        }
+    }
+
+    /// The merge at the middle of the box.
+    pub fn middle(&self) -> Recipe {
+        let genome =
+            Genome::new(vec![0.5; self.space.dimensions()]).expect("a half lies in the unit interval");
+        self.recipe(&genome)
+    }
+
+    /// Every model of the run, each name once: base, vlm, then sources and their own bases.
+    pub fn model_refs(&self) -> Vec<&ModelRef> {
+        let sources = self.models.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.base));
+        let mut refs: Vec<&ModelRef> = Vec::new();
+        for model in [&self.models.base, &self.models.vlm].into_iter().chain(sources) {
+            if !refs.iter().any(|r| r.name == model.name) {
+                refs.push(model);
+            }
+        }
+        refs
+    }
+}
