@@ -1,6 +1,6 @@
 //! Values and arithmetic that the coordinator and the workers share.
 //!
-//! No async, no network and no disk: callers bring bytes, this crate turns them into checked values, and
+//! No async, no network, and (but for [`files`]) no disk: callers bring bytes, this crate turns them into checked values, and
 //! nothing here can fail once a value has been made.
 //!
 //! # Reading order
@@ -15,6 +15,7 @@
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
 //! | [`seed`] | random streams named by purpose, savable in the middle |
+//! | [`files`] | which files a run depends on, and their digests |
 //! | [`digest`] | content digests of plans, files and datasets |
 //! | [`id`], [`time`] | newtypes |
 //!
@@ -29,6 +30,7 @@
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;
+pub mod files;
 pub mod fitness;
 pub mod genome;
 pub mod id;
