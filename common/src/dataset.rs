@@ -1,5 +1,7 @@
 //! Samples read from JSONL or CSV text. Callers bring the text; paths are checked, never opened.
 
+use crate::report;
+use crate::run::{DatasetPlan, EmptyReference};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -39,6 +41,17 @@ pub struct Sample {
     pub report: String,
 }
 
+/// A sample that counts, with the text that reports are compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The sample's id.
+    pub id: String,
+    /// Path of the image, relative to the image folder.
+    pub image: String,
+    /// The wanted part of the reference report.
+    pub text: String,
+}
+
 /// Why a dataset is refused. Line numbers count from 1.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DatasetError {
@@ -63,6 +76,15 @@ pub enum DatasetError {
     /// No sample at all.
     #[error("no samples in the file")]
     Empty,
+    /// A reference is empty, and the run file says `empty_reference = "refuse"`.
+    #[error("sample {id:?} has an empty reference; mend it, or set empty_reference to \"skip\" or \"keep\"")]
+    EmptyReference {
+        /// The sample.
+        id: String,
+    },
+    /// Every reference is empty.
+    #[error("every sample has an empty reference: does `part` name a heading of these reports?")]
+    AllEmpty,
 }
 
 /// The form of a dataset file.
@@ -106,6 +128,27 @@ pub fn parse(text: &str, format: Format, columns: &Columns) -> Result<Vec<Sample
         samples.push(sample);
     }
     if samples.is_empty() { Err(DatasetError::Empty) } else { Ok(samples) }
+}
+
+/// Reads the samples that count under `plan` from the dataset's text, with their references.
+pub fn references(text: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, DatasetError> {
+    let samples = parse(text, Format::of_path(&plan.file), &plan.columns)?;
+    let mut kept = Vec::with_capacity(samples.len());
+    for Sample { id, image, report } in samples {
+        let text = report::extract(&report, plan.part, plan.without_part);
+        if text.is_empty() {
+            match plan.empty_reference {
+                EmptyReference::Skip => continue,
+                EmptyReference::Keep => {}
+                EmptyReference::Refuse => return Err(DatasetError::EmptyReference { id }),
+            }
+        }
+        kept.push(Reference { id, image, text });
+    }
+    match kept.iter().all(|r| r.text.is_empty()) {
+        true => Err(DatasetError::AllEmpty),
+        false => Ok(kept),
+    }
 }
 
 fn jsonl_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, DatasetError> {
@@ -202,6 +245,29 @@ mod tests {
         let b = parse("report,image,id\n\"所見\",i/a.png,1\n", Format::Csv, &Columns::default()).unwrap();
         assert_eq!(a, b);
         assert_eq!(a[0], Sample { id: "1".into(), image: "i/a.png".into(), report: "所見".into() });
+    }
+
+    #[test]
+    fn empty_references_are_skipped_kept_or_refused() {
+        let row =
+            |id: &str, report: &str| format!("{{\"id\":\"{id}\",\"image\":\"x\",\"report\":\"{report}\"}}\n");
+        let text = row("a", "所見: 胸水なし。") + &row("b", "印象: 異常なし");
+        let plan = |empty_reference| DatasetPlan {
+            file: "s.jsonl".into(),
+            images: String::new(),
+            columns: Columns::default(),
+            part: report::Part::Findings,
+            without_part: report::MissingPart::Empty,
+            empty_reference,
+        };
+        let skipped = references(&text, &plan(EmptyReference::Skip)).unwrap();
+        assert_eq!(skipped.len(), 1);
+        assert_eq!((skipped[0].id.as_str(), skipped[0].text.as_str()), ("a", "胸水なし。"));
+        assert_eq!(references(&text, &plan(EmptyReference::Keep)).unwrap().len(), 2);
+        let refused = references(&text, &plan(EmptyReference::Refuse));
+        assert_eq!(refused, Err(DatasetError::EmptyReference { id: "b".into() }));
+        let none = references(&row("b", "印象: 異常なし"), &plan(EmptyReference::Skip));
+        assert_eq!(none, Err(DatasetError::AllEmpty));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! This is the one module of the crate that reads the disk: both programs must list, name and digest the same
 //! files in the same way, or a good worker would be turned away.
 
-use crate::dataset::Sample;
+use crate::dataset::Reference;
 use crate::digest::FileDigest;
 use crate::run::DatasetPlan;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub fn digest_model(name: &str, folder: &Path) -> Result<Vec<FileDigest>, FilesE
 }
 
 /// Digests a dataset: the file itself as `dataset/<file>` and each sample's image as `dataset/images/<path>`.
-pub fn digest_dataset(plan: &DatasetPlan, samples: &[Sample]) -> Result<Vec<FileDigest>, FilesError> {
+pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<FileDigest>, FilesError> {
     let file = Path::new(&plan.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut digests = vec![digest_file(format!("dataset/{name}"), file)?];

@@ -14,6 +14,7 @@
 //! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
+//! | [`report`] | the part of a report that is the reference, such as 所見 |
 //! | [`seed`] | random streams named by purpose, savable in the middle |
 //! | [`files`] | which files a run depends on, and their digests |
 //! | [`digest`] | content digests of plans, files and datasets |
@@ -35,6 +36,7 @@ pub mod fitness;
 pub mod genome;
 pub mod id;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod seed;
 pub mod space;

@@ -85,7 +85,9 @@ mod tests {
     #[test]
     fn goes_on_exactly_after_being_saved() {
         let mut a = Stream::new(7, "search");
-        (0..13).for_each(|_| drop(a.normal()));
+        for _ in 0..13 {
+            a.normal();
+        }
         let mut b: Stream = serde_json::from_str(&serde_json::to_string(&a).unwrap()).unwrap();
         let next = |s: &mut Stream| (0..9).map(|_| s.normal().to_bits()).collect::<Vec<_>>();
         assert_eq!(next(&mut a), next(&mut b));

@@ -11,6 +11,7 @@ use super::tree::{self, Value};
 use crate::dataset::Columns;
 use crate::fitness::Objective;
 use crate::recipe::{Convention, Mask, ModelRef};
+use crate::report::{MissingPart, Part};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -174,15 +175,22 @@ fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Data
         image: s.string("image", "\"image\"").unwrap_or(defaults.image),
         report: s.string("report", "\"report\"").unwrap_or(defaults.report),
     };
-    let part = s.string("part", "\"所見\"");
-    let without = [("empty", false), ("whole", true)];
-    let whole_without_part = s.choice("without_part", &without, false);
+    let parts = [
+        ("whole", Part::Whole),
+        ("所見", Part::Findings),
+        ("findings", Part::Findings),
+        ("印象", Part::Impression),
+        ("impression", Part::Impression),
+    ];
+    let part = s.choice("part", &parts, Part::Whole);
+    let without = [("empty", MissingPart::Empty), ("whole", MissingPart::Whole)];
+    let without_part = s.choice("without_part", &without, MissingPart::Empty);
     let empty_reference = s.choice("empty_reference", &empties, EmptyReference::Skip);
     s.finish();
     let file = file?;
     let folder = || Path::new(&file).parent().map(|p| p.display().to_string()).unwrap_or_default();
     let images = images.unwrap_or_else(folder);
-    Some(DatasetPlan { images, file, columns, part, whole_without_part, empty_reference })
+    Some(DatasetPlan { images, file, columns, part, without_part, empty_reference })
 }
 
 fn read_task(s: &Section<'_>) -> Option<String> {

@@ -5,6 +5,7 @@ use crate::digest::Digest;
 use crate::fitness::Objective;
 use crate::genome::Genome;
 use crate::recipe::{self, Convention, Mask, ModelRef, Recipe, SourceTerm};
+use crate::report::{MissingPart, Part};
 use crate::space::Space;
 use serde::{Deserialize, Serialize};
 
@@ -129,10 +130,10 @@ pub struct DatasetPlan {
     pub images: String,
     /// Which fields hold what.
     pub columns: Columns,
-    /// The report's part that is the reference, such as 所見; the whole report where absent.
-    pub part: Option<String>,
-    /// Whether a report without that heading is taken whole (else as empty).
-    pub whole_without_part: bool,
+    /// The report's part that is the reference.
+    pub part: Part,
+    /// What a report without that part counts as.
+    pub without_part: MissingPart,
     /// What happens to empty references.
     pub empty_reference: EmptyReference,
 }
