@@ -1,0 +1,220 @@
+//! Model folders: reading their weights without copying, digesting and writing them.
+//!
+//! [`Checkpoint::open`] maps every weight file read-only and checks its directory of tensors, after which each
+//! tensor is a slice of mapped memory. Read are `model.safetensors`, safetensors shards with
+//! `model.safetensors.index.json`, `pytorch_model.bin`, and shards of it with `pytorch_model.bin.index.json`;
+//! where several are present the first in this order is used, as transformers does.
+//! Nothing here executes code from a checkpoint, converts a dtype, or downloads.
+//!
+//! ```no_run
+//! let model = worker::checkpoint::Checkpoint::open("models/base".as_ref())?;
+//! for name in model.names() {
+//!     let info = model.info(name).expect("a listed name has an entry");
+//!     println!("{name} {:?} {}", info.shape, info.dtype.name());
+//! }
+//! # Ok::<(), worker::checkpoint::Error>(())
+//! ```
+
+mod digest;
+mod dtype;
+mod error;
+mod index;
+mod map;
+mod safetensors;
+mod torch;
+mod torch_pickle;
+mod torch_zip;
+pub mod write;
+
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+
+use map::Map;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const SAFETENSORS: &str = "model.safetensors";
+const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
+const TORCH: &str = "pytorch_model.bin";
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+
+/// Files beside the weights that change what a model computes, if present.
+const DEFINING: [&str; 13] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+];
+
+/// What is known of a tensor without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Type of an element.
+    pub dtype: Dtype,
+    /// Length of each axis, outermost first; the elements lie in row-major order. Empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Product of `shape`.
+    pub elements: usize,
+}
+
+/// A tensor and the place of its bytes. Readers make it only of ranges that lie within the file.
+struct Entry {
+    name: String,
+    info: TensorInfo,
+    /// Which of the checkpoint's weight files.
+    file: usize,
+    /// First byte within that file.
+    offset: usize,
+    bytes: usize,
+}
+
+/// A model folder, opened. Cheap to share between threads; holds address space, not memory.
+pub struct Checkpoint {
+    folder: PathBuf,
+    /// Weight files by name, each with its map.
+    weights: Vec<(String, Map)>,
+    /// The index file, where the weights are sharded.
+    index: Option<&'static str>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checkpoint({}, {} tensors)", self.folder.display(), self.tensors.len())
+    }
+}
+
+impl Checkpoint {
+    /// Maps the weights in `folder` and checks where every tensor lies.
+    ///
+    /// The files must not be changed in place while the checkpoint is open.
+    ///
+    /// # Errors
+    /// [`Error::NoWeights`] when no known form is there; [`Error::Malformed`], [`Error::Dtype`] or
+    /// [`Error::Pickle`] naming file and field when a file is not sound; [`Error::Io`].
+    pub fn open(folder: &Path) -> Result<Checkpoint> {
+        let has = |name: &str| folder.join(name).is_file();
+        let (index, expected) = if has(SAFETENSORS) {
+            (None, single(SAFETENSORS))
+        } else if has(SAFETENSORS_INDEX) {
+            (Some(SAFETENSORS_INDEX), index::read(&folder.join(SAFETENSORS_INDEX), "safetensors")?)
+        } else if has(TORCH) {
+            (None, single(TORCH))
+        } else if has(TORCH_INDEX) {
+            (Some(TORCH_INDEX), index::read(&folder.join(TORCH_INDEX), "bin")?)
+        } else {
+            return Err(Error::NoWeights { folder: folder.into() });
+        };
+
+        let mut weights = Vec::with_capacity(expected.len());
+        let mut tensors: BTreeMap<String, Entry> = BTreeMap::new();
+        for (file, (name, promised)) in expected.into_iter().enumerate() {
+            let path = folder.join(&name);
+            let map = Map::open(&path)?;
+            let entries = match name.ends_with(".safetensors") {
+                true => safetensors::entries(&path, map.bytes(), file)?,
+                false => torch::entries(&path, map.bytes(), file)?,
+            };
+            weights.push((name, map));
+            for entry in entries {
+                if let Some(other) = tensors.get(&entry.name) {
+                    let fault = format!("also stored in {}", weights[other.file].0);
+                    return Err(Error::malformed(path, entry.name, fault));
+                }
+                tensors.insert(entry.name.clone(), entry);
+            }
+            let lacking = promised.iter().find(|t| tensors.get(*t).is_none_or(|e| e.file != file));
+            if let Some(tensor) = lacking {
+                let fault = "the index places the tensor in this file, which does not hold it";
+                return Err(Error::malformed(path, tensor, fault));
+            }
+        }
+        Ok(Checkpoint { folder: folder.into(), weights, index, tensors })
+    }
+
+    /// The folder it was opened from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Type and shape of the tensor of that name.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name).map(|e| &e.info)
+    }
+
+    /// The tensor's elements, little endian, in row-major order, where the file is mapped.
+    /// The address may be odd: do not assume any alignment.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`].
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        let entry = self.entry(name)?;
+        Ok(&self.weights[entry.file].1.bytes()[entry.offset..entry.offset + entry.bytes])
+    }
+
+    /// The tensor copied to `device`, in its stored type.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`]; [`Error::Dtype`] for types that candle lacks; [`Error::Malformed`] when the device
+    /// refuses.
+    pub fn tensor(&self, name: &str, device: &candle_core::Device) -> Result<candle_core::Tensor> {
+        let entry = self.entry(name)?;
+        let file = || self.folder.join(&self.weights[entry.file].0);
+        let dtype = entry.info.dtype.candle().ok_or_else(|| Error::Dtype {
+            file: file(),
+            tensor: name.into(),
+            dtype: entry.info.dtype.name().into(),
+            remedy: "convert the model to float32, bfloat16 or float16",
+        })?;
+        candle_core::Tensor::from_raw_buffer(self.bytes(name)?, dtype, &entry.info.shape, device)
+            .map_err(|e| Error::malformed(file(), name, e.to_string()))
+    }
+
+    /// The path of the file that holds the tensor, for messages.
+    pub fn file_of(&self, name: &str) -> Option<PathBuf> {
+        self.tensors.get(name).map(|e| self.folder.join(&self.weights[e.file].0))
+    }
+
+    /// The text of `config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it is missing or not UTF-8.
+    pub fn config_json(&self) -> Result<String> {
+        let path = self.folder.join("config.json");
+        std::fs::read_to_string(&path).map_err(Error::io("read", path))
+    }
+
+    /// Names of the files in the folder that define the model, sorted: configuration, tokenizer, weights, index.
+    /// Weights in a form that is not used, READMEs and code are not among them.
+    pub fn files(&self) -> Vec<String> {
+        let beside = DEFINING.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
+        let weights = self.weights.iter().map(|(name, _)| name.clone());
+        let mut files: Vec<String> = beside.chain(weights).chain(self.index.map(String::from)).collect();
+        files.sort();
+        files
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let missing = || Error::NoTensor { folder: self.folder.clone(), tensor: name.into() };
+        self.tensors.get(name).ok_or_else(missing)
+    }
+}
+
+/// One file that promises no tensor in particular.
+fn single(name: &str) -> BTreeMap<String, Vec<String>> {
+    BTreeMap::from([(name.to_string(), Vec::new())])
+}

@@ -1,0 +1,290 @@
+//! Writing a model folder, whole or not at all.
+//!
+//! Everything goes to a temporary folder beside the target, is flushed to the disk and then renamed, so a
+//! reader sees either nothing or a complete model. Tensors are asked for one at a time in the order of the
+//! files, so memory holds one tensor. Deliberately absent: changing an existing model.
+
+use super::dtype::{Dtype, size_bytes};
+use super::error::{Error, Result};
+use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The default bound on a shard's data, in bytes: 5 GB, as on the model hubs.
+pub const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// A tensor to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Length of each axis, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// A model folder in the making. Dropping it before [`Writer::finish`] leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer {
+    target: PathBuf,
+    /// The temporary folder; gone once it has become the target.
+    work: Option<PathBuf>,
+}
+
+impl Writer {
+    /// Begins a model at `target`, whose parent must exist.
+    ///
+    /// # Errors
+    /// [`Error::OutExists`] when something is there already (an empty folder is fine); [`Error::Io`].
+    pub fn create(target: &Path) -> Result<Writer> {
+        check_vacant(target)?;
+        let absolute = std::path::absolute(target).map_err(Error::io("resolve", target))?;
+        let name = absolute.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        // The process number keeps two writers of one target apart; the later rename then fails for one.
+        let work = absolute.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        }
+        fs::create_dir(&work).map_err(Error::io("create", &work))?;
+        Ok(Writer { target: absolute, work: Some(work) })
+    }
+
+    /// Writes a small file, such as a model card.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.folder().join(name);
+        let mut file = File::create(&path).map_err(Error::io("create", &path))?;
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))
+    }
+
+    /// Copies every file of `model`'s folder that is not weights or about them: configuration, tokenizer,
+    /// licence, code that loaders need. Subfolders and hidden files stay behind.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn copy_beside(&self, model: &Checkpoint) -> Result<()> {
+        let folder = model.folder();
+        for item in fs::read_dir(folder).map_err(Error::io("list", folder))? {
+            let path = item.map_err(Error::io("list", folder))?.path();
+            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+            if path.is_file() && travels(name) {
+                let content = fs::read(&path).map_err(Error::io("read", &path))?;
+                self.file(name, &content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the weights as safetensors: one `model.safetensors` when all fit into `shard_bytes`, else shards
+    /// of at most that much data (a larger tensor has a shard of its own) and their index.
+    /// `fill` is called once per tensor and appends its bytes, little endian and row-major, to an empty buffer.
+    ///
+    /// # Errors
+    /// What `fill` returns; [`Error::Malformed`] when it gives another size than the spec's or a shape
+    /// overflows; [`Error::Io`], also for a full disk.
+    pub fn tensors<E: From<Error>>(
+        &self,
+        specs: &[Spec],
+        shard_bytes: u64,
+        mut fill: impl FnMut(&Spec, &mut Vec<u8>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let shards = plan(&self.target, specs, shard_bytes)?;
+        let mut weight_map = serde_json::Map::new();
+        let mut total_bytes = 0u64;
+        let mut buffer = Vec::new();
+        for (i, shard) in shards.iter().enumerate() {
+            let name = match shards.len() {
+                1 => SAFETENSORS.to_string(),
+                n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
+            };
+            let path = self.folder().join(&name);
+            let mut file = File::create(&path).map_err(Error::io("create", &path))?;
+            file.write_all(&header(shard)).map_err(Error::io("write", &path))?;
+            for (spec, bytes) in shard {
+                buffer.clear();
+                fill(spec, &mut buffer)?;
+                if buffer.len() != *bytes {
+                    let fault = format!("{} bytes were produced where {bytes} belong", buffer.len());
+                    return Err(Error::malformed(&path, &spec.name, fault).into());
+                }
+                file.write_all(&buffer).map_err(Error::io("write", &path))?;
+                weight_map.insert(spec.name.clone(), Value::from(name.clone()));
+                total_bytes += *bytes as u64;
+            }
+            file.sync_all().map_err(Error::io("flush", &path))?;
+        }
+        if shards.len() > 1 {
+            let index = json!({"metadata": {"total_size": total_bytes}, "weight_map": weight_map});
+            let text = serde_json::to_vec_pretty(&index).expect("an index holds nothing JSON cannot say");
+            self.file(SAFETENSORS_INDEX, &text)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder appear at its target, with everything in it on the disk.
+    ///
+    /// # Errors
+    /// [`Error::OutExists`] when the target has been filled meanwhile; [`Error::Io`].
+    pub fn finish(mut self) -> Result<()> {
+        let work = self.folder().to_path_buf();
+        sync_folder(&work)?;
+        check_vacant(&self.target)?;
+        fs::rename(&work, &self.target).map_err(Error::io("rename to its place", &work))?;
+        self.work = None;
+        self.target.parent().map_or(Ok(()), sync_folder)
+    }
+
+    fn folder(&self) -> &Path {
+        self.work.as_deref().expect("the folder is there until finish consumes the writer")
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(work) = &self.work {
+            // Nothing better can be done with a failure here; the name says that it is a remainder.
+            let _ = fs::remove_dir_all(work);
+        }
+    }
+}
+
+fn check_vacant(target: &Path) -> Result<()> {
+    let vacant = match fs::read_dir(target) {
+        Ok(mut items) => items.next().is_none(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+        Err(_) => false,
+    };
+    if vacant { Ok(()) } else { Err(Error::OutExists { path: target.into() }) }
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io("flush", folder))
+}
+
+/// Whether a file of a model folder belongs to a model with other weights too. Weights, their indexes and
+/// descriptions do not.
+fn travels(name: &str) -> bool {
+    const WEIGHTS: [&str; 9] = ["safetensors", "bin", "pt", "pth", "gguf", "h5", "msgpack", "onnx", "ot"];
+    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or("");
+    let about =
+        name.ends_with(".index.json") || name.eq_ignore_ascii_case("README.md") || name == "recipe.json";
+    !name.starts_with('.') && !WEIGHTS.contains(&extension) && !about
+}
+
+type Shard<'a> = Vec<(&'a Spec, usize)>;
+
+/// Cuts the tensors into shards in the order given, and orders each shard by falling element width, so that
+/// every tensor is aligned to its own width.
+fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Shard<'a>>> {
+    let mut shards: Vec<Shard> = vec![vec![]];
+    let mut filled = 0u64;
+    for spec in specs {
+        let (_, bytes) = size_bytes(&spec.shape, spec.dtype).ok_or_else(|| {
+            Error::malformed(target, &spec.name, format!("shape {:?} overflows", spec.shape))
+        })?;
+        if filled > 0 && filled.saturating_add(bytes as u64) > shard_bytes {
+            shards.push(vec![]);
+            filled = 0;
+        }
+        filled += bytes as u64;
+        shards.last_mut().expect("there is always a shard").push((spec, bytes));
+    }
+    for shard in &mut shards {
+        shard.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.dtype.width()));
+    }
+    Ok(shards)
+}
+
+/// The bytes before the data: length, JSON, spaces up to a multiple of 8.
+fn header(shard: &Shard) -> Vec<u8> {
+    let mut entries = serde_json::Map::new();
+    entries.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut at = 0usize;
+    for (spec, bytes) in shard {
+        let entry =
+            json!({"dtype": spec.dtype.name(), "shape": spec.shape, "data_offsets": [at, at + bytes]});
+        entries.insert(spec.name.clone(), entry);
+        at += bytes;
+    }
+    let mut text = serde_json::to_vec(&entries).expect("a header holds nothing JSON cannot say");
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.extend(text);
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specs() -> Vec<Spec> {
+        let spec =
+            |name: &str, dtype, shape: &[usize]| Spec { name: name.into(), dtype, shape: shape.into() };
+        vec![spec("a", Dtype::F16, &[3]), spec("b", Dtype::F32, &[2]), spec("c", Dtype::Bf16, &[2, 2])]
+    }
+
+    fn fill(spec: &Spec, out: &mut Vec<u8>) -> Result<()> {
+        out.resize(size_bytes(&spec.shape, spec.dtype).unwrap().1, spec.name.as_bytes()[0]);
+        Ok(())
+    }
+
+    #[test]
+    fn writes_one_file_or_shards_that_read_back() {
+        for (limit, files) in [(SHARD_BYTES, 1), (14, 2), (1, 3)] {
+            let parent = tempfile::tempdir().unwrap();
+            let out = parent.path().join("out");
+            let writer = Writer::create(&out).unwrap();
+            writer.tensors(&specs(), limit, fill).unwrap();
+            assert!(!out.exists());
+            writer.finish().unwrap();
+            let model = Checkpoint::open(&out).unwrap();
+            let weights = model.files().iter().filter(|f| f.ends_with(".safetensors")).count();
+            assert_eq!(weights, files);
+            assert_eq!(model.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+            assert_eq!(model.bytes("c").unwrap(), [b'c'; 8]);
+            assert_eq!(model.info("b").unwrap().shape, [2]);
+            assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn failure_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let out = parent.path().join("out");
+        let writer = Writer::create(&out).unwrap();
+        let short = |_: &Spec, out: &mut Vec<u8>| -> Result<()> {
+            out.push(1);
+            Ok(())
+        };
+        let fault = writer.tensors(&specs(), SHARD_BYTES, short).unwrap_err().to_string();
+        assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
+        drop(writer);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn refuses_to_overwrite() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::write(parent.path().join("x"), "").unwrap();
+        assert!(matches!(Writer::create(parent.path()), Err(Error::OutExists { .. })));
+        let file = parent.path().join("x");
+        assert!(matches!(Writer::create(&file), Err(Error::OutExists { .. })));
+    }
+
+    #[test]
+    fn weights_stay_behind() {
+        for name in ["config.json", "tokenizer.json", "modeling_bunny_llama.py", "LICENSE", "merges.txt"] {
+            assert!(travels(name), "{name}");
+        }
+        for name in
+            ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", ".git", "README.md"]
+        {
+            assert!(!travels(name), "{name}");
+        }
+    }
+}

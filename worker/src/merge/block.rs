@@ -1,0 +1,180 @@
+//! Blocks of elements: widened to f32 from where a file is mapped, narrowed to the type of the result.
+//!
+//! All arithmetic of a merge happens on blocks that fit into the first-level cache. Bytes are read and written
+//! as bytes, so nothing depends on the alignment of mapped data.
+
+use crate::checkpoint::Dtype;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::{bf16, f16};
+
+/// Elements of a block. Six blocks of f32 and the stored bytes fit into 32 KiB.
+pub(crate) const BLOCK: usize = 1024;
+
+/// Elements that one task works through: small enough to balance threads, large enough to cost nothing to
+/// schedule. A multiple of [`BLOCK`].
+pub(crate) const CHUNK: usize = 64 * BLOCK;
+
+/// A block of numbers.
+pub(crate) type Block = [f32; BLOCK];
+
+/// The stored elements of one tensor.
+#[derive(Clone, Copy)]
+pub(crate) struct Elements<'a> {
+    bytes: &'a [u8],
+    dtype: Dtype,
+}
+
+impl<'a> Elements<'a> {
+    /// `dtype` must be mergeable, which the caller has checked to give a better message.
+    pub(crate) fn new(bytes: &'a [u8], dtype: Dtype) -> Elements<'a> {
+        assert!(dtype.mergeable(), "only float32, float16 and bfloat16 reach the kernels");
+        Elements { bytes, dtype }
+    }
+
+    /// Writes the `count` elements from `first` on as f32, which is exact; zeros fill the rest of the block.
+    #[inline(always)]
+    pub(crate) fn widen(&self, first: usize, count: usize, out: &mut Block) {
+        let width = self.dtype.width();
+        let bytes = &self.bytes[first * width..(first + count) * width];
+        out[count..].fill(0.0);
+        match self.dtype {
+            Dtype::F32 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *out = f32::from_le_bytes(*b);
+                }
+            }
+            Dtype::Bf16 => {
+                for (out, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+                }
+            }
+            // `new` admits no other type.
+            _ => {
+                let mut bits = [0u16; BLOCK];
+                for (bits, b) in bits.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *bits = u16::from_le_bytes(*b);
+                }
+                bits[..count].reinterpret_cast::<f16>().convert_to_f32_slice(&mut out[..count]);
+            }
+        }
+    }
+}
+
+/// A type that a merge can be rounded to: `f32`, [`half::f16`] or [`half::bf16`].
+pub trait Element: Copy + Send + Sync + sealed::Sealed {
+    /// Rounds each number to nearest, ties to even. Both slices have one length.
+    #[doc(hidden)]
+    fn narrow(from: &[f32], to: &mut [Self]);
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [f16]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn narrow(from: &[f32], to: &mut [bf16]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = bf16::from_bits(bf16_bits(*from));
+        }
+    }
+}
+
+/// Rounds to nearest even without branches, so that it vectorises. A NaN stays a NaN.
+#[inline(always)]
+fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    ((if x.is_nan() { quiet } else { rounded }) >> 16) as u16
+}
+
+/// As [`Element::narrow`], to little-endian bytes of a mergeable type.
+#[inline(always)]
+pub(crate) fn narrow_bytes(from: &[f32], dtype: Dtype, to: &mut [u8]) {
+    match dtype {
+        Dtype::F32 => {
+            for (to, from) in to.as_chunks_mut::<4>().0.iter_mut().zip(from) {
+                *to = from.to_le_bytes();
+            }
+        }
+        Dtype::Bf16 => {
+            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+                *to = bf16_bits(*from).to_le_bytes();
+            }
+        }
+        _ => {
+            let mut rounded = [f16::ZERO; BLOCK];
+            rounded[..from.len()].convert_from_f32_slice(from);
+            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(rounded) {
+                *to = from.to_le_bytes();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_16_bit_value_survives() {
+        for (dtype, is_bf16) in [(Dtype::F16, false), (Dtype::Bf16, true)] {
+            let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+            // An odd start: mapped data may lie anywhere.
+            let shifted: Vec<u8> = std::iter::once(0).chain(all.iter().copied()).collect();
+            let elements = Elements::new(&shifted[1..], dtype);
+            for first in (0..65536).step_by(BLOCK) {
+                let mut wide = [0.0; BLOCK];
+                elements.widen(first, BLOCK, &mut wide);
+                let mut back = [0; 2 * BLOCK];
+                narrow_bytes(&wide, dtype, &mut back);
+                for (i, (w, b)) in wide.iter().zip(back.as_chunks::<2>().0).enumerate() {
+                    let bits = (first + i) as u16;
+                    let plain =
+                        if is_bf16 { bf16::from_bits(bits).to_f32() } else { f16::from_bits(bits).to_f32() };
+                    assert!(plain.is_nan() && w.is_nan() || (plain == *w && u16::from_le_bytes(*b) == bits));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_rounds_as_the_half_crate() {
+        let mut x = 1u32;
+        for _ in 0..100_000 {
+            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = f32::from_bits(x);
+            let expected = bf16::from_f32(value);
+            let found = bf16::from_bits(bf16_bits(value));
+            assert!(found == expected || found.is_nan() && expected.is_nan(), "{value:e}");
+        }
+        for edge in [0.0f32, -0.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1.00390625, 1.01171875] {
+            assert_eq!(bf16_bits(edge), bf16::from_f32(edge).to_bits(), "{edge}");
+        }
+    }
+
+    #[test]
+    fn a_short_block_is_padded_with_zeros() {
+        let mut out = [7.0; BLOCK];
+        Elements::new(&[0, 0, 0x80, 0x3f], Dtype::F32).widen(0, 1, &mut out);
+        assert_eq!((out[0], out[1], out[BLOCK - 1]), (1.0, 0.0, 0.0));
+    }
+}

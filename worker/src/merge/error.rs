@@ -1,0 +1,90 @@
+//! Why a merge is refused or stops.
+
+use crate::checkpoint;
+use common::recipe::RecipeError;
+
+/// Why a merge is refused or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A model folder cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// The recipe's numbers are out of range.
+    #[error("recipe refused: {0}")]
+    Recipe(#[from] RecipeError),
+    /// A recipe names a model that was not opened.
+    #[error(
+        "model {model} is not among the opened ones ({opened}); open the merger with every model of the run"
+    )]
+    Unknown {
+        /// The name in the recipe.
+        model: String,
+        /// The names that are open, comma separated.
+        opened: String,
+    },
+    /// Two references give one name to different folders.
+    #[error("model name {model} stands for both {first} and {second}; give each model a name of its own")]
+    Ambiguous {
+        /// The name.
+        model: String,
+        /// The folder that was opened first.
+        first: String,
+        /// The other folder.
+        second: String,
+    },
+    /// A model's tensor has another shape than the base's.
+    #[error(
+        "tensor {tensor}: {model} has shape {found:?}, the base {base} has {expected:?}; the models must share one \
+         architecture and vocabulary"
+    )]
+    Shape {
+        /// The tensor's name.
+        tensor: String,
+        /// The model whose tensor does not fit.
+        model: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The base model.
+        base: String,
+        /// The base tensor's shape.
+        expected: Vec<usize>,
+    },
+    /// A tensor is stored as something other than float32, float16 or bfloat16.
+    #[error(
+        "tensor {tensor} of {model} is stored as {dtype}; merging reads F32, F16 and BF16: convert the model"
+    )]
+    Dtype {
+        /// The tensor's name.
+        tensor: String,
+        /// The model that holds it.
+        model: String,
+        /// The stored type.
+        dtype: &'static str,
+    },
+    /// A model lacks a tensor that cannot be taken as unchanged.
+    #[error("tensor {tensor} is missing from {model}, {why}")]
+    Missing {
+        /// The tensor's name.
+        tensor: String,
+        /// The model that lacks it.
+        model: String,
+        /// Why it is needed there.
+        why: &'static str,
+    },
+    /// A buffer of another length than the tensor's.
+    #[error("tensor {tensor} has {expected} elements, the buffer {found}")]
+    Buffer {
+        /// The tensor's name.
+        tensor: String,
+        /// Elements of the tensor.
+        expected: usize,
+        /// Elements of the buffer.
+        found: usize,
+    },
+    /// The caller asked to stop.
+    #[error("merge stopped on request")]
+    Stopped,
+}
+
+/// Result of planning or computing a merge.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,39 @@
+//! The weighted average of models: `Σ w m / Σ w`, no base, no task vectors.
+//!
+//! All arithmetic is f32, products and sums rounded one by one in the order of the sources; the divisor is
+//! summed in f64 and rounded once. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
+
+use super::block::{BLOCK, Block, Elements};
+
+/// One source's share of one tensor.
+pub(crate) struct Share<'a> {
+    pub(crate) weight: f32,
+    pub(crate) model: Elements<'a>,
+}
+
+/// Working memory of one task.
+pub(crate) struct Scratch {
+    sum: Block,
+    model: Block,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Scratch {
+        Scratch { sum: [0.0; BLOCK], model: [0.0; BLOCK] }
+    }
+
+    /// The averages of `count` elements from `first` on.
+    #[inline(always)]
+    pub(crate) fn merge(&mut self, shares: &[Share], total: f32, first: usize, count: usize) -> &[f32] {
+        // Starting from −0 keeps a −0 that all sources share.
+        self.sum.fill(-0.0);
+        for share in shares {
+            share.model.widen(first, count, &mut self.model);
+            for (sum, model) in self.sum.iter_mut().zip(&self.model) {
+                *sum += share.weight * model;
+            }
+        }
+        self.sum.iter_mut().for_each(|sum| *sum /= total);
+        &self.sum[..count]
+    }
+}

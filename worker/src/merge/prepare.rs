@@ -1,0 +1,283 @@
+//! A recipe made ready: models checked against each other, global quantities found, tensors on demand.
+
+use super::block::{BLOCK, CHUNK, Element, Elements, narrow_bytes};
+use super::error::{Error, Result};
+use super::field::{DROP_ALL, Key, drop_limit};
+use super::flat::{Flat, Tensor};
+use super::paper::{self, Rule, Term, Whole};
+use super::simd::widest;
+use super::{Opened, linear, trim};
+use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use common::recipe::{Convention, Mask, Recipe};
+use rayon::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
+pub struct Prepared {
+    base: Opened,
+    sources: Vec<Source>,
+    method: Method,
+    mask: Mask,
+    seed: u64,
+}
+
+/// One source of the recipe.
+struct Source {
+    model: Opened,
+    /// The source's own base, where it is not the recipe's.
+    own: Option<Opened>,
+    rule: Rule,
+    /// False when nothing of the task vector is left: everything dropped or trimmed.
+    live: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Paper(Whole),
+    /// The divisor.
+    Linear(f32),
+}
+
+impl Prepared {
+    pub(super) fn new(
+        recipe: &Recipe,
+        open: impl Fn(&str) -> Result<Opened>,
+        stop: &AtomicBool,
+    ) -> Result<Prepared> {
+        recipe.check()?;
+        let base = open(&recipe.base.name)?;
+        let mut sources = Vec::with_capacity(recipe.sources.len());
+        for term in &recipe.sources {
+            let own = term.base.as_ref().filter(|b| b.name != recipe.base.name);
+            let drop = drop_limit(term.drop_rate);
+            let rule =
+                Rule { weight: term.weight as f32, drop, keep: (1.0 - term.drop_rate) as f32, threshold: 0 };
+            let own = own.map(|b| open(&b.name)).transpose()?;
+            sources.push(Source { model: open(&term.model.name)?, own, rule, live: drop < DROP_ALL });
+        }
+        let total: f64 = recipe.sources.iter().map(|s| s.weight).sum();
+        let method = match recipe.convention {
+            Convention::Paper => Method::Paper(Whole { scale: recipe.scale as f32, tie: 0.0 }),
+            Convention::Linear => Method::Linear(total as f32),
+        };
+        let mut prepared = Prepared { base, sources, method, mask: recipe.mask, seed: recipe.mask_seed };
+        prepared.check_models()?;
+        if let Method::Paper(whole) = prepared.method {
+            let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
+            prepared.trim(&rates, stop)?;
+            let tie = prepared.tie(whole, stop)?;
+            prepared.method = Method::Paper(Whole { tie, ..whole });
+        }
+        Ok(prepared)
+    }
+
+    /// Names of the tensors that the merge makes: the base's, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.base.model.names()
+    }
+
+    /// Type and shape of the base's tensor of that name. The merge can be rounded to any type.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.base.model.info(name)
+    }
+
+    /// Computes one tensor into `out`, row-major, rounded to nearest even, on all threads of the current pool.
+    /// The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`] when `out` has another length than the tensor; [`Error::Checkpoint`] for a name that the
+    /// base lacks.
+    pub fn tensor_into<T: Element>(&self, name: &str, out: &mut [T]) -> Result<()> {
+        self.compute(name, out, 1, |from, to| T::narrow(from, to))
+    }
+
+    /// As [`Prepared::tensor_into`], as little-endian bytes of `dtype`, which must be F32, F16 or BF16.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Dtype`].
+    pub fn tensor_bytes(&self, name: &str, dtype: Dtype, out: &mut [u8]) -> Result<()> {
+        if !dtype.mergeable() {
+            let model = "the merge's output".into();
+            return Err(Error::Dtype { tensor: name.into(), model, dtype: dtype.name() });
+        }
+        self.compute(name, out, dtype.width(), |from, to| narrow_bytes(from, dtype, to))
+    }
+
+    /// `per` entries of `out` hold one element.
+    fn compute<O: Send>(
+        &self,
+        name: &str,
+        out: &mut [O],
+        per: usize,
+        narrow: impl Fn(&[f32], &mut [O]) + Sync,
+    ) -> Result<()> {
+        let base = elements(&self.base, name)?;
+        let expected = self.info(name).map_or(0, |i| i.elements);
+        if out.len() != expected * per {
+            return Err(Error::Buffer { tensor: name.into(), expected, found: out.len() / per });
+        }
+        let chunks = out.par_chunks_mut(CHUNK * per).enumerate();
+        match self.method {
+            Method::Paper(whole) => {
+                let terms = self.terms(name)?;
+                chunks.for_each_init(
+                    || paper::Scratch::new(terms.len()),
+                    |scratch, (i, out)| {
+                        each_block(i, out, per, |first, count, out| {
+                            narrow(scratch.merge(base, &terms, whole, first, count), out)
+                        })
+                    },
+                );
+            }
+            Method::Linear(total) => {
+                let shares = self
+                    .sources
+                    .iter()
+                    .map(|s| Ok(linear::Share { weight: s.rule.weight, model: elements(&s.model, name)? }));
+                let shares = shares.collect::<Result<Vec<_>>>()?;
+                chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
+                    each_block(i, out, per, |first, count, out| {
+                        narrow(scratch.merge(&shares, total, first, count), out)
+                    })
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks once that all tensors fit together, so that computing cannot fail half-way.
+    fn check_models(&self) -> Result<()> {
+        for name in self.base.model.names() {
+            elements(&self.base, name)?;
+            for source in &self.sources {
+                let present = self.check_fit(&source.model, name)?;
+                let Some(own) = &source.own else {
+                    if !present && matches!(self.method, Method::Linear(_)) {
+                        let why = "and an average needs every model's";
+                        return Err(Error::Missing {
+                            tensor: name.into(),
+                            model: source.model.name.clone(),
+                            why,
+                        });
+                    }
+                    continue;
+                };
+                if present && matches!(self.method, Method::Paper(_)) && !self.check_fit(own, name)? {
+                    let why = "the base that a source's task vector is taken against";
+                    return Err(Error::Missing { tensor: name.into(), model: own.name.clone(), why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `opened` has the tensor; an error when it has it in another shape or an unreadable type.
+    fn check_fit(&self, opened: &Opened, name: &str) -> Result<bool> {
+        let (Some(found), Some(expected)) = (opened.model.info(name), self.base.model.info(name)) else {
+            return Ok(false);
+        };
+        if found.shape != expected.shape {
+            return Err(Error::Shape {
+                tensor: name.into(),
+                model: opened.name.clone(),
+                found: found.shape.clone(),
+                base: self.base.name.clone(),
+                expected: expected.shape.clone(),
+            });
+        }
+        elements(opened, name).map(|_| true)
+    }
+
+    /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
+    fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
+        let live =
+            self.sources.iter().enumerate().filter(|(_, s)| s.live && s.model.model.info(name).is_some());
+        live.map(|(source, s)| {
+            Ok(Term {
+                source,
+                rule: s.rule,
+                key: Key::new(self.mask, self.seed, &s.model.name, name),
+                model: elements(&s.model, name)?,
+                base: s.own.as_ref().map(|own| elements(own, name)).transpose()?,
+            })
+        })
+        .collect()
+    }
+
+    fn flat(&self) -> Result<Flat<'_>> {
+        let tensor = |name: &str| {
+            let elements_count = self.info(name).map_or(0, |i| i.elements);
+            Ok(Tensor {
+                base: elements(&self.base, name)?,
+                elements: elements_count,
+                terms: self.terms(name)?,
+            })
+        };
+        Ok(Flat::new(self.names().map(tensor).collect::<Result<_>>()?))
+    }
+
+    /// Finds each source's trim threshold.
+    fn trim(&mut self, rates: &[f64], stop: &AtomicBool) -> Result<()> {
+        let flat = self.flat()?;
+        let all = flat.elements;
+        let ranks: Vec<u64> = rates.iter().map(|&rate| trim::rank(rate, all)).collect();
+        let asks = |source: usize| self.sources[source].live && (1..all).contains(&ranks[source]);
+        let queries: Vec<trim::Query> = (0..ranks.len())
+            .filter(|&source| asks(source))
+            .map(|source| trim::Query { source, rank: ranks[source] })
+            .collect();
+        let thresholds = trim::thresholds(&flat, &queries, stop)?;
+        for (query, bits) in queries.iter().zip(thresholds) {
+            self.sources[query.source].rule.threshold = bits;
+        }
+        for (source, &rank) in self.sources.iter_mut().zip(&ranks) {
+            source.live &= rank < all;
+        }
+        Ok(())
+    }
+
+    /// The sign of the sum of all elected signs, 0 when they cancel: then ties elect no sign and keep the base.
+    ///
+    /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
+    /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
+    fn tie(&self, whole: Whole, stop: &AtomicBool) -> Result<f32> {
+        let live = self.sources.iter().filter(|s| s.live);
+        let weightless = live.clone().all(|s| s.rule.weight == 0.0);
+        if live.count() < 2 || weightless || whole.scale == 0.0 {
+            return Ok(0.0);
+        }
+        let flat = self.flat()?;
+        let state = || (paper::Scratch::new(flat.terms()), 0i64);
+        let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
+            widest(|| {
+                for span in spans {
+                    *total += scratch.signs(tensor.base, &tensor.terms, span.first, span.count);
+                }
+            })
+        })?;
+        let total: i64 = states.iter().map(|(_, total)| total).sum();
+        Ok(total.signum() as f32)
+    }
+}
+
+/// Runs `f(first element, count, place)` over the blocks of the chunk of that number.
+#[inline(always)]
+fn each_block<O>(chunk: usize, out: &mut [O], per: usize, mut f: impl FnMut(usize, usize, &mut [O])) {
+    widest(|| {
+        for (b, out) in out.chunks_mut(BLOCK * per).enumerate() {
+            f(chunk * CHUNK + b * BLOCK, out.len() / per, out);
+        }
+    })
+}
+
+/// The stored elements of a tensor, in a type that merging reads.
+fn elements<'a>(opened: &'a Opened, name: &str) -> Result<Elements<'a>> {
+    let model: &'a Arc<Checkpoint> = &opened.model;
+    let bytes = model.bytes(name)?;
+    let dtype = model.info(name).map_or(Dtype::U8, |i| i.dtype);
+    if !dtype.mergeable() {
+        return Err(Error::Dtype { tensor: name.into(), model: opened.name.clone(), dtype: dtype.name() });
+    }
+    Ok(Elements::new(bytes, dtype))
+}
