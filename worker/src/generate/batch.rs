@@ -1,0 +1,330 @@
+//! Batched greedy decoding.
+//!
+//! All prompts have equal length, so rows differ in their image alone. The text before the image is run once and its keys and
+//! values copied to every row; the rest is run in chunks of rows to bound memory; then all rows advance together, one token a
+//! step. A row that stops is compacted away: the last running row takes its place in the cache.
+
+use candle_core::Tensor;
+
+use super::{Error, Result, TextTokenizer};
+use crate::model::{Features, KvCache, Llama, Prompt, VisionLanguageModel};
+
+/// What a run fixes about generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Most tokens a sample may get, the stop token included; at least 1.
+    pub max_new_tokens: usize,
+    /// Rows that advance together; at least 1. Results do not depend on it beyond rounding.
+    pub batch_size: usize,
+    /// Rows whose prompts are run together; none picks a number from a memory bound.
+    pub prefill_rows: Option<usize>,
+    /// Ids that end an answer.
+    pub eos: Vec<u32>,
+    /// Longest sequence, prompt and answer together, below the model's own bound; none leaves it at that.
+    pub max_length: Option<usize>,
+}
+
+impl Default for Options {
+    /// 256 new tokens, 64 rows, no end ids, no bound on the sequence but the model's.
+    fn default() -> Self {
+        Self { max_new_tokens: 256, batch_size: 64, prefill_rows: None, eos: Vec::new(), max_length: None }
+    }
+}
+
+/// Why a row ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// An end id was chosen.
+    Eos,
+    /// `max_new_tokens` was reached.
+    Length,
+    /// A logit was NaN or infinite; the text is empty, whatever was written before.
+    NonFinite,
+}
+
+/// One sample's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The ids chosen, in order. The end id is included when one was chosen, as transformers returns it.
+    pub token_ids: Vec<u32>,
+    /// The ids decoded: special tokens left out, trimmed. Empty after [`Stop::NonFinite`].
+    pub text: String,
+    /// Why it ended.
+    pub stop: Stop,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Samples that have ended.
+    pub samples_done: usize,
+    /// Samples in all.
+    pub samples: usize,
+    /// Tokens chosen so far.
+    pub tokens: usize,
+}
+
+/// How a caller watches and stops a run. Both are called between steps.
+#[derive(Clone, Copy, Default)]
+pub struct Control<'a> {
+    /// Returns true to end the run with [`Error::Cancelled`].
+    pub cancelled: Option<&'a dyn Fn() -> bool>,
+    /// Told after every step.
+    pub progress: Option<&'a dyn Fn(Progress)>,
+}
+
+impl Control<'_> {
+    fn check(&self) -> Result<()> {
+        if self.cancelled.is_some_and(|cancelled| cancelled()) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Float32 logits of prefill attention that one chunk may take, in bytes.
+const PREFILL_BYTES: usize = 512 << 20;
+
+/// Generates for candidate after candidate in the same cache memory.
+#[derive(Debug, Default)]
+pub struct Generator {
+    cache: Option<KvCache>,
+    prefix: Option<KvCache>,
+}
+
+impl Generator {
+    /// A generator without memory; the first run takes it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers for all samples, in the order of their features.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Cancelled`], or [`Error::Model`], which includes prompts longer than the model allows.
+    pub fn generate(
+        &mut self,
+        model: &dyn VisionLanguageModel,
+        tokenizer: &TextTokenizer,
+        prompt: &Prompt,
+        features: &Features,
+        options: &Options,
+        control: Control,
+    ) -> Result<Vec<Generated>> {
+        let mut progress = Progress { samples_done: 0, samples: features.len(), tokens: 0 };
+        let rows = self.token_ids(model, prompt, features, options, control, &mut progress)?;
+        rows.into_iter()
+            .map(|(token_ids, stop)| {
+                let text = match stop {
+                    Stop::NonFinite => String::new(),
+                    _ => tokenizer.decode(&token_ids)?,
+                };
+                Ok(Generated { token_ids, text, stop })
+            })
+            .collect()
+    }
+
+    /// As [`Generator::generate`], but without text.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn token_ids(
+        &mut self,
+        model: &dyn VisionLanguageModel,
+        prompt: &Prompt,
+        features: &Features,
+        options: &Options,
+        control: Control,
+        progress: &mut Progress,
+    ) -> Result<Vec<(Vec<u32>, Stop)>> {
+        for (option, value) in [("max_new_tokens", options.max_new_tokens), ("batch_size", options.batch_size)] {
+            if value == 0 {
+                return Err(Error::Option { option, reason: "must be at least 1".into() });
+            }
+        }
+        if options.prefill_rows == Some(0) {
+            return Err(Error::Option { option: "prefill_rows", reason: "must be at least 1".into() });
+        }
+        if features.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shape = Shape::new(model, prompt, features, options)?;
+        self.make_room(model.language(), &shape)?;
+        self.run_prefix(model, prompt, &shape)?;
+        let mut results = Vec::with_capacity(features.len());
+        for first in (0..features.len()).step_by(shape.rows) {
+            let rows = shape.rows.min(features.len() - first);
+            control.check()?;
+            let logits = self.prefill(model, prompt, features, first, rows, &shape, control)?;
+            results.extend(self.decode(model.language(), logits, rows, &shape, options, control, progress)?);
+        }
+        Ok(results)
+    }
+
+    /// Takes cache memory, or keeps what the last run left if it is large enough but not wasteful.
+    fn make_room(&mut self, language: &Llama, shape: &Shape) -> Result<()> {
+        let fits = |cache: &KvCache| cache.rows() == shape.rows && cache.capacity() == shape.capacity;
+        if !self.cache.as_ref().is_some_and(fits) {
+            // Freed first: the old and the new one together may not fit.
+            self.cache = None;
+            self.cache = Some(language.new_cache(shape.rows, shape.capacity)?);
+        }
+        if !self.prefix.as_ref().is_some_and(|c| c.capacity() == shape.shared.max(1)) {
+            self.prefix = Some(language.new_cache(1, shape.shared.max(1))?);
+        }
+        Ok(())
+    }
+
+    fn caches(&self) -> Result<(&KvCache, &KvCache)> {
+        match (&self.cache, &self.prefix) {
+            (Some(cache), Some(prefix)) => Ok((cache, prefix)),
+            _ => Err(Error::Option { option: "cache", reason: "was not prepared".into() }),
+        }
+    }
+
+    /// Runs the text before the image once; its keys and values serve every row of every batch.
+    fn run_prefix(&self, model: &dyn VisionLanguageModel, prompt: &Prompt, shape: &Shape) -> Result<()> {
+        if shape.shared > 0 {
+            model.language().forward(&model.embed_shared(prompt)?, self.caches()?.1, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the rest of the prompt for `rows` rows and gives their logits (B, V).
+    #[allow(clippy::too_many_arguments)]
+    fn prefill(
+        &self,
+        model: &dyn VisionLanguageModel,
+        prompt: &Prompt,
+        features: &Features,
+        first: usize,
+        rows: usize,
+        shape: &Shape,
+        control: Control,
+    ) -> Result<Tensor> {
+        let (cache, prefix) = self.caches()?;
+        cache.fill_prefix(prefix, shape.shared, rows)?;
+        let mut logits = Vec::new();
+        for row in (0..rows).step_by(shape.prefill_rows) {
+            control.check()?;
+            let count = shape.prefill_rows.min(rows - row);
+            let features = features.rows(first + row, count).map_err(Error::Model)?;
+            let embeds = model.embed_rest(prompt, &features)?;
+            let hidden = model.language().forward(&embeds, cache, row, shape.shared)?;
+            logits.push(model.language().logits(&hidden)?);
+        }
+        Ok(if logits.len() == 1 {
+            logits.swap_remove(0)
+        } else {
+            Tensor::cat(&logits, 0).map_err(crate::model::Error::from)?
+        })
+    }
+
+    /// Advances all rows until each has ended.
+    #[allow(clippy::too_many_arguments)]
+    fn decode(
+        &self,
+        language: &Llama,
+        mut logits: Tensor,
+        rows: usize,
+        shape: &Shape,
+        options: &Options,
+        control: Control,
+        progress: &mut Progress,
+    ) -> Result<Vec<(Vec<u32>, Stop)>> {
+        let cache = self.caches()?.0;
+        let mut ids: Vec<Vec<u32>> = vec![Vec::new(); rows];
+        let mut stops = vec![Stop::Length; rows];
+        // Which sample runs in each row of the cache; its length is the number of running rows.
+        let mut running: Vec<usize> = (0..rows).collect();
+        for step in 0..shape.new_tokens {
+            control.check()?;
+            let chosen = language.greedy(&logits)?;
+            let mut next: Vec<u32> = Vec::with_capacity(running.len());
+            let mut ended = vec![false; running.len()];
+            for ((&sample, choice), ended) in running.iter().zip(&chosen).zip(&mut ended) {
+                match choice {
+                    Some(id) => {
+                        ids[sample].push(*id);
+                        progress.tokens += 1;
+                        next.push(*id);
+                        if options.eos.contains(id) {
+                            stops[sample] = Stop::Eos;
+                            *ended = true;
+                        }
+                    }
+                    None => {
+                        stops[sample] = Stop::NonFinite;
+                        next.push(0);
+                        *ended = true;
+                    }
+                }
+            }
+            let last = step + 1 == shape.new_tokens;
+            let before = running.len();
+            if last {
+                running.clear();
+            } else {
+                // From the end, so that the row that moves into a gap is one that runs on.
+                for row in (0..before).rev().filter(|&row| ended[row]) {
+                    let from = running.len() - 1;
+                    cache.move_row(from, row)?;
+                    running.swap_remove(row);
+                    next.swap_remove(row);
+                }
+            }
+            progress.samples_done += before - running.len();
+            if let Some(report) = control.progress {
+                report(*progress);
+            }
+            if running.is_empty() {
+                break;
+            }
+            let embeds = language.embed(&next)?.unsqueeze(1).map_err(crate::model::Error::from)?;
+            let hidden = language.forward(&embeds, cache, 0, shape.prompt + step)?;
+            logits = language.logits(&hidden)?;
+        }
+        Ok(ids.into_iter().zip(stops).collect())
+    }
+}
+
+/// The sizes of one run.
+struct Shape {
+    rows: usize,
+    shared: usize,
+    prompt: usize,
+    new_tokens: usize,
+    capacity: usize,
+    prefill_rows: usize,
+}
+
+impl Shape {
+    fn new(
+        model: &dyn VisionLanguageModel,
+        prompt: &Prompt,
+        features: &Features,
+        options: &Options,
+    ) -> Result<Self> {
+        let config = model.language().config();
+        let rows = options.batch_size.min(features.len());
+        let length = prompt.positions(model.image_tokens());
+        let limit = options.max_length.unwrap_or(usize::MAX).min(config.max_position_embeddings);
+        let room = limit.saturating_sub(length);
+        if room == 0 {
+            return Err(Error::Option {
+                option: "prompt",
+                reason: format!("takes {length} positions, which leaves no room within {limit}"),
+            });
+        }
+        let new_tokens = options.max_new_tokens.min(room);
+        // Attention scores are the largest temporary of a plain prefill, and a few of them are alive at once.
+        let each = 4 * config.num_attention_heads * length * length * size_of::<f32>();
+        let prefill_rows = options.prefill_rows.unwrap_or(PREFILL_BYTES / each.max(1)).clamp(1, rows);
+        Ok(Self {
+            rows,
+            shared: prompt.before.len(),
+            prompt: length,
+            new_tokens,
+            // The last token chosen is never run, so it needs no place.
+            capacity: length + new_tokens - 1,
+            prefill_rows,
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! The language model: a Llama over embeddings, with a key-value cache taken once.
+//!
+//! Two equal implementations of attention: fused kernels (`kernels.rs`) for float32 on the CPU, matrix products
+//! (`attention.rs`) for everything else. Positions are the same for all rows of a batch, so there is no padding.
+//!
+//! Source: transformers' `modeling_llama.py`; Llama 3 uses it unchanged.
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Tensor};
+
+use super::attention::{self, Rotary};
+use super::cache::{KeyLayout, KvCache};
+use super::config::LlamaConfig;
+use super::error::{Error, Result};
+use super::kernels::{Argmax, Attend, Heads, NON_FINITE, SiluMul, StoreKeys, StoreValues};
+use super::source::TensorSource;
+use super::weights::LlamaWeights;
+
+/// Which implementation runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// Fused for float32 on the CPU, matrix products otherwise.
+    #[default]
+    Auto,
+    /// Matrix products always: the plain statement that the fused kernels are compared with.
+    Plain,
+}
+
+/// A Llama and its weights.
+#[derive(Debug)]
+pub struct Llama {
+    config: LlamaConfig,
+    weights: LlamaWeights,
+    path: Path,
+}
+
+#[derive(Debug)]
+enum Path {
+    Fused(Arc<Heads>),
+    Plain(Rotary),
+}
+
+impl Llama {
+    /// Builds the model from a source of tensors; the weights are copied.
+    ///
+    /// # Errors
+    /// As [`LlamaWeights::load`].
+    pub fn load(
+        config: &LlamaConfig,
+        source: &dyn TensorSource,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::new(config.clone(), LlamaWeights::load(config, source, dtype, device)?, Kernels::Auto)
+    }
+
+    /// Builds the model over weights that exist.
+    ///
+    /// # Errors
+    /// If the rotary tables cannot be stored.
+    pub fn new(config: LlamaConfig, weights: LlamaWeights, kernels: Kernels) -> Result<Self> {
+        let (cos, sin) = attention::rotary_tables(&config);
+        let fused = kernels == Kernels::Auto && weights.dtype() == DType::F32 && weights.device().is_cpu();
+        let path = if fused {
+            Path::Fused(Arc::new(Heads {
+                query: config.num_attention_heads,
+                key: config.num_key_value_heads,
+                size: config.head_dim,
+                cos,
+                sin,
+            }))
+        } else {
+            Path::Plain(Rotary::new(&cos, &sin, config.head_dim / 2, weights.dtype(), weights.device())?)
+        };
+        Ok(Self { config, weights, path })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// The weights, which can be overwritten in place.
+    pub fn weights(&self) -> &LlamaWeights {
+        &self.weights
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> &Device {
+        self.weights.device()
+    }
+
+    /// The dtype of weights and hidden states.
+    pub fn dtype(&self) -> DType {
+        self.weights.dtype()
+    }
+
+    /// Takes cache memory for `rows` rows of `capacity` positions.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] beyond the model's longest sequence; else if the memory cannot be had.
+    pub fn new_cache(&self, rows: usize, capacity: usize) -> Result<KvCache> {
+        if capacity > self.config.max_position_embeddings {
+            return Err(Error::Argument {
+                what: "sequence length",
+                expected: format!("at most max_position_embeddings {}", self.config.max_position_embeddings),
+                got: capacity.to_string(),
+            });
+        }
+        KvCache::new(&self.config, rows, capacity, self.key_layout(), self.dtype(), self.device())
+    }
+
+    fn key_layout(&self) -> KeyLayout {
+        match self.path {
+            Path::Fused(_) => KeyLayout::Columns,
+            Path::Plain(_) => KeyLayout::Rows,
+        }
+    }
+
+    /// Bytes that [`Llama::new_cache`] takes.
+    pub fn cache_bytes(&self, rows: usize, capacity: usize) -> usize {
+        let c = &self.config;
+        2 * c.num_hidden_layers
+            * rows
+            * capacity
+            * c.num_key_value_heads
+            * c.head_dim
+            * self.dtype().size_in_bytes()
+    }
+
+    /// Embeddings of token ids: (L, D).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an id outside the vocabulary.
+    pub fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
+            return Err(Error::Argument {
+                what: "token id",
+                expected: format!("below vocab_size {}", self.config.vocab_size),
+                got: id.to_string(),
+            });
+        }
+        if ids.is_empty() {
+            return Ok(Tensor::zeros((0, self.config.hidden_size), self.dtype(), self.device())?);
+        }
+        let ids = Tensor::new(ids, self.device())?;
+        Ok(self.weights.embed.index_select(&ids, 0)?)
+    }
+
+    /// Runs the blocks over `embeds` (B, L, D) at positions `start ..`, for cache rows `row ..`; gives (B, L, D).
+    ///
+    /// Earlier positions of those rows must have been run before. Keys and values are written into the cache.
+    /// The final norm is not applied; see [`Llama::logits`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the cache is too small or of another model.
+    pub fn forward(&self, embeds: &Tensor, cache: &KvCache, row: usize, start: usize) -> Result<Tensor> {
+        let (b, l, _) = embeds.dims3()?;
+        if row + b > cache.rows() || start + l > cache.capacity() || cache.layout() != self.key_layout() {
+            return Err(Error::Argument {
+                what: "cache",
+                expected: format!("{} rows of {} positions", row + b, start + l),
+                got: format!("{} rows of {}", cache.rows(), cache.capacity()),
+            });
+        }
+        let mask = match self.path {
+            Path::Plain(_) if l > 1 => Some(attention::causal_mask(start, l, self.device())?),
+            _ => None,
+        };
+        let eps = self.config.rms_norm_eps as f32;
+        let mut hidden = embeds.contiguous()?;
+        for (index, block) in self.weights.blocks.iter().enumerate() {
+            let (keys, values) = cache.view(index, row, b)?;
+            let qkv = linear(&candle_nn::ops::rms_norm(&hidden, &block.input_norm, eps)?, &block.qkv)?;
+            let mixed = match &self.path {
+                Path::Fused(heads) => {
+                    keys.inplace_op2(&qkv, &StoreKeys { heads: heads.clone(), start })?;
+                    values.inplace_op2(&qkv, &StoreValues { heads: heads.clone(), start })?;
+                    qkv.apply_op3_no_bwd(&keys, &values, &Attend { heads: heads.clone(), start })?
+                }
+                Path::Plain(rotary) => {
+                    attention::attend(&self.config, rotary, &qkv, &keys, &values, start, mask.as_ref())?
+                }
+            };
+            hidden = (hidden + linear(&mixed, &block.output)?)?;
+            let gate_up = linear(&candle_nn::ops::rms_norm(&hidden, &block.post_norm, eps)?, &block.gate_up)?;
+            let inner = match &self.path {
+                Path::Fused(_) => gate_up.apply_op1_no_bwd(&SiluMul)?,
+                Path::Plain(_) => {
+                    let f = self.config.intermediate_size;
+                    (gate_up.narrow(D::Minus1, 0, f)?.silu()? * gate_up.narrow(D::Minus1, f, f)?)?
+                }
+            };
+            hidden = (hidden + linear(&inner, &block.down)?)?;
+        }
+        Ok(hidden)
+    }
+
+    /// Float32 logits (B, V) of the last position of hidden states (B, L, D).
+    ///
+    /// # Errors
+    /// If the shape is another, or the memory cannot be had.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let (_, l, _) = hidden.dims3()?;
+        if l == 0 {
+            return Err(Error::Argument {
+                what: "hidden states",
+                expected: "a position".into(),
+                got: "none".into(),
+            });
+        }
+        let last = hidden.narrow(1, l - 1, 1)?.squeeze(1)?.contiguous()?;
+        let last = candle_nn::ops::rms_norm(&last, &self.weights.norm, self.config.rms_norm_eps as f32)?;
+        Ok(linear(&last, &self.weights.head)?.to_dtype(DType::F32)?)
+    }
+
+    /// The greedy choice of each row of float32 logits (B, V): the first of the largest, or none if a value is NaN or infinite.
+    ///
+    /// One small copy leaves the device.
+    ///
+    /// # Errors
+    /// What the tensor library reports.
+    pub fn greedy(&self, logits: &Tensor) -> Result<Vec<Option<u32>>> {
+        let ids = if logits.device().is_cpu() {
+            logits.apply_op1_no_bwd(&Argmax)?
+        } else {
+            // Zero times NaN or infinity is NaN, which compares unequal to zero.
+            let finite = (logits * 0.0)?.sum(D::Minus1)?.eq(0f32)?;
+            let ids = logits.argmax(D::Minus1)?;
+            let mark = Tensor::full(NON_FINITE, ids.dims(), logits.device())?;
+            finite.where_cond(&ids, &mark)?
+        };
+        Ok(ids.to_vec1::<u32>()?.into_iter().map(|id| (id != NON_FINITE).then_some(id)).collect())
+    }
+}
+
+/// `x W^T` for `x` (.., in) and `weight` (out, in): one product over all leading axes.
+pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let mut dims = x.dims().to_vec();
+    let Some(last) = dims.last_mut() else {
+        return Err(Error::Argument { what: "input", expected: "an axis".into(), got: "none".into() });
+    };
+    let width = std::mem::replace(last, weight.dim(0)?);
+    let rows = x.elem_count() / width.max(1);
+    Ok(x.reshape((rows, width))?.matmul(&weight.t()?)?.reshape(dims)?)
+}
