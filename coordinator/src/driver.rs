@@ -1,0 +1,339 @@
+//! The one task that owns state and store: apply, commit, answer; and the only place that reads the clock.
+//!
+//! Commands that are waiting when it looks are applied together and committed as one transaction, so that many
+//! workers cost few flushes. No answer leaves before the records under it stand. An exchange that there is
+//! nothing to say to is kept for a while (long polling) and answered as soon as there is.
+
+use crate::error::{Error, Result};
+use crate::state::{Changes, Event, Note, Record, Reply, State};
+use crate::store::Store;
+use common::id::WorkerId;
+use common::time::Millis;
+use proto::convert::{Exchange, ExchangeAnswer, Registered, Registration, RunState};
+use proto::status::Class;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait for the driver; senders wait beyond that.
+const QUEUE: usize = 1024;
+/// Commands that are committed together at most.
+const BATCH: usize = 256;
+
+/// Tells the time. Must never go back.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// Milliseconds since 1970 that go forward steadily, whatever becomes of the wall clock afterwards.
+pub fn system_clock() -> Clock {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let start = std::time::Instant::now();
+    Arc::new(move || Millis(0) + wall + start.elapsed())
+}
+
+/// Someone who shows people what happens.
+pub trait Watch: Send {
+    /// Something happened.
+    fn note(&mut self, note: &Note, state: &State);
+    /// Called several times a second, for a live line.
+    fn tick(&mut self, now: Millis, state: &State);
+}
+
+/// Shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn note(&mut self, _: &Note, _: &State) {}
+    fn tick(&mut self, _: Millis, _: &State) {}
+}
+
+type Look = Box<dyn FnOnce(&State, &dyn Store, Millis) + Send>;
+type Answer<T> = oneshot::Sender<std::result::Result<T, Class>>;
+
+enum Command {
+    Register(Box<Registration>, Answer<Registered>),
+    Exchange(Box<Exchange>, Answer<ExchangeAnswer>),
+    Look(Look),
+    Tick,
+    Stop,
+}
+
+/// Sends commands to the driver.
+#[derive(Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, make: impl FnOnce(Answer<T>) -> Command) -> std::result::Result<T, Class> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Class::Unavailable("the coordinator is stopping".into());
+        self.commands.send(make(answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// A worker joins.
+    pub async fn register(&self, r: Registration) -> std::result::Result<Registered, Class> {
+        self.ask(|answer| Command::Register(Box::new(r), answer)).await
+    }
+
+    /// A worker reports and asks for work.
+    pub async fn exchange(&self, e: Exchange) -> std::result::Result<ExchangeAnswer, Class> {
+        self.ask(|answer| Command::Exchange(Box::new(e), answer)).await
+    }
+
+    /// Looks at the state and the store as they are between two events.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&State, &dyn Store, Millis) -> std::result::Result<T, Class> + Send + 'static,
+    ) -> std::result::Result<T, Class> {
+        self.ask(|answer| {
+            Command::Look(Box::new(move |state, store, now| drop(answer.send(look(state, store, now)))))
+        })
+        .await
+    }
+
+    /// Lets time pass. An error means that the driver has ended.
+    pub async fn tick(&self) -> std::result::Result<(), ()> {
+        self.commands.send(Command::Tick).await.map_err(drop)
+    }
+
+    /// Stops the coordinator. The run can be resumed.
+    pub async fn stop(&self) {
+        // When the driver has ended already, there is nothing to stop.
+        let _ = self.commands.send(Command::Stop).await;
+    }
+}
+
+/// Owns the state and the store.
+pub struct Driver {
+    state: State,
+    store: Box<dyn Store>,
+    clock: Clock,
+    watch: Box<dyn Watch>,
+    commands: mpsc::Receiver<Command>,
+    /// Exchanges kept until there is something to say, one per worker at most.
+    parked: BTreeMap<WorkerId, Parked>,
+    /// How long workers are given to hear that the run is finished.
+    farewell: Duration,
+    finished_at: Option<Millis>,
+    stopping: bool,
+}
+
+struct Parked {
+    until: Millis,
+    so_far: ExchangeAnswer,
+    answer: Answer<ExchangeAnswer>,
+}
+
+/// What one batch of commands leaves to be done after the commit.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Record>,
+    notes: Vec<Note>,
+    registered: Vec<(Answer<Registered>, std::result::Result<Registered, Class>)>,
+    exchanged: Vec<(Answer<ExchangeAnswer>, std::result::Result<ExchangeAnswer, Class>)>,
+    looks: Vec<Look>,
+}
+
+impl Driver {
+    /// A driver and the handle that reaches it.
+    pub fn new(
+        state: State,
+        store: Box<dyn Store>,
+        clock: Clock,
+        watch: Box<dyn Watch>,
+        farewell: Duration,
+    ) -> (Driver, Handle) {
+        let (sender, commands) = mpsc::channel(QUEUE);
+        let parked = BTreeMap::new();
+        let driver = Driver {
+            state,
+            store,
+            clock,
+            watch,
+            commands,
+            parked,
+            farewell,
+            finished_at: None,
+            stopping: false,
+        };
+        (driver, Handle { commands: sender })
+    }
+
+    /// Runs until the run is finished and its workers know, or until it is stopped. Blocks.
+    pub fn run(mut self) -> Result<State> {
+        let mut batch = Batch::default();
+        self.apply(Event::Start, &mut batch);
+        self.settle(batch)?;
+        while let Some(first) = self.commands.blocking_recv() {
+            let mut batch = Batch::default();
+            let mut next = Some(first);
+            for _ in 0..BATCH {
+                let Some(command) = next else { break };
+                self.handle(command, &mut batch);
+                next = self.commands.try_recv().ok();
+            }
+            if let Some(command) = next {
+                self.handle(command, &mut batch);
+            }
+            self.wake_parked(&mut batch);
+            self.settle(batch)?;
+            if self.is_done() {
+                break;
+            }
+        }
+        Ok(self.state)
+    }
+
+    fn apply(&mut self, event: Event, batch: &mut Batch) -> Option<Reply> {
+        let Changes { records, notes, reply } = self.state.apply((self.clock)(), event);
+        batch.records.extend(records);
+        batch.notes.extend(notes);
+        reply
+    }
+
+    fn handle(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            Command::Register(r, answer) => {
+                if let Some(Reply::Registered(reply)) = self.apply(Event::Register(r), batch) {
+                    batch.registered.push((answer, reply));
+                }
+            }
+            Command::Exchange(e, answer) => self.exchange(e, answer, batch),
+            Command::Look(look) => batch.looks.push(look),
+            Command::Tick => drop(self.apply(Event::Tick, batch)),
+            Command::Stop => {
+                self.stopping = true;
+                self.apply(Event::Stop, batch);
+            }
+        }
+    }
+
+    fn exchange(&mut self, e: Box<Exchange>, answer: Answer<ExchangeAnswer>, batch: &mut Batch) {
+        let worker = e.worker;
+        // Kept too long, an exchange would let the worker's own leases run out.
+        let third = self.state.plan().scheduling.lease_seconds * 1000 / 3;
+        let wait = Duration::from_millis(u64::from(e.wait_ms).min(third));
+        let patient = !wait.is_zero() && !e.leaving;
+        let Some(Reply::Exchanged(reply)) = self.apply(Event::Exchange(e), batch) else { return };
+        // The worker speaks again, so it no longer waits for the exchange before, unless on a lost connection.
+        if let Some(old) = self.parked.remove(&worker) {
+            batch.exchanged.push((old.answer, Ok(old.so_far)));
+        }
+        match reply {
+            Ok(so_far) if patient && has_nothing_to_say(&so_far) => {
+                let until = (self.clock)() + wait;
+                self.parked.insert(worker, Parked { until, so_far, answer });
+            }
+            reply => batch.exchanged.push((answer, reply)),
+        }
+    }
+
+    /// Answers kept exchanges that there is now something to say to, or whose time is over.
+    fn wake_parked(&mut self, batch: &mut Batch) {
+        let now = (self.clock)();
+        let workers: Vec<WorkerId> = self.parked.keys().copied().collect();
+        for worker in workers {
+            let gone = self.parked.get(&worker).is_none_or(|p| p.answer.is_closed());
+            if gone {
+                // A grant to a lost connection would lie idle until it expires.
+                self.parked.remove(&worker);
+                continue;
+            }
+            let has_work = self.state.has_waiting() || self.state.run_state() != RunState::Running;
+            let due = self.parked.get(&worker).is_some_and(|p| p.until <= now);
+            if !has_work && !due {
+                continue;
+            }
+            let Some(Reply::Exchanged(reply)) = self.apply(Event::Poll(worker), batch) else { continue };
+            if due || !reply.as_ref().is_ok_and(has_nothing_to_say) {
+                let parked = self.parked.remove(&worker).expect("it was there a moment ago");
+                batch.exchanged.push((parked.answer, reply));
+            }
+        }
+    }
+
+    /// Commits, then answers.
+    fn settle(&mut self, batch: Batch) -> Result<()> {
+        if !batch.records.is_empty() {
+            self.store.commit(&batch.records)?;
+        }
+        // A worker that no longer listens asks again under the same number.
+        for (answer, reply) in batch.registered {
+            let _ = answer.send(reply);
+        }
+        for (answer, reply) in batch.exchanged {
+            let _ = answer.send(reply);
+        }
+        let now = (self.clock)();
+        for look in batch.looks {
+            look(&self.state, self.store.as_ref(), now);
+        }
+        for note in &batch.notes {
+            log(note);
+            self.watch.note(note, &self.state);
+        }
+        self.watch.tick(now, &self.state);
+        Ok(())
+    }
+
+    fn is_done(&mut self) -> bool {
+        if self.stopping {
+            return true;
+        }
+        if self.state.end().is_none() {
+            return false;
+        }
+        let now = (self.clock)();
+        let since = *self.finished_at.get_or_insert(now);
+        let all_know = self.state.roster().iter().all(|(_, w)| w.told_finished);
+        all_know || now - since >= self.farewell
+    }
+}
+
+fn has_nothing_to_say(a: &ExchangeAnswer) -> bool {
+    a.grants.is_empty()
+        && a.cancelled.is_empty()
+        && a.acknowledgements.is_empty()
+        && a.state == RunState::Running
+}
+
+fn log(note: &Note) {
+    match note {
+        Note::Joined { worker, name, device } => {
+            tracing::info!(worker = worker.0, name, device, "worker joined");
+        }
+        Note::Left { name } => tracing::info!(name, "worker left"),
+        Note::AttemptEnded { candidate, attempt, worker, how, reason } => {
+            let how = how.word();
+            tracing::warn!(candidate = candidate.0, attempt, worker, how, reason, "attempt ended");
+        }
+        Note::CandidateFailed { candidate } => {
+            tracing::warn!(candidate = candidate.0, "candidate given up: the worst of its generation");
+        }
+        Note::Disagreement { candidate, first, second, worker } => tracing::error!(
+            candidate = candidate.0,
+            first = first.value(),
+            second = second.value(),
+            worker,
+            "two workers scored one recipe differently; the first result stays"
+        ),
+        Note::GenerationClosed { generation, best } => {
+            let fitness = best.map(|b| b.1.value());
+            tracing::info!(generation, best = best.map(|b| b.0.0), fitness, "generation closed");
+        }
+        Note::Finished { reason } => tracing::info!(reason, "run finished"),
+    }
+}
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(e: tokio::task::JoinError) -> Error {
+        let panic = e.try_into_panic().ok();
+        let text = panic.as_ref().and_then(|p| {
+            p.downcast_ref::<String>().cloned().or_else(|| p.downcast_ref::<&str>().map(|s| s.to_string()))
+        });
+        Error::Broken(text.unwrap_or_else(|| "the driver was cancelled".into()))
+    }
+}

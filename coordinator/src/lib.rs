@@ -1,0 +1,149 @@
+//! The coordinator of a merge search: it keeps the population, lends candidates to workers, writes down what
+//! comes back, and asks the search for more. It merges nothing and has no tensor library in it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`state`] | the run as a pure machine: event in, records and answers out |
+//! | [`search`] | algorithms that propose genomes |
+//! | [`store`] | what outlives the process |
+//! | [`driver`] | the one task that owns state and store |
+//! | [`service`] | gRPC in front of the driver |
+//! | [`report`] | views for people and scripts |
+//! | [`cli`] | the program's commands |
+//!
+//! [`run`] only wires these together, so that tests start the real thing.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod driver;
+pub mod error;
+pub mod report;
+pub mod search;
+pub mod service;
+pub mod state;
+pub mod store;
+
+use driver::{Clock, Driver, Watch};
+use error::{Error, Result};
+use proto::wire::cluster_server::ClusterServer;
+use proto::wire::inspect_server::InspectServer;
+use service::Service;
+use state::{Durable, State};
+use std::future::Future;
+use std::time::Duration;
+use store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::Stream;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+
+/// What [`run`] needs to know beyond the run itself.
+pub struct Settings {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Shows people what happens.
+    pub watch: Box<dyn Watch>,
+    /// How often time is looked at.
+    pub tick: Duration,
+    /// How long workers are given to hear that the run is finished.
+    pub farewell: Duration,
+    /// How long open connections are given to end.
+    pub hang_up: Duration,
+}
+
+impl Settings {
+    /// For a coordinator with this watcher.
+    pub fn new(watch: Box<dyn Watch>) -> Settings {
+        Settings {
+            clock: driver::system_clock(),
+            watch,
+            tick: Duration::from_millis(100),
+            farewell: Duration::from_secs(10),
+            hang_up: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Makes the state of a stored run, of this program's version.
+pub fn restore(durable: Durable) -> Result<State> {
+    let stored = durable.identity.program_version.clone();
+    if stored != proto::PROGRAM_VERSION {
+        return Err(Error::Version { stored, here: proto::PROGRAM_VERSION.into() });
+    }
+    Ok(State::restore(durable)?)
+}
+
+/// Serves a run until it is finished or `shutdown` comes. Yields the state as it was then.
+pub async fn run<I, IO, E>(
+    settings: Settings,
+    state: State,
+    store: Box<dyn Store>,
+    incoming: I,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<State>
+where
+    I: Stream<Item = std::result::Result<IO, E>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    let Settings { clock, watch, tick, farewell, hang_up } = settings;
+    let (driver, handle) = Driver::new(state, store, clock, watch, farewell);
+    let (hang_up_now, told_to_hang_up) = tokio::sync::oneshot::channel::<()>();
+
+    let router = router(Service::new(handle.clone())).await?;
+    let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+        // Sent or dropped, either means that it is over.
+        let _ = told_to_hang_up.await;
+    }));
+    let stopper = handle.clone();
+    let stopping = tokio::spawn(async move {
+        shutdown.await;
+        stopper.stop().await;
+    });
+    let ticking = tokio::spawn(async move {
+        let mut interval = tokio::time::interval(tick);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            if handle.tick().await.is_err() {
+                return;
+            }
+        }
+    });
+
+    let ended = tokio::task::spawn_blocking(move || driver.run()).await;
+    stopping.abort();
+    ticking.abort();
+    let _ = hang_up_now.send(());
+    // A peer that does not close its connection must not keep a finished run open.
+    let served = tokio::time::timeout(hang_up, server).await;
+    let state = ended??;
+    match served {
+        Ok(Ok(Err(e))) => Err(Error::Server(e.to_string())),
+        _ => Ok(state),
+    }
+}
+
+async fn router(service: Service) -> Result<tonic::transport::server::Router> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let cluster = ClusterServer::new(service.clone())
+        .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    let inspect = InspectServer::new(service).max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    health.set_serving::<ClusterServer<Service>>().await;
+    health.set_serving::<InspectServer<Service>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| Error::Server(e.to_string()))?;
+    Ok(Server::builder()
+        // Half-open connections are noticed by their silence.
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(cluster)
+        .add_service(inspect))
+}

@@ -1,0 +1,139 @@
+//! Read-only views of a state. The same functions serve a live coordinator and a state folder at rest, so the
+//! two never show different things.
+
+use crate::state::State;
+use crate::state::candidate::{Attempt, Candidate, Phase};
+use crate::store::{self, Store};
+use common::evaluation::Evaluation;
+use common::id::CandidateId;
+use common::run::Algorithm;
+use common::time::Millis;
+use proto::status::Class;
+use proto::wire;
+
+/// The run at a glance. `now` is absent at rest.
+pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
+    let count = |f: &dyn Fn(&Candidate) -> bool| state.candidates().iter().filter(|c| f(c)).count() as u64;
+    let attempts_failed = state.candidates().iter().map(|c| c.counted_attempts() as u64).sum();
+    let plan = state.plan();
+    let mut progress = state.progress();
+    if now.is_none() {
+        progress.workers = 0;
+    }
+    wire::StatusReply {
+        run_id: state.identity().run.0.clone(),
+        name: plan.name.clone(),
+        state: wire::RunState::from(state.run_state()) as i32,
+        end_reason: state.end().map(|e| e.reason()).unwrap_or_default(),
+        plan_digest: plan.digest().to_string(),
+        algorithm: match plan.search.algorithm {
+            Algorithm::CmaEs => "cma-es",
+            Algorithm::Random => "random",
+        }
+        .into(),
+        progress: Some(progress.into()),
+        population: plan.search.population as u64,
+        candidates_waiting: count(&Candidate::is_waiting),
+        candidates_leased: count(&|c| c.open_attempt().is_some()),
+        candidates_scored: count(&|c| c.fitness().is_some()),
+        candidates_failed: count(&|c| *c.phase() == Phase::Failed),
+        attempts_failed,
+        elapsed_ms: state.elapsed().as_millis() as u64,
+        hours_budget: plan.search.hours,
+        workers: now.map(|now| workers(state, now)).unwrap_or_default(),
+        program_version: now.map(|_| proto::PROGRAM_VERSION.to_string()).unwrap_or_default(),
+        sigma: state.step_size(),
+        live: now.is_some(),
+    }
+}
+
+fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
+    let view = |(id, w): (common::id::WorkerId, &crate::state::roster::Worker)| wire::WorkerView {
+        worker_id: id.0,
+        name: w.name.clone(),
+        device: w.device.clone(),
+        slots: w.slots,
+        leases: state.leases().of(id).count() as u32,
+        last_seen_ms_ago: (now - w.last_seen).as_millis() as u64,
+        scored: w.scored,
+    };
+    state.roster().iter().map(view).collect()
+}
+
+/// Up to `most` candidates, the first `from` left out.
+pub fn candidates(state: &State, from: usize, most: usize) -> Vec<wire::CandidateView> {
+    state.candidates().iter().skip(from).take(most).map(|c| candidate(state, c)).collect()
+}
+
+/// One candidate.
+pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
+    let space = &state.plan().space;
+    let named =
+        |(p, value): (&common::space::Parameter, f64)| wire::NamedValue { name: p.name.clone(), value };
+    let shown = match c.phase() {
+        Phase::Scored(_) => wire::CandidateState::Scored,
+        Phase::Failed => wire::CandidateState::Failed,
+        Phase::Open if c.open_attempt().is_some() => wire::CandidateState::Leased,
+        Phase::Open => wire::CandidateState::Waiting,
+    };
+    let score = match c.phase() {
+        Phase::Scored(s) => Some(s.clone()),
+        _ => None,
+    };
+    wire::CandidateView {
+        candidate: c.id().0,
+        generation: c.generation(),
+        state: shown as i32,
+        fitness: c.fitness().map(f64::from),
+        genome: space.parameters.iter().zip(space.values(c.genome())).map(named).collect(),
+        coordinates: c.genome().coordinates().to_vec(),
+        metrics: score.as_ref().map(|s| s.means.clone()).unwrap_or_default(),
+        attempts: c.attempts().iter().map(attempt).collect(),
+        recipe_digest: c.recipe().to_string(),
+        timings: score.map(|s| s.timings.into()),
+    }
+}
+
+fn attempt(a: &Attempt) -> wire::AttemptView {
+    wire::AttemptView {
+        number: a.number,
+        worker: a.worker_name.clone(),
+        begun_unix_ms: a.begun.0,
+        ended_unix_ms: a.end.as_ref().map(|e| e.at.0),
+        end: a.end.as_ref().map_or("running", |e| e.how.word()).into(),
+        reason: a.end.as_ref().map(|e| e.reason.clone()).unwrap_or_default(),
+    }
+}
+
+/// Texts and scores of one candidate.
+pub fn evaluation(state: &State, store: &dyn Store, id: CandidateId) -> Result<Evaluation, Class> {
+    let candidate = state.candidate(id).ok_or_else(|| no_candidate(state, id))?;
+    match store.evaluation(id) {
+        Ok(Some(evaluation)) => Ok(evaluation),
+        Ok(None) => {
+            let now = match candidate.phase() {
+                Phase::Failed => "it failed",
+                _ => "it is not scored yet",
+            };
+            Err(Class::NotFound(format!("candidate {id} has no reports: {now}")))
+        }
+        Err(e @ store::Error::Damaged { .. }) => Err(Class::Internal(e.to_string())),
+        Err(e) => Err(Class::Unavailable(e.to_string())),
+    }
+}
+
+/// The recipe of a candidate, by default of the best.
+pub fn recipe(state: &State, id: Option<CandidateId>) -> Result<wire::RecipeReply, Class> {
+    let best = || state.best().map(|b| b.0).ok_or_else(|| Class::NotFound("nothing is scored yet".into()));
+    let id = id.map_or_else(best, Ok)?;
+    let candidate = state.candidate(id).ok_or_else(|| no_candidate(state, id))?;
+    let recipe = state.plan().recipe(candidate.genome());
+    Ok(wire::RecipeReply { candidate: id.0, recipe_json: recipe.to_json() })
+}
+
+fn no_candidate(state: &State, id: CandidateId) -> Class {
+    Class::NotFound(match state.candidates().len() {
+        0 => format!("no candidate {id}: the run has none yet"),
+        n => format!("no candidate {id}: the run has 1 to {n}"),
+    })
+}

@@ -1,0 +1,46 @@
+//! Uniform random points: the baseline that every claim about a search is compared to.
+
+use super::{Search, Snapshot, Told};
+use common::genome::Genome;
+use common::seed::Stream;
+use serde::{Deserialize, Serialize};
+
+/// Draws each coordinate uniformly and learns nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Random {
+    dimensions: usize,
+    population: usize,
+    stream: Stream,
+}
+
+impl Random {
+    /// A search of `dimensions` parameters. The population only groups candidates for display.
+    pub fn new(dimensions: usize, population: usize, stream: Stream) -> Random {
+        Random { dimensions, population: population.max(1), stream }
+    }
+}
+
+impl Search for Random {
+    fn population(&self) -> usize {
+        self.population
+    }
+
+    fn ask(&mut self) -> Genome {
+        let coordinates = (0..self.dimensions).map(|_| self.stream.uniform()).collect();
+        Genome::new(coordinates).expect("uniform numbers lie in the unit interval")
+    }
+
+    fn tell(&mut self, _: &[Told]) {}
+
+    fn stop(&self) -> Option<String> {
+        None
+    }
+
+    fn step_size(&self) -> Option<f64> {
+        None
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::Random(self.clone())
+    }
+}

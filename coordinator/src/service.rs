@@ -1,0 +1,126 @@
+//! gRPC handlers: convert, send one command, convert back. They decide nothing.
+
+use crate::driver::Handle;
+use crate::report;
+use common::id::CandidateId;
+use proto::convert::{Description, Exchange, Registration};
+use proto::status::Class;
+use proto::wire;
+use proto::wire::cluster_server::Cluster;
+use proto::wire::inspect_server::Inspect;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Candidates that are read from the state in one go, so that a long list never holds the driver up.
+const CHUNK: usize = 256;
+
+/// Both services.
+#[derive(Clone)]
+pub struct Service {
+    driver: Handle,
+}
+
+impl Service {
+    /// Handlers that speak to this driver.
+    pub fn new(driver: Handle) -> Service {
+        Service { driver }
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    async fn describe(
+        &self,
+        _: Request<wire::DescribeRequest>,
+    ) -> Result<Response<wire::DescribeReply>, Status> {
+        let describe = |state: &crate::state::State, _: &dyn crate::store::Store, _| {
+            Ok(Description {
+                run: state.identity().run.clone(),
+                protocol_version: proto::PROTOCOL_VERSION,
+                program_version: proto::PROGRAM_VERSION.into(),
+                plan: state.plan().clone(),
+                state: state.run_state(),
+            })
+        };
+        Ok(Response::new(self.driver.look(describe).await?.into()))
+    }
+
+    async fn register(
+        &self,
+        request: Request<wire::RegisterRequest>,
+    ) -> Result<Response<wire::RegisterReply>, Status> {
+        let registration = Registration::try_from(request.into_inner()).map_err(Class::from)?;
+        Ok(Response::new(self.driver.register(registration).await?.into()))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<wire::ExchangeRequest>,
+    ) -> Result<Response<wire::ExchangeReply>, Status> {
+        let exchange = Exchange::try_from(request.into_inner()).map_err(Class::from)?;
+        Ok(Response::new(self.driver.exchange(exchange).await?.into()))
+    }
+}
+
+#[tonic::async_trait]
+impl Inspect for Service {
+    type CandidatesStream = ReceiverStream<Result<wire::CandidateView, Status>>;
+    type ReportsStream = ReceiverStream<Result<wire::SampleResult, Status>>;
+
+    async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
+        let reply = self.driver.look(|state, _, now| Ok(report::status(state, Some(now)))).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn candidates(
+        &self,
+        _: Request<wire::CandidatesRequest>,
+    ) -> Result<Response<Self::CandidatesStream>, Status> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(CHUNK);
+        let driver = self.driver.clone();
+        tokio::spawn(async move {
+            let mut from = 0;
+            loop {
+                let chunk = driver.look(move |state, _, _| Ok(report::candidates(state, from, CHUNK))).await;
+                let chunk = match chunk {
+                    Ok(chunk) if chunk.is_empty() => return,
+                    Ok(chunk) => chunk,
+                    Err(class) => return drop(sender.send(Err(class.into())).await),
+                };
+                from += chunk.len();
+                for candidate in chunk {
+                    if sender.send(Ok(candidate)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn reports(
+        &self,
+        request: Request<wire::ReportsRequest>,
+    ) -> Result<Response<Self::ReportsStream>, Status> {
+        let id = CandidateId(request.into_inner().candidate);
+        let evaluation =
+            self.driver.look(move |state, store, _| report::evaluation(state, store, id)).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        tokio::spawn(async move {
+            for sample in evaluation.samples {
+                if sender.send(Ok(sample.into())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn recipe(
+        &self,
+        request: Request<wire::RecipeRequest>,
+    ) -> Result<Response<wire::RecipeReply>, Status> {
+        let id = request.into_inner().candidate.map(CandidateId);
+        Ok(Response::new(self.driver.look(move |state, _, _| report::recipe(state, id)).await?))
+    }
+}

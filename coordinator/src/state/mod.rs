@@ -1,0 +1,566 @@
+//! The coordinator's state as a pure machine: [`State::apply`] takes the time and an event, changes the state
+//! and returns what is to be written and answered. No I/O, no clock, and no chance but the search's own saved
+//! stream happen below this module.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `candidate` | open → scored or failed, and every attempt |
+//! | `lease` | who works on what until when |
+//! | `roster` | known workers |
+//! | `generation` | opening and closing a population |
+//! | `register`, `exchange` | the two calls of a worker |
+//! | `invariant` | what must hold after every event |
+//!
+//! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the search with its
+//! random stream, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
+//! when a coordinator starts waits a short while for its worker, then goes to another.
+
+pub mod candidate;
+mod exchange;
+mod generation;
+pub mod invariant;
+pub mod lease;
+mod register;
+pub mod roster;
+
+use crate::search::{self, Search, Snapshot};
+use candidate::{Candidate, Ended, How};
+use common::digest::Manifest;
+use common::evaluation::Evaluation;
+use common::fitness::Fitness;
+use common::id::{CandidateId, LeaseId, RunId, WorkerId};
+use common::run::RunPlan;
+use common::time::Millis;
+use proto::convert::{Exchange, ExchangeAnswer, Progress, Registered, Registration, RunState};
+use proto::status::Class;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What happens to the state.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The coordinator was started, for the first time or again.
+    Start,
+    /// A worker wants to join.
+    Register(Box<Registration>),
+    /// A worker reports and asks for work.
+    Exchange(Box<Exchange>),
+    /// The last exchange of a worker is still unanswered: is there something to say now?
+    Poll(WorkerId),
+    /// Time has passed.
+    Tick,
+    /// The operator stops the coordinator.
+    Stop,
+}
+
+/// What an event led to. The driver commits the records, then answers.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// To be written in one transaction.
+    pub records: Vec<Record>,
+    /// To be told to people.
+    pub notes: Vec<Note>,
+    /// To be sent once the records stand.
+    pub reply: Option<Reply>,
+}
+
+/// An answer to a worker.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To [`Event::Register`].
+    Registered(Result<Registered, Class>),
+    /// To [`Event::Exchange`] and [`Event::Poll`].
+    Exchanged(Result<ExchangeAnswer, Class>),
+}
+
+/// Something that people may want to know. Never holds report text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A worker joined.
+    Joined {
+        /// Its registration.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Its device.
+        device: String,
+    },
+    /// A worker left, on its own account.
+    Left {
+        /// Its name.
+        name: String,
+    },
+    /// An attempt ended without a result.
+    AttemptEnded {
+        /// The candidate.
+        candidate: CandidateId,
+        /// Which attempt.
+        attempt: u32,
+        /// Whose.
+        worker: String,
+        /// How.
+        how: How,
+        /// Why.
+        reason: String,
+    },
+    /// A candidate was given up.
+    CandidateFailed {
+        /// The candidate.
+        candidate: CandidateId,
+    },
+    /// A second result of a scored candidate has another fitness: two workers compute differently.
+    Disagreement {
+        /// The candidate.
+        candidate: CandidateId,
+        /// The fitness that counts.
+        first: Fitness,
+        /// The one that came later.
+        second: Fitness,
+        /// Whose that was.
+        worker: String,
+    },
+    /// A generation is final.
+    GenerationClosed {
+        /// Its number.
+        generation: u64,
+        /// Its best member.
+        best: Option<(CandidateId, Fitness)>,
+    },
+    /// The run ended.
+    Finished {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a run is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// As many candidates as were to be evaluated are final.
+    Evaluations,
+    /// The time is up.
+    Hours,
+    /// The search said so.
+    Search(String),
+}
+
+impl End {
+    /// In words.
+    pub fn reason(&self) -> String {
+        match self {
+            End::Evaluations => "the budget of evaluations is used up".into(),
+            End::Hours => "the budget of hours is used up".into(),
+            End::Search(reason) => format!("the search ended: {reason}"),
+        }
+    }
+}
+
+/// What never changes in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The run.
+    pub run: RunId,
+    /// The plan as canonical JSON.
+    pub plan_json: String,
+    /// The program that began the run. Another version may compute other scores, so it may not go on with it.
+    pub program_version: String,
+    /// When it was begun.
+    pub created: Millis,
+}
+
+/// The files that all workers must have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    /// What the coordinator saw at the start, then what the first worker added.
+    pub manifest: Manifest,
+    /// Whether a worker has added what the coordinator could not see.
+    pub complete: bool,
+}
+
+/// Small things that change often.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counters {
+    /// The last lease granted.
+    pub last_lease: u64,
+    /// The last worker registered.
+    pub last_worker: u64,
+    /// Time for which a coordinator was running, over all its starts.
+    pub elapsed_ms: u64,
+}
+
+/// The search as saved when its latest generation was opened or told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Searched {
+    /// The generation being evaluated; 0 before the first.
+    pub generation: u64,
+    /// The search with its random stream.
+    pub snapshot: Snapshot,
+    /// Why the run is over.
+    pub end: Option<End>,
+}
+
+/// One thing to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// See [`Identity`].
+    Identity(Identity),
+    /// See [`Pinned`].
+    Pinned(Pinned),
+    /// See [`Counters`].
+    Counters(Counters),
+    /// See [`Searched`].
+    Searched(Searched),
+    /// See [`Candidate`].
+    Candidate(Candidate),
+    /// Texts and scores of every sample of a candidate.
+    Evaluation(CandidateId, Evaluation),
+}
+
+/// Everything durable but the texts: what a store yields and a state is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Durable {
+    /// What never changes.
+    pub identity: Identity,
+    /// The files.
+    pub pinned: Pinned,
+    /// Counters.
+    pub counters: Counters,
+    /// The search.
+    pub searched: Searched,
+    /// Every candidate, in order of number.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Durable {
+    /// A run that was not begun yet.
+    pub fn new(plan: &RunPlan, manifest: Manifest, created: Millis) -> Durable {
+        let seed = format!("{}\n{}\n{}", plan.digest(), created.0, std::process::id());
+        let digits = common::digest::Digest::of(seed.as_bytes()).short(8);
+        Durable {
+            identity: Identity {
+                run: RunId(format!("{}-{digits}", plan.name)),
+                plan_json: plan.to_json(),
+                program_version: proto::PROGRAM_VERSION.into(),
+                created,
+            },
+            pinned: Pinned { manifest, complete: false },
+            counters: Counters::default(),
+            searched: Searched { generation: 0, snapshot: search::begin(plan).snapshot(), end: None },
+            candidates: Vec::new(),
+        }
+    }
+
+    /// As records, to be written when a run is begun.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = vec![
+            Record::Identity(self.identity.clone()),
+            Record::Pinned(self.pinned.clone()),
+            Record::Counters(self.counters.clone()),
+            Record::Searched(self.searched.clone()),
+        ];
+        records.extend(self.candidates.iter().cloned().map(Record::Candidate));
+        records
+    }
+}
+
+/// What was stored contradicts itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored run contradicts itself: {0}")]
+pub struct Contradiction(pub String);
+
+/// The whole state of a run.
+#[derive(Debug)]
+pub struct State {
+    identity: Identity,
+    /// Parsed from `identity.plan_json`, once.
+    plan: RunPlan,
+    pinned: Pinned,
+    counters: Counters,
+    search: Box<dyn Search>,
+    /// The generation being evaluated; its members end `candidates`.
+    generation: u64,
+    /// Why the run is over; nothing is lent any more.
+    end: Option<End>,
+    /// In order of number, so that candidate n stands at n − 1.
+    candidates: Vec<Candidate>,
+    /// The best so far: of equal fitness the one with the lower number.
+    best: Option<(CandidateId, Fitness)>,
+    leases: lease::Table,
+    roster: roster::Roster,
+    /// The operator wants the coordinator to stop. Not durable: the run can be resumed.
+    stopping: bool,
+    /// When the state last saw the time, to count what has elapsed. `None` at rest.
+    clock: Option<Millis>,
+    /// `counters.elapsed_ms` as last written.
+    elapsed_written_ms: u64,
+}
+
+/// Elapsed time is written at least this often, so that a killed run loses no more of its time budget.
+const ELAPSED_WRITTEN_EVERY_MS: u64 = 10_000;
+
+impl State {
+    /// The state as it was stored. Nothing is lent yet: that begins with [`Event::Start`].
+    pub fn restore(durable: Durable) -> Result<State, Contradiction> {
+        let contradiction = |text: String| Contradiction(text);
+        let plan = RunPlan::from_json(&durable.identity.plan_json).map_err(contradiction)?;
+        for (i, c) in durable.candidates.iter().enumerate() {
+            if c.id().0 != i as u64 + 1 {
+                return Err(Contradiction(format!("candidate {} stands where {} belongs", c.id(), i + 1)));
+            }
+            if c.genome().coordinates().len() != plan.space.dimensions()
+                || plan.recipe(c.genome()).digest() != c.recipe()
+            {
+                return Err(Contradiction(format!("candidate {}'s recipe is not its genome's", c.id())));
+            }
+        }
+        let mut state = State {
+            plan,
+            identity: durable.identity,
+            pinned: durable.pinned,
+            elapsed_written_ms: durable.counters.elapsed_ms,
+            counters: durable.counters,
+            search: search::restore(durable.searched.snapshot),
+            generation: durable.searched.generation,
+            end: durable.searched.end,
+            candidates: durable.candidates,
+            best: None,
+            leases: lease::Table::default(),
+            roster: roster::Roster::default(),
+            stopping: false,
+            clock: None,
+        };
+        let scored: Vec<_> = state.candidates.iter().filter_map(|c| Some((c.id(), c.fitness()?))).collect();
+        scored.into_iter().for_each(|(id, fitness)| state.note_best(id, fitness));
+        Ok(state)
+    }
+
+    /// What of this state is to outlive the process.
+    pub fn durable(&self) -> Durable {
+        let Record::Searched(searched) = self.search_record() else { unreachable!("it makes no other") };
+        Durable {
+            identity: self.identity.clone(),
+            pinned: self.pinned.clone(),
+            counters: Counters { elapsed_ms: self.elapsed_written_ms, ..self.counters.clone() },
+            searched,
+            candidates: self.candidates.clone(),
+        }
+    }
+
+    /// Lets `event` happen at `now`, which never goes back within one process.
+    pub fn apply(&mut self, now: Millis, event: Event) -> Changes {
+        let mut changes = Changes::default();
+        self.pass_time(now, &mut changes);
+        match event {
+            Event::Start => self.start(now, &mut changes),
+            Event::Register(r) => {
+                changes.reply = Some(Reply::Registered(self.register(now, *r, &mut changes)))
+            }
+            Event::Exchange(e) => {
+                changes.reply = Some(Reply::Exchanged(self.exchange(now, *e, &mut changes)))
+            }
+            Event::Poll(w) => changes.reply = Some(Reply::Exchanged(self.poll(now, w, &mut changes))),
+            Event::Tick => {}
+            Event::Stop => self.stopping = true,
+        }
+        let unwritten = self.counters.elapsed_ms - self.elapsed_written_ms;
+        if !changes.records.is_empty() || unwritten >= ELAPSED_WRITTEN_EVERY_MS || self.stopping {
+            self.elapsed_written_ms = self.counters.elapsed_ms;
+            changes.records.push(Record::Counters(self.counters.clone()));
+        }
+        debug_assert_eq!(invariant::broken(self), None);
+        changes
+    }
+
+    fn start(&mut self, now: Millis, changes: &mut Changes) {
+        let until = now + lease::restart_grace(self.lease_time());
+        for candidate in &self.candidates {
+            if let Some(open) = candidate.open_attempt() {
+                self.leases.insert(open.lease, candidate.id(), None, until);
+            }
+        }
+        if self.generation == 0 && self.end.is_none() {
+            self.open_generation(changes);
+        }
+    }
+
+    /// Everything that time alone brings: lost leases, forgotten workers, the end of the time budget.
+    fn pass_time(&mut self, now: Millis, changes: &mut Changes) {
+        if let Some(before) = self.clock {
+            self.counters.elapsed_ms += (now - before).as_millis() as u64;
+        }
+        self.clock = Some(now);
+        for lease in self.leases.expired(now) {
+            let orphan = self.leases.get(lease).is_some_and(|l| l.worker.is_none());
+            let (how, reason) = match orphan {
+                true => {
+                    (How::Interrupted, "the coordinator was restarted and the worker did not return".into())
+                }
+                false => (How::Expired, format!("not renewed for {} s", self.plan.scheduling.lease_seconds)),
+            };
+            self.end_attempt(lease, Ended { at: now, how, reason }, changes);
+        }
+        self.close_generation(changes);
+        // Ten lease times is long enough for any reconnect; the answer to come is "register again".
+        self.roster.forget_silent(now, self.lease_time() * 10);
+        let hours = self.plan.search.hours.map(|h| (h * 3_600_000.0) as u64);
+        if self.end.is_none() && hours.is_some_and(|budget| self.counters.elapsed_ms >= budget) {
+            self.finish(End::Hours, changes);
+            for lease in self.leases.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+                let reason = "the run's time is up".into();
+                self.end_attempt(lease, Ended { at: now, how: How::Superseded, reason }, changes);
+            }
+        }
+    }
+
+    /// Ends a live lease without a result. Its candidate waits again, or has failed.
+    fn end_attempt(&mut self, lease: LeaseId, ended: Ended, changes: &mut Changes) {
+        let Some(gone) = self.leases.remove(lease) else { return };
+        let limit = self.plan.scheduling.attempts;
+        let candidate = &mut self.candidates[index(gone.candidate)];
+        let was_open = candidate.end(lease, ended.clone(), limit);
+        assert!(was_open, "a live lease has an open attempt");
+        let attempt = candidate.attempts().iter().find(|a| a.lease == lease).expect("it was just ended");
+        changes.notes.push(Note::AttemptEnded {
+            candidate: gone.candidate,
+            attempt: attempt.number,
+            worker: attempt.worker_name.clone(),
+            how: ended.how,
+            reason: ended.reason,
+        });
+        if candidate.is_final() {
+            changes.notes.push(Note::CandidateFailed { candidate: gone.candidate });
+        }
+        changes.records.push(Record::Candidate(candidate.clone()));
+    }
+
+    fn finish(&mut self, end: End, changes: &mut Changes) {
+        changes.notes.push(Note::Finished { reason: end.reason() });
+        self.end = Some(end);
+        changes.records.push(self.search_record());
+    }
+
+    fn note_best(&mut self, id: CandidateId, fitness: Fitness) {
+        let better = |best: (CandidateId, Fitness)| {
+            (fitness, std::cmp::Reverse(id)) > (best.1, std::cmp::Reverse(best.0))
+        };
+        if self.best.is_none_or(better) {
+            self.best = Some((id, fitness));
+        }
+    }
+
+    fn search_record(&self) -> Record {
+        let (generation, end) = (self.generation, self.end.clone());
+        Record::Searched(Searched { generation, snapshot: self.search.snapshot(), end })
+    }
+
+    fn lease_time(&self) -> Duration {
+        Duration::from_secs(self.plan.scheduling.lease_seconds)
+    }
+
+    /// What never changes.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
+    /// The files that all workers must have.
+    pub fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
+    /// Every candidate, in order of number.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// The candidate of that number.
+    pub fn candidate(&self, id: CandidateId) -> Option<&Candidate> {
+        self.candidates.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
+    }
+
+    /// The best so far.
+    pub fn best(&self) -> Option<(CandidateId, Fitness)> {
+        self.best
+    }
+
+    /// Live leases.
+    pub fn leases(&self) -> &lease::Table {
+        &self.leases
+    }
+
+    /// Known workers.
+    pub fn roster(&self) -> &roster::Roster {
+        &self.roster
+    }
+
+    /// Time for which a coordinator was running, over all its starts.
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.counters.elapsed_ms)
+    }
+
+    /// The generation being evaluated, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Why the run is over.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Whether there is a candidate to lend.
+    pub fn has_waiting(&self) -> bool {
+        self.members().iter().any(Candidate::is_waiting)
+    }
+
+    /// Step size of the search, where it has one.
+    pub fn step_size(&self) -> Option<f64> {
+        self.search.step_size()
+    }
+
+    /// What workers are told of the run.
+    pub fn run_state(&self) -> RunState {
+        match (&self.end, self.stopping) {
+            (Some(_), _) => RunState::Finished,
+            (None, true) => RunState::Stopping,
+            (None, false) => RunState::Running,
+        }
+    }
+
+    /// When time alone will next change something.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.leases.next_deadline()
+    }
+
+    /// The run in a line.
+    pub fn progress(&self) -> Progress {
+        let now = self.clock.unwrap_or_default();
+        let here = |w: &roster::Worker| now - w.last_seen <= self.lease_time();
+        // Earlier generations are final, so only the last one is counted through.
+        let open = self.members().iter().filter(|c| !c.is_final()).count();
+        Progress {
+            evaluations_done: (self.candidates.len() - open) as u64,
+            evaluations_budget: self.plan.search.evaluations,
+            generation: self.generation,
+            best: self.best.map(|(id, f)| (id, f.value())),
+            workers: self.roster.iter().filter(|(_, w)| here(w)).count() as u32,
+        }
+    }
+}
+
+fn index(id: CandidateId) -> usize {
+    // Candidates are numbered from 1, and only known numbers come here.
+    (id.0 - 1) as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The store of tests: the same contract without a disk.
+
+use super::{Error, Store};
+use crate::state::{Counters, Durable, Identity, Pinned, Record, Searched, candidate::Candidate};
+use common::evaluation::Evaluation;
+use common::id::CandidateId;
+use std::collections::BTreeMap;
+
+/// Keeps records in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    identity: Option<Identity>,
+    pinned: Pinned,
+    counters: Counters,
+    searched: Option<Searched>,
+    candidates: BTreeMap<CandidateId, Candidate>,
+    evaluations: BTreeMap<CandidateId, Evaluation>,
+}
+
+impl Store for Memory {
+    fn load(&self) -> Result<Option<Durable>, Error> {
+        Ok(self.identity.clone().zip(self.searched.clone()).map(|(identity, searched)| Durable {
+            identity,
+            pinned: self.pinned.clone(),
+            counters: self.counters.clone(),
+            searched,
+            candidates: self.candidates.values().cloned().collect(),
+        }))
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
+        for record in records {
+            match record.clone() {
+                Record::Identity(r) => self.identity = Some(r),
+                Record::Pinned(r) => self.pinned = r,
+                Record::Counters(r) => self.counters = r,
+                Record::Searched(r) => self.searched = Some(r),
+                Record::Candidate(r) => drop(self.candidates.insert(r.id(), r)),
+                Record::Evaluation(id, r) => drop(self.evaluations.insert(id, r)),
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
+        Ok(self.evaluations.get(&id).cloned())
+    }
+}

@@ -1,0 +1,94 @@
+//! Stores: what outlives the process.
+//!
+//! | record | why it is durable |
+//! |---|---|
+//! | identity | run id, plan and program version: without them nothing else means anything |
+//! | pinned | the files that every worker must have, also those that join after a restart |
+//! | counters | lease and worker numbers are never used twice; the time budget spans restarts |
+//! | searched | the search with its random stream: a resumed run asks for the same genomes |
+//! | candidate | genome, attempts with their reasons, score |
+//! | evaluation | every text and score, for people and for fitness functions yet to come |
+//!
+//! Leases and the roster are not here: workers that come back bring them. All records of one event are one
+//! transaction that is flushed before anything is answered.
+
+pub mod memory;
+pub mod record;
+pub mod sled;
+
+use crate::state::{Durable, Record};
+use common::evaluation::Evaluation;
+use common::id::CandidateId;
+use std::path::PathBuf;
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process has it open.
+    #[error(
+        "{} is in use by another coordinator (or by a command that is reading it); stop it first, or try again",
+        folder.display()
+    )]
+    InUse {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// No run was ever stored there.
+    #[error("{} holds no run; begin one with `jradievo start RUN.toml --state {}`", folder.display(), folder.display())]
+    Empty {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// There is a run already.
+    #[error(
+        "{} holds a run already; go on with it by `jradievo resume {}`, or choose another folder",
+        folder.display(), folder.display()
+    )]
+    NotEmpty {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// A record is not what was written.
+    #[error("record {key} is damaged: {message}")]
+    Damaged {
+        /// Which record.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Written by a later version.
+    #[error(
+        "record {key} has format {found}, this program reads up to {known}; use the version that wrote it"
+    )]
+    Format {
+        /// Which record.
+        key: String,
+        /// The format found.
+        found: u8,
+        /// The newest format known here.
+        known: u8,
+    },
+    /// The disk failed, or is full.
+    #[error("cannot {doing}: {message}")]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// What the disk said.
+        message: String,
+    },
+}
+
+/// Where a run is kept.
+pub trait Store: Send {
+    /// Everything but the texts; `None` where no run was stored.
+    fn load(&self) -> Result<Option<Durable>, Error>;
+
+    /// Writes all records or none. When it returns, they have reached the disk.
+    fn commit(&mut self, records: &[Record]) -> Result<(), Error>;
+
+    /// Texts and scores of one candidate; `None` where it is not scored.
+    fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;
+}
+
+#[cfg(test)]
+mod tests;

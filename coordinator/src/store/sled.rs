@@ -1,0 +1,202 @@
+//! The store on disk: sled 0.34.7 in `DIR/store`.
+//!
+//! Three trees: `run` (one key per record that there is once), `candidates` and `evaluations` (big-endian
+//! numbers, so that they iterate in order). An event is one transaction over all three with a flush inside
+//! it; the closure has no effect but on the trees, since sled may run it again.
+
+use super::record::{decode, encode};
+use super::{Error, Store};
+use crate::state::{Durable, Record};
+use common::evaluation::Evaluation;
+use common::id::CandidateId;
+use sled::Transactional;
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+use std::path::Path;
+
+/// Name of the store within a state folder.
+pub const FOLDER: &str = "store";
+
+const IDENTITY: &str = "identity";
+const PINNED: &str = "pinned";
+const COUNTERS: &str = "counters";
+const SEARCHED: &str = "searched";
+
+/// A store on disk, held alone: a second one on the same folder cannot be opened.
+#[derive(Debug)]
+pub struct Sled {
+    db: sled::Db,
+    run: sled::Tree,
+    candidates: sled::Tree,
+    evaluations: sled::Tree,
+}
+
+/// Which tree a record goes to.
+#[derive(Clone, Copy)]
+enum Place {
+    Run,
+    Candidates,
+    Evaluations,
+}
+
+impl Sled {
+    /// Opens the store of a state folder that holds a run.
+    pub fn open(folder: &Path) -> Result<Sled, Error> {
+        match folder.join(FOLDER).is_dir() {
+            true => Sled::open_or_create(folder),
+            false => Err(Error::Empty { folder: folder.to_path_buf() }),
+        }
+    }
+
+    /// Opens the store of a state folder, made where it is missing. Only its owner may read it.
+    pub fn open_or_create(folder: &Path) -> Result<Sled, Error> {
+        let path = folder.join(FOLDER);
+        private_folder(&path).map_err(|e| disk("create the store's folder", e))?;
+        let db = sled::Config::new()
+            .path(&path)
+            .mode(sled::Mode::HighThroughput)
+            // Every transaction is flushed; a timer would only add writes.
+            .flush_every_ms(None)
+            .cache_capacity(64 << 20)
+            .open()
+            .map_err(|e| match is_lock(&e) {
+                true => Error::InUse { folder: folder.to_path_buf() },
+                false => disk("open the store", e),
+            })?;
+        close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
+        let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
+        let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
+        Ok(Sled { run, candidates, evaluations, db })
+    }
+
+    fn single<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
+        let bytes = self.run.get(key).map_err(|e| disk("read the store", e))?;
+        bytes.map(|b| decode(key, &b)).transpose()
+    }
+
+    fn required<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
+        let missing = || Error::Damaged { key: key.into(), message: "it is missing".into() };
+        self.single(key)?.ok_or_else(missing)
+    }
+}
+
+impl Store for Sled {
+    fn load(&self) -> Result<Option<Durable>, Error> {
+        let Some(identity) = self.single(IDENTITY)? else { return Ok(None) };
+        let mut candidates = Vec::new();
+        for entry in self.candidates.iter() {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            candidates.push(decode(&candidate_key(number(&key)?), &bytes)?);
+        }
+        Ok(Some(Durable {
+            identity,
+            pinned: self.required(PINNED)?,
+            counters: self.required(COUNTERS)?,
+            searched: self.required(SEARCHED)?,
+            candidates,
+        }))
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
+        let writes: Vec<(Place, Vec<u8>, Vec<u8>)> = records.iter().map(write).collect();
+        let trees = (&self.run, &self.candidates, &self.evaluations);
+        trees
+            .transaction(|(run, candidates, evaluations)| {
+                for (place, key, value) in &writes {
+                    let tree = match place {
+                        Place::Run => run,
+                        Place::Candidates => candidates,
+                        Place::Evaluations => evaluations,
+                    };
+                    tree.insert(key.as_slice(), value.as_slice())?;
+                }
+                run.flush();
+                Ok::<(), ConflictableTransactionError<()>>(())
+            })
+            .map_err(|e| match e {
+                TransactionError::Storage(e) => disk("write to the store", e),
+                TransactionError::Abort(()) => unreachable!("nothing aborts it"),
+            })
+    }
+
+    fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
+        let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
+        bytes.map(|b| decode(&evaluation_key(id.0), &b)).transpose()
+    }
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        // Everything was flushed when it was committed; this only shortens the next start.
+        let _ = self.db.flush();
+    }
+}
+
+fn write(record: &Record) -> (Place, Vec<u8>, Vec<u8>) {
+    let single = |key: &str, value: Vec<u8>| (Place::Run, key.as_bytes().to_vec(), value);
+    match record {
+        Record::Identity(r) => single(IDENTITY, encode(IDENTITY, r)),
+        Record::Pinned(r) => single(PINNED, encode(PINNED, r)),
+        Record::Counters(r) => single(COUNTERS, encode(COUNTERS, r)),
+        Record::Searched(r) => single(SEARCHED, encode(SEARCHED, r)),
+        Record::Candidate(r) => {
+            let id = r.id().0;
+            (Place::Candidates, id.to_be_bytes().to_vec(), encode(&candidate_key(id), r))
+        }
+        Record::Evaluation(id, r) => {
+            (Place::Evaluations, id.0.to_be_bytes().to_vec(), encode(&evaluation_key(id.0), r))
+        }
+    }
+}
+
+fn candidate_key(id: u64) -> String {
+    format!("candidate/{id}")
+}
+
+fn evaluation_key(id: u64) -> String {
+    format!("evaluation/{id}")
+}
+
+fn number(key: &[u8]) -> Result<u64, Error> {
+    let bytes = key.try_into().map_err(|_| Error::Damaged {
+        key: format!("candidate/{key:02x?}"),
+        message: "its key is no number".into(),
+    })?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
+fn disk(doing: &'static str, e: impl std::fmt::Display) -> Error {
+    Error::Disk { doing, message: e.to_string() }
+}
+
+fn is_lock(e: &sled::Error) -> bool {
+    // sled has no kind of its own for this: it wraps the lock's refusal in an I/O error of this text.
+    matches!(e, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
+}
+
+/// Makes a folder that only its owner may enter. One that exists is left as it is.
+pub fn private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// sled makes its files with the process's mask; the reports in them are nobody else's business.
+#[cfg(unix)]
+fn close_to_others(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |m| std::fs::Permissions::from_mode(m);
+    std::fs::set_permissions(path, mode(0o700))?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let is_folder = entry.file_type()?.is_dir();
+        std::fs::set_permissions(entry.path(), mode(if is_folder { 0o700 } else { 0o600 }))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close_to_others(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
