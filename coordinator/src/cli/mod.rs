@@ -1,1 +1,271 @@
-//! .
+//! The program's commands. Each file is one of them, or what several share.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plan` | run file → plan, with its dataset read |
+//! | `folder` | the files of a state folder beside the store |
+//! | `serve` | `start` and `resume` |
+//! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
+//! | `json`, `table` | what they print |
+//! | `live` | progress while serving |
+
+mod folder;
+mod json;
+mod live;
+mod look;
+mod plan;
+mod serve;
+mod table;
+
+pub use live::LogWriter;
+
+use crate::store;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Exit codes, as `--help` documents them.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// Something failed.
+    pub const FAILURE: u8 = 1;
+    /// The command line or the run file is wrong.
+    pub const USAGE: u8 = 2;
+    /// The state folder cannot be used: in use, empty, or holding a run already.
+    pub const FOLDER: u8 = 3;
+    /// No coordinator answers, or what was asked for is not there.
+    pub const ABSENT: u8 = 4;
+    /// Stopped by Ctrl-C or SIGTERM; the run can be resumed.
+    pub const STOPPED: u8 = 130;
+}
+
+/// Searches for the best merge of language models inside a vision-language model.
+#[derive(Debug, Parser)]
+#[command(name = "jradievo", version, about, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A search in three commands:
+  jradievo check run.toml                                      what would fail, before it does
+  jradievo start run.toml --state runs/first                   keeps the search; prints the URL for workers
+  jradievo-worker run --coordinator http://127.0.0.1:7443      evaluates; start as many as there are devices
+
+Afterwards, or meanwhile:
+  jradievo status runs/first
+  jradievo recipe runs/first > best.json                       every number of the best merge found
+  jradievo-worker merge best.json --out merged                 the model itself
+
+Exit codes: 0 done, 1 failure, 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
+holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
+Logs go to standard error; RUST_LOG=info shows more of them.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Begins a run and serves it until its budget is used up
+    Start(Start),
+    /// Goes on with a run that was stopped, killed or finished early
+    Resume(Resume),
+    /// Shows where a run stands
+    Status(Looked),
+    /// Lists every candidate with its genome, fitness and attempts
+    Candidates(Looked),
+    /// Shows the reports that a candidate's model wrote, with their scores
+    Reports(Reports),
+    /// Prints the recipe of the best candidate, or of any other
+    Recipe(Recipe),
+    /// Reads a run file and what it names, and reports everything that is wrong
+    Check(Check),
+}
+
+/// Where a coordinator listens.
+#[derive(Debug, Args)]
+struct Listen {
+    /// Address for workers and for looking commands; port 0 takes any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Allow an address that other machines can reach: anybody there can then read reports and hand in results
+    #[arg(long)]
+    insecure_listen: bool,
+}
+
+/// Which files a run pins by digest when it is begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Pin {
+    /// Dataset and every model that can be read here; the first worker adds the rest
+    All,
+    /// The dataset; the first worker adds the models (quicker with large models on a slow disk)
+    Dataset,
+}
+
+#[derive(Debug, Args)]
+struct Start {
+    /// The run file
+    #[arg(value_name = "RUN.toml")]
+    run_file: PathBuf,
+    /// Folder to keep the run in: new, or empty
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+    /// Override a key of the run file, such as search.evaluations=40 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Which files to digest before serving
+    #[arg(long, value_enum, default_value = "all")]
+    pin: Pin,
+    #[command(flatten)]
+    listen: Listen,
+}
+
+#[derive(Debug, Args)]
+struct Resume {
+    /// The run's state folder
+    #[arg(value_name = "DIR")]
+    state: PathBuf,
+    #[command(flatten)]
+    listen: Listen,
+}
+
+/// A state folder, or a coordinator that is running.
+#[derive(Debug, Args)]
+struct Looked {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The run's state folder, whether a coordinator is running on it or not
+    #[arg(value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// A running coordinator, such as http://127.0.0.1:7443
+    #[arg(long, value_name = "URL")]
+    coordinator: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Reports {
+    #[command(flatten)]
+    looked: Looked,
+    /// The candidate's number
+    #[arg(long, value_name = "N")]
+    candidate: u64,
+}
+
+#[derive(Debug, Args)]
+struct Recipe {
+    #[command(flatten)]
+    target: Target,
+    /// The candidate's number [default: the best so far]
+    #[arg(long, value_name = "N")]
+    candidate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The run file
+    #[arg(value_name = "RUN.toml")]
+    run_file: PathBuf,
+    /// Override a key of the run file, such as search.evaluations=40 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command failed, with its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Wrong command line or run file.
+    #[error("{0}")]
+    Usage(String),
+    /// The state folder.
+    #[error("{0}")]
+    Folder(String),
+    /// Nobody or nothing there.
+    #[error("{0}")]
+    Absent(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Failure {
+    /// See [`exit`].
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => exit::USAGE,
+            Failure::Folder(_) => exit::FOLDER,
+            Failure::Absent(_) => exit::ABSENT,
+            Failure::Failed(_) => exit::FAILURE,
+        }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(e: store::Error) -> Failure {
+        match e {
+            store::Error::InUse { .. } | store::Error::Empty { .. } | store::Error::NotEmpty { .. } => {
+                Failure::Folder(e.to_string())
+            }
+            _ => Failure::Failed(e.to_string()),
+        }
+    }
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(e: crate::error::Error) -> Failure {
+        match e {
+            crate::error::Error::Store(e) => e.into(),
+            e => Failure::Failed(e.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Failure {
+        Failure::Failed(e.to_string())
+    }
+}
+
+/// Runs a command. Yields the process's exit code.
+pub async fn run(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
+        Command::Start(args) => serve::start(args).await,
+        Command::Resume(args) => serve::resume(args).await,
+        Command::Status(args) => look::status(args).await,
+        Command::Candidates(args) => look::candidates(args).await,
+        Command::Reports(args) => look::reports(args).await,
+        Command::Recipe(args) => look::recipe(args).await,
+        Command::Check(args) => plan::check(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_a_folder_or_a_coordinator_not_both() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["jradievo"], args].concat()).is_ok();
+        assert!(parse(&["status", "dir", "--json"]));
+        assert!(parse(&["status", "--coordinator", "http://127.0.0.1:1"]));
+        assert!(!parse(&["status"]));
+        assert!(!parse(&["status", "dir", "--coordinator", "http://127.0.0.1:1"]));
+        assert!(!parse(&["reports", "dir"]));
+        assert!(parse(&["start", "run.toml", "--state", "d", "--set", "a.b=1", "--set", "c=2"]));
+    }
+}

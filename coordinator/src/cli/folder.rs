@@ -1,0 +1,134 @@
+//! The files of a state folder beside the store.
+//!
+//! | file | what |
+//! |---|---|
+//! | `store/` | everything durable, see [`crate::store`] |
+//! | `run.json` | run id and plan, for people |
+//! | `address` | URL of the coordinator that is serving the run; absent while there is none |
+//! | `listen` | address that was last listened on, so that `resume` is found by workers that wait for it |
+
+use super::Failure;
+use crate::state::Identity;
+use crate::store::sled::private_folder;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+const ADDRESS: &str = "address";
+const LISTEN: &str = "listen";
+const RUN: &str = "run.json";
+
+/// Makes the folder of a new run. Refuses one that holds anything.
+pub fn create(folder: &Path) -> Result<(), Failure> {
+    let shown = folder.display();
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => {
+            if folder.join(crate::store::sled::FOLDER).exists() {
+                let error = crate::store::Error::NotEmpty { folder: folder.to_path_buf() };
+                return Err(Failure::Folder(error.to_string()));
+            }
+            match entries.next() {
+                Some(_) => Err(Failure::Folder(format!("{shown} is not empty; choose a new folder"))),
+                None => Ok(()),
+            }
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            private_folder(folder).map_err(|e| Failure::Folder(format!("cannot create {shown}: {e}")))
+        }
+        Err(e) => Err(Failure::Folder(format!("cannot read {shown}: {e}"))),
+    }
+}
+
+/// Writes the plan where people look for it.
+pub fn write_run(folder: &Path, identity: &Identity) -> Result<(), Failure> {
+    let plan: serde_json::Value =
+        serde_json::from_str(&identity.plan_json).map_err(|e| Failure::Failed(e.to_string()))?;
+    let run = serde_json::json!({
+        "run": identity.run,
+        "program_version": identity.program_version,
+        "created_unix_ms": identity.created,
+        "plan": plan,
+    });
+    write(folder, RUN, &format!("{run:#}\n"))
+}
+
+/// The run id that `run.json` names.
+pub fn run_id(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(RUN)).ok()?;
+    let run: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(run.get("run")?.as_str()?.to_string())
+}
+
+/// URL of the coordinator that serves this folder, if there is one (or was, and was killed).
+pub fn address(folder: &Path) -> Option<String> {
+    Some(std::fs::read_to_string(folder.join(ADDRESS)).ok()?.trim().to_string())
+}
+
+/// Address that was last listened on.
+pub fn last_listen(folder: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(folder.join(LISTEN)).ok()?.trim().parse().ok()
+}
+
+/// `address`, there for as long as this lives.
+#[derive(Debug)]
+pub struct Announced {
+    path: PathBuf,
+}
+
+impl Announced {
+    /// Writes where the coordinator listens.
+    pub fn new(folder: &Path, listening: SocketAddr) -> Result<Announced, Failure> {
+        write(folder, LISTEN, &format!("{listening}\n"))?;
+        write(folder, ADDRESS, &format!("http://{listening}\n"))?;
+        Ok(Announced { path: folder.join(ADDRESS) })
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        // A stale file does no harm: whoever reads it finds nobody there.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Writes a file whole or not at all.
+fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
+    let failed = |e: std::io::Error| Failure::Failed(format!("cannot write {}: {e}", path.display()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&draft).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&draft, &path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_folder_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        create(dir.path()).unwrap();
+        create(&dir.path().join("new/deep")).unwrap();
+        let e = create(dir.path()).unwrap_err();
+        assert!(e.to_string().contains("not empty"), "{e}");
+        std::fs::create_dir(dir.path().join("store")).unwrap();
+        let e = create(dir.path()).unwrap_err();
+        assert!(e.to_string().contains("jradievo resume"), "{e}");
+        assert_eq!(e.code(), super::super::exit::FOLDER);
+    }
+
+    #[test]
+    fn the_address_is_there_while_announced() {
+        let dir = tempfile::tempdir().unwrap();
+        let listening: SocketAddr = "127.0.0.1:4711".parse().unwrap();
+        let announced = Announced::new(dir.path(), listening).unwrap();
+        assert_eq!(address(dir.path()).unwrap(), "http://127.0.0.1:4711");
+        drop(announced);
+        assert_eq!(address(dir.path()), None);
+        assert_eq!(last_listen(dir.path()), Some(listening));
+    }
+}

@@ -1,0 +1,206 @@
+//! What `--json` prints. Stable: names are only added. `docs/json.md` documents them.
+
+use proto::wire;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::collections::BTreeMap;
+
+/// Named numbers in their own order.
+struct Named<'a>(&'a [wire::NamedValue]);
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        self.0.iter().try_for_each(|v| map.serialize_entry(&v.name, &v.value))?;
+        map.end()
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Attempt<'a> {
+    number: u32,
+    worker: &'a str,
+    end: &'a str,
+    reason: &'a str,
+    begun_unix_ms: u64,
+    ended_unix_ms: Option<u64>,
+}
+
+#[derive(serde::Serialize)]
+struct Timings {
+    merge: u64,
+    features: u64,
+    generate: u64,
+    score: u64,
+}
+
+#[derive(serde::Serialize)]
+struct Candidate<'a> {
+    candidate: u64,
+    generation: u64,
+    state: &'static str,
+    fitness: Option<f64>,
+    genome: Named<'a>,
+    metrics: &'a BTreeMap<String, f64>,
+    coordinates: &'a [f64],
+    attempts: Vec<Attempt<'a>>,
+    timings_ms: Option<Timings>,
+    recipe_digest: &'a str,
+}
+
+/// The state's word of a candidate.
+pub fn candidate_state(c: &wire::CandidateView) -> &'static str {
+    match c.state() {
+        wire::CandidateState::Waiting => "waiting",
+        wire::CandidateState::Leased => "leased",
+        wire::CandidateState::Scored => "scored",
+        wire::CandidateState::Failed => "failed",
+        wire::CandidateState::Unspecified => "unknown",
+    }
+}
+
+/// One candidate as one line.
+pub fn candidate(c: &wire::CandidateView) -> String {
+    fn attempt(a: &wire::AttemptView) -> Attempt<'_> {
+        Attempt {
+            number: a.number,
+            worker: &a.worker,
+            end: &a.end,
+            reason: &a.reason,
+            begun_unix_ms: a.begun_unix_ms,
+            ended_unix_ms: a.ended_unix_ms,
+        }
+    }
+    text(&Candidate {
+        candidate: c.candidate,
+        generation: c.generation,
+        state: candidate_state(c),
+        fitness: c.fitness,
+        genome: Named(&c.genome),
+        metrics: &c.metrics,
+        coordinates: &c.coordinates,
+        attempts: c.attempts.iter().map(attempt).collect(),
+        timings_ms: c.timings.map(|t| Timings {
+            merge: t.merge_ms,
+            features: t.features_ms,
+            generate: t.generate_ms,
+            score: t.score_ms,
+        }),
+        recipe_digest: &c.recipe_digest,
+    })
+}
+
+/// The state's word of a run.
+pub fn run_state(s: &wire::StatusReply) -> &'static str {
+    match (s.state(), s.live) {
+        (wire::RunState::Finished, _) => "finished",
+        (wire::RunState::Stopping, true) => "stopping",
+        (wire::RunState::Running, true) => "running",
+        // At rest nobody serves it.
+        (wire::RunState::Stopping | wire::RunState::Running, false) => "stopped",
+        (wire::RunState::Unspecified, _) => "unknown",
+    }
+}
+
+/// The run as one line.
+pub fn status(s: &wire::StatusReply) -> String {
+    let p = s.progress.unwrap_or_default();
+    let worker = |w: &wire::WorkerView| {
+        serde_json::json!({
+            "worker": w.worker_id, "name": w.name, "device": w.device, "slots": w.slots, "leases": w.leases,
+            "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored,
+        })
+    };
+    let best = p.best_candidate.zip(p.best_fitness);
+    text(&serde_json::json!({
+        "run": s.run_id,
+        "name": s.name,
+        "state": run_state(s),
+        "end_reason": (!s.end_reason.is_empty()).then_some(&s.end_reason),
+        "live": s.live,
+        "plan_digest": s.plan_digest,
+        "algorithm": s.algorithm,
+        "population": s.population,
+        "generation": p.generation,
+        "evaluations_done": p.evaluations_done,
+        "evaluations_budget": p.evaluations_budget,
+        "hours_budget": s.hours_budget,
+        "elapsed_ms": s.elapsed_ms,
+        "best": best.map(|(candidate, fitness)| serde_json::json!({"candidate": candidate, "fitness": fitness})),
+        "candidates": {
+            "waiting": s.candidates_waiting, "leased": s.candidates_leased,
+            "scored": s.candidates_scored, "failed": s.candidates_failed,
+        },
+        "attempts_failed": s.attempts_failed,
+        "step_size": s.sigma,
+        "workers": s.workers.iter().map(worker).collect::<Vec<_>>(),
+    }))
+}
+
+/// One sample's report as one line. `id` and `text` are what `jradievo-worker score` reads.
+pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
+    #[derive(serde::Serialize)]
+    struct Report<'a> {
+        candidate: u64,
+        id: &'a str,
+        text: &'a str,
+        tokens: u32,
+        stop: &'static str,
+        scores: &'a BTreeMap<String, f64>,
+    }
+    let stop = match r.stop() {
+        wire::Stop::End => "end",
+        wire::Stop::Length => "length",
+        wire::Stop::NonFinite => "non-finite",
+        wire::Stop::Unspecified => "unknown",
+    };
+    text(&Report { candidate, id: &r.sample, text: &r.text, tokens: r.tokens, stop, scores: &r.scores })
+}
+
+fn text(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("views hold nothing JSON cannot say")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Scripts depend on this very line.
+    #[test]
+    fn a_candidate_is_one_stable_line() {
+        let named = |name: &str, value| wire::NamedValue { name: name.into(), value };
+        let view = wire::CandidateView {
+            candidate: 3,
+            generation: 1,
+            state: wire::CandidateState::Scored as i32,
+            fitness: Some(0.5),
+            genome: vec![named("weight.b", 1.0), named("drop_rate", 0.25)],
+            metrics: BTreeMap::from([("rouge_l".into(), 0.5)]),
+            coordinates: vec![1.0, 0.25],
+            attempts: vec![wire::AttemptView {
+                number: 1,
+                worker: "w".into(),
+                begun_unix_ms: 5,
+                ended_unix_ms: Some(9),
+                end: "scored".into(),
+                reason: String::new(),
+            }],
+            recipe_digest: "ab".into(),
+            timings: Some(wire::Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 }),
+        };
+        assert_eq!(
+            candidate(&view),
+            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab"}"#
+        );
+    }
+
+    #[test]
+    fn a_run_at_rest_is_stopped_unless_finished() {
+        let mut s = wire::StatusReply { state: wire::RunState::Running as i32, ..Default::default() };
+        assert_eq!(run_state(&s), "stopped");
+        s.live = true;
+        assert_eq!(run_state(&s), "running");
+        s.state = wire::RunState::Finished as i32;
+        s.live = false;
+        assert_eq!(run_state(&s), "finished");
+    }
+}

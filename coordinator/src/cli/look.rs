@@ -1,0 +1,172 @@
+//! `status`, `candidates`, `reports`, `recipe`: on a coordinator that is running, or on a state folder at rest.
+
+use super::{Failure, Looked, Recipe, Reports, Target, exit, folder, json, table};
+use crate::report;
+use crate::state::State;
+use crate::store::Store;
+use crate::store::sled::Sled;
+use common::id::CandidateId;
+use proto::status::Class;
+use proto::{Channel, Endpoint, InspectClient, wire};
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a coordinator may take to be reached.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// What is looked at.
+enum Source {
+    Live(Box<InspectClient<Channel>>),
+    Rest(Box<State>, Sled),
+}
+
+impl Source {
+    async fn open(target: &Target) -> Result<Source, Failure> {
+        match (&target.coordinator, &target.state) {
+            (Some(url), _) => {
+                let client = connect(url)
+                    .await
+                    .map_err(|e| Failure::Absent(format!("no coordinator answers at {url}: {e}")))?;
+                Ok(Source::Live(Box::new(client)))
+            }
+            (None, Some(folder)) => Source::of_folder(folder).await,
+            (None, None) => Err(Failure::Usage("give a state folder, or --coordinator URL".into())),
+        }
+    }
+
+    /// Asks the coordinator that serves the folder; where there is none, opens the store.
+    async fn of_folder(folder: &Path) -> Result<Source, Failure> {
+        if let Some(url) = folder::address(folder)
+            && let Ok(mut client) = connect(&url).await
+            && let Ok(status) = client.status(wire::StatusRequest {}).await
+        {
+            // After a crash another run's coordinator may have got the same port.
+            if folder::run_id(folder).is_none_or(|id| id == status.get_ref().run_id) {
+                return Ok(Source::Live(Box::new(client)));
+            }
+        }
+        let store = Sled::open(folder)?;
+        let empty = || crate::store::Error::Empty { folder: folder.to_path_buf() };
+        let durable = store.load()?.ok_or_else(empty)?;
+        let state = State::restore(durable).map_err(|e| Failure::Failed(e.to_string()))?;
+        Ok(Source::Rest(Box::new(state), store))
+    }
+}
+
+async fn connect(url: &str) -> Result<InspectClient<Channel>, String> {
+    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|e| e.to_string())?;
+    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|e| {
+        // The outer error only says "transport error".
+        std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string())
+    })?;
+    Ok(proto::inspect_client(channel))
+}
+
+fn refused(status: tonic::Status) -> Failure {
+    from_class(Class::from(&status))
+}
+
+fn from_class(class: Class) -> Failure {
+    match class {
+        Class::NotFound(text) | Class::Unavailable(text) => Failure::Absent(text),
+        other => Failure::Failed(other.to_string()),
+    }
+}
+
+/// Prints a line; an error means that nobody reads on, which is no failure.
+fn print(line: &str) -> bool {
+    writeln!(std::io::stdout().lock(), "{line}").is_ok()
+}
+
+pub(super) async fn status(args: Looked) -> Result<u8, Failure> {
+    let status = match Source::open(&args.target).await? {
+        Source::Live(mut c) => c.status(wire::StatusRequest {}).await.map_err(refused)?.into_inner(),
+        Source::Rest(state, _) => report::status(&state, None),
+    };
+    match args.json {
+        true => print(&json::status(&status)),
+        false => print(table::status(&status).trim_end()),
+    };
+    Ok(exit::DONE)
+}
+
+pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
+    let mut all = Vec::new();
+    // JSON lines go out as they come; a table needs them all.
+    let mut show = |c: wire::CandidateView| match args.json {
+        true => print(&json::candidate(&c)),
+        false => {
+            all.push(c);
+            true
+        }
+    };
+    match Source::open(&args.target).await? {
+        Source::Live(mut c) => {
+            let mut stream = c.candidates(wire::CandidatesRequest {}).await.map_err(refused)?.into_inner();
+            while let Some(candidate) = stream.message().await.map_err(refused)? {
+                if !show(candidate) {
+                    break;
+                }
+            }
+        }
+        Source::Rest(state, _) => {
+            let views = state.candidates().iter().map(|c| report::candidate(&state, c));
+            for view in views {
+                if !show(view) {
+                    break;
+                }
+            }
+        }
+    }
+    if !args.json {
+        print(table::candidates(&all).trim_end());
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn reports(args: Reports) -> Result<u8, Failure> {
+    let candidate = args.candidate;
+    let show = |r: &wire::SampleResult| match args.looked.json {
+        true => print(&json::report(candidate, r)),
+        false => {
+            let scores: Vec<String> = r.scores.iter().map(|(m, v)| format!("{m} {v:.3}")).collect();
+            print(&format!("── {}  {}\n{}\n", r.sample, scores.join("  "), r.text))
+        }
+    };
+    match Source::open(&args.looked.target).await? {
+        Source::Live(mut c) => {
+            let request = wire::ReportsRequest { candidate };
+            let mut stream = c.reports(request).await.map_err(refused)?.into_inner();
+            while let Some(report) = stream.message().await.map_err(refused)? {
+                if !show(&report) {
+                    break;
+                }
+            }
+        }
+        Source::Rest(state, store) => {
+            let evaluation =
+                report::evaluation(&state, &store, CandidateId(candidate)).map_err(from_class)?;
+            for sample in evaluation.samples {
+                if !show(&sample.into()) {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(exit::DONE)
+}
+
+pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
+    let reply = match Source::open(&args.target).await? {
+        Source::Live(mut c) => {
+            let request = wire::RecipeRequest { candidate: args.candidate };
+            c.recipe(request).await.map_err(refused)?.into_inner()
+        }
+        Source::Rest(state, _) => {
+            report::recipe(&state, args.candidate.map(CandidateId)).map_err(from_class)?
+        }
+    };
+    print(reply.recipe_json.trim_end());
+    Ok(exit::DONE)
+}

@@ -1,0 +1,155 @@
+//! `start` and `resume`: a run is begun or taken up, and served until it ends.
+
+use super::folder::{self, Announced};
+use super::live::Live;
+use super::{Failure, Listen, Resume, Start, exit, plan, table};
+use crate::Settings;
+use crate::state::{Durable, State};
+use crate::store::Store;
+use crate::store::sled::Sled;
+use std::net::SocketAddr;
+use std::path::Path;
+use tonic::transport::server::TcpIncoming;
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:7443";
+
+pub(super) async fn start(args: Start) -> Result<u8, Failure> {
+    let default = DEFAULT_LISTEN.parse().expect("the default address is one");
+    let listen = checked(&args.listen, default)?;
+    let read = plan::read(&args.run_file, &args.overrides)?;
+    folder::create(&args.state)?;
+    let manifest = plan::manifest(&read, args.pin, &mut |line| println!("{line}"))?;
+    let listener = bind(listen).await?;
+
+    let mut store = Sled::open_or_create(&args.state)?;
+    let durable = Durable::new(&read.plan, manifest, (crate::driver::system_clock())());
+    store.commit(&durable.records())?;
+    folder::write_run(&args.state, &durable.identity)?;
+    print!("{}", table::plan(&read.plan, read.references.len()));
+    let state = crate::restore(durable)?;
+    serve(&args.state, state, store, listener).await
+}
+
+pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
+    let fallback = || DEFAULT_LISTEN.parse().expect("the default address is one");
+    let listen = checked(&args.listen, folder::last_listen(&args.state).unwrap_or_else(fallback))?;
+    let store = Sled::open(&args.state)?;
+    let empty = || crate::store::Error::Empty { folder: args.state.clone() };
+    let durable = store.load()?.ok_or_else(empty)?;
+    // Killed between the first commit and this file, a run has none.
+    folder::write_run(&args.state, &durable.identity)?;
+    let state = crate::restore(durable)?;
+    if state.end().is_some() {
+        print!("{}", table::end(&state, &args.state));
+        return Ok(exit::DONE);
+    }
+    let p = state.progress();
+    println!(
+        "resuming {}: {} of {} evaluated",
+        state.identity().run,
+        p.evaluations_done,
+        p.evaluations_budget
+    );
+    let listener = bind(listen).await?;
+    serve(&args.state, state, store, listener).await
+}
+
+/// Without encryption and identities, only this machine is listened to, unless the operator insists.
+fn checked(listen: &Listen, default: SocketAddr) -> Result<SocketAddr, Failure> {
+    let address = listen.listen.unwrap_or(default);
+    // What is resumed keeps its address, but not the consent to it.
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    if !listen.insecure_listen {
+        return Err(Failure::Usage(format!(
+            "{address} can be reached from other machines, and the connection is neither encrypted nor \
+             authenticated: anybody there could read reports and hand in results. Listen on 127.0.0.1 and let \
+             workers come through an SSH tunnel (ssh -L 7443:127.0.0.1:7443 HOST), or, on a network where \
+             everybody is trusted, add --insecure-listen"
+        )));
+    }
+    eprintln!("warning: {address} is open to everybody who can reach it; nothing is encrypted");
+    Ok(address)
+}
+
+async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
+    tokio::net::TcpListener::bind(address).await.map_err(|e| {
+        let remedy = "is another coordinator running? --listen 127.0.0.1:0 takes any free port";
+        Failure::Failed(format!("cannot listen on {address}: {e} ({remedy})"))
+    })
+}
+
+async fn serve(
+    folder: &Path,
+    state: State,
+    store: Sled,
+    listener: tokio::net::TcpListener,
+) -> Result<u8, Failure> {
+    let listening = listener.local_addr()?;
+    let announced = Announced::new(folder, listening)?;
+    println!("listening on http://{listening}");
+    println!("workers: jradievo-worker run --coordinator http://{listening}");
+    let (interrupted, stop) = tokio::sync::oneshot::channel();
+    let signals = tokio::spawn(async move {
+        signal().await;
+        eprintln!("\rstopping; once more to stop at once");
+        let _ = interrupted.send(());
+        signal().await;
+        // Everything that was answered stands in the store already.
+        std::process::exit(i32::from(exit::STOPPED));
+    });
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let settings = Settings::new(Box::new(Live::new(&state)));
+    let shutdown = async {
+        if stop.await.is_err() {
+            // The signal task is gone, which only happens when this one is.
+            std::future::pending::<()>().await;
+        }
+    };
+    let state = crate::run(settings, state, Box::new(store), incoming, shutdown).await?;
+    signals.abort();
+    drop(announced);
+    if state.end().is_some() {
+        print!("{}", table::end(&state, folder));
+        return Ok(exit::DONE);
+    }
+    let p = state.progress();
+    println!("stopped at {} of {} evaluations", p.evaluations_done, p.evaluations_budget);
+    println!("go on with: jradievo resume {}", folder.display());
+    Ok(exit::STOPPED)
+}
+
+/// Resolves at Ctrl-C, or when the process is asked to end.
+async fn signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on_unless_insisted() {
+        let check = |address: &str, insecure_listen| {
+            let listen = Listen { listen: Some(address.parse().unwrap()), insecure_listen };
+            checked(&listen, "127.0.0.1:1".parse().unwrap())
+        };
+        assert!(check("127.0.0.1:0", false).is_ok());
+        assert!(check("[::1]:7443", false).is_ok());
+        let e = check("0.0.0.0:7443", false).unwrap_err();
+        assert!(e.code() == exit::USAGE && e.to_string().contains("SSH tunnel"), "{e}");
+        assert!(check("0.0.0.0:7443", true).is_ok());
+    }
+}

@@ -1,0 +1,181 @@
+//! Text for people: tables and short forms.
+
+use crate::report;
+use crate::state::State;
+use common::run::RunPlan;
+use proto::wire;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// `2 h 05 min`, `3 min 20 s`, `12 s`.
+pub fn duration(d: Duration) -> String {
+    let s = d.as_secs();
+    match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s:02} s"),
+        (0, h, m, _) => format!("{h} h {m:02} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+/// `15.0 GiB`, `3.2 MiB`, `12 KiB`.
+pub fn bytes(n: u64) -> String {
+    match n {
+        n if n >= 1 << 30 => format!("{:.1} GiB", n as f64 / f64::from(1u32 << 30)),
+        n if n >= 1 << 20 => format!("{:.1} MiB", n as f64 / f64::from(1u32 << 20)),
+        n => format!("{} KiB", n.div_ceil(1024)),
+    }
+}
+
+/// The plan in a few lines.
+pub fn plan(plan: &RunPlan, samples: usize) -> String {
+    let search = &plan.search;
+    let algorithm = match search.algorithm {
+        common::run::Algorithm::CmaEs => "CMA-ES",
+        common::run::Algorithm::Random => "uniform random",
+    };
+    let hours = search.hours.map(|h| format!(", at most {h} h")).unwrap_or_default();
+    let weights: Vec<String> = plan.objective.weights.iter().map(|(m, w)| format!("{w} · {m}")).collect();
+    let mut out = String::new();
+    let mut row = |name: &str, value: String| out += &format!("  {name:<12} {value}\n");
+    row("run", format!("{} (plan {}…, seed {})", plan.name, plan.digest().short(12), plan.seed));
+    row(
+        "search",
+        format!(
+            "{algorithm}, {} parameters, {} evaluations in generations of {}{hours}",
+            plan.space.dimensions(),
+            search.evaluations,
+            search.population
+        ),
+    );
+    row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
+    row("samples", samples.to_string());
+    row("fitness", weights.join(" + "));
+    out
+}
+
+/// What a run that is over found.
+pub fn end(state: &State, folder: &Path) -> String {
+    let mut out = String::new();
+    let status = report::status(state, None);
+    let reason = if status.end_reason.is_empty() { "stopped" } else { &status.end_reason };
+    let _ = writeln!(out, "\n{}: {reason}", status.run_id);
+    let mut row = |name: &str, value: String| out += &format!("  {name:<28} {value}\n");
+    row(
+        "evaluated",
+        format!(
+            "{} candidates in {}",
+            status.candidates_scored + status.candidates_failed,
+            duration(state.elapsed())
+        ),
+    );
+    row("failed", format!("{} candidates, {} attempts", status.candidates_failed, status.attempts_failed));
+    let Some(best) = state.best().and_then(|(id, _)| state.candidate(id)) else {
+        row("best", "none: no candidate could be evaluated; `jradievo candidates` has the reasons".into());
+        return out;
+    };
+    let view = report::candidate(state, best);
+    row("best candidate", format!("{} (generation {})", view.candidate, view.generation));
+    row("fitness", format!("{:.4}", view.fitness.unwrap_or(f64::NAN)));
+    for (name, mean) in &view.metrics {
+        row(&format!("  {name}"), format!("{mean:.4}"));
+    }
+    row("recipe", String::new());
+    for value in &view.genome {
+        row(&format!("  {}", value.name), format!("{:.6}", value.value));
+    }
+    let _ = writeln!(out, "  its recipe: jradievo recipe {} > best.json", folder.display());
+    out
+}
+
+/// Where a run stands.
+pub fn status(s: &wire::StatusReply) -> String {
+    let mut out = String::new();
+    let p = s.progress.unwrap_or_default();
+    let mut row = |name: &str, value: String| out += &format!("{name:<12} {value}\n");
+    let reason = if s.end_reason.is_empty() { String::new() } else { format!(": {}", s.end_reason) };
+    row("run", s.run_id.clone());
+    row("state", format!("{}{reason}", super::json::run_state(s)));
+    row(
+        "evaluated",
+        format!("{} of {}, generation {}", p.evaluations_done, p.evaluations_budget, p.generation),
+    );
+    let best = p.best_fitness.zip(p.best_candidate).map(|(f, c)| format!("{f:.4} (candidate {c})"));
+    row("best", best.unwrap_or("none yet".into()));
+    row(
+        "candidates",
+        format!(
+            "{} waiting, {} lent, {} scored, {} failed",
+            s.candidates_waiting, s.candidates_leased, s.candidates_scored, s.candidates_failed
+        ),
+    );
+    row("attempts", format!("{} failed", s.attempts_failed));
+    row(
+        "search",
+        format!(
+            "{}, population {}{}",
+            s.algorithm,
+            s.population,
+            s.sigma.map(|x| format!(", step size {x:.4}")).unwrap_or_default()
+        ),
+    );
+    row("time", duration(Duration::from_millis(s.elapsed_ms)));
+    for w in &s.workers {
+        row(
+            "worker",
+            format!(
+                "{} ({}), {} of {} slots busy, {} scored, seen {} ago",
+                w.name,
+                w.device,
+                w.leases,
+                w.slots,
+                w.scored,
+                duration(Duration::from_millis(w.last_seen_ms_ago))
+            ),
+        );
+    }
+    out
+}
+
+/// One line per candidate, with its own heading.
+pub fn candidates(all: &[wire::CandidateView]) -> String {
+    let mut out = String::new();
+    let names: Vec<&str> =
+        all.first().map(|c| c.genome.iter().map(|g| g.name.as_str()).collect()).unwrap_or_default();
+    let _ = write!(
+        out,
+        "{:>9} {:>10} {:<8} {:>8} {:>8}",
+        "candidate", "generation", "state", "fitness", "attempts"
+    );
+    names.iter().for_each(|n| out += &format!(" {n:>w$}", w = n.len().max(8)));
+    out.push('\n');
+    for c in all {
+        let fitness = c.fitness.map(|f| format!("{f:.4}")).unwrap_or_default();
+        let state = super::json::candidate_state(c);
+        let _ = write!(
+            out,
+            "{:>9} {:>10} {state:<8} {fitness:>8} {:>8}",
+            c.candidate,
+            c.generation,
+            c.attempts.len()
+        );
+        for g in &c.genome {
+            let _ = write!(out, " {:>w$.4}", g.value, w = g.name.len().max(8));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_short() {
+        let shown = [0, 59, 61, 3600, 90_061].map(|s| duration(Duration::from_secs(s)));
+        assert_eq!(shown, ["0 s", "59 s", "1 min 01 s", "1 h 00 min", "1 d 1 h"]);
+        assert_eq!([1, 3 << 20, 16_106_127_360].map(bytes), ["1 KiB", "3.0 MiB", "15.0 GiB"]);
+    }
+}
