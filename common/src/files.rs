@@ -5,7 +5,7 @@
 
 use crate::dataset::Reference;
 use crate::digest::FileDigest;
-use crate::run::DatasetPlan;
+use crate::run::{DatasetPlan, ScoringPlan};
 use std::path::{Path, PathBuf};
 
 /// A file or folder could not be read.
@@ -86,6 +86,30 @@ pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<F
     for sample in samples {
         let path = Path::new(&plan.images).join(&sample.image);
         digests.push(digest_file(format!("dataset/images/{}", sample.image), &path)?);
+    }
+    Ok(digests)
+}
+
+/// Digests the lexicons and the dictionary that scoring reads from files; built-in ones come with the program,
+/// whose version is agreed otherwise.
+pub fn digest_scoring(plan: &ScoringPlan) -> Result<Vec<FileDigest>, FilesError> {
+    let mut digests = Vec::new();
+    let named = [("lexicon", &plan.lexicon), ("extend_lexicon", &plan.extend_lexicon)];
+    for (name, path) in named.into_iter().filter_map(|(n, p)| p.as_ref().map(|p| (n, p))) {
+        digests.push(digest_file(format!("scoring/{name}"), Path::new(path))?);
+    }
+    if Path::new(&plan.tokenizer).is_absolute() {
+        let path = Path::new(&plan.tokenizer);
+        let mut dictionary = vec![path.to_path_buf()];
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(|e| FilesError::io(path, &e))?;
+            dictionary = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.is_file()).collect();
+            dictionary.sort();
+        }
+        for file in dictionary {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            digests.push(digest_file(format!("scoring/tokenizer/{name}"), &file)?);
+        }
     }
     Ok(digests)
 }

@@ -100,6 +100,9 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     })
 }
 
+/// Names that mean something else where sources are named: in recipes, digests and tables.
+const RESERVED: [&str; 5] = ["base", "constant", "uniform", "middle", "best"];
+
 fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<ModelsPlan> {
     let base = s.required_string("base", "\"models/Meta-Llama-3-8B\"").map(path);
     let vlm = s.required_string("vlm", "\"models/Bunny-v1_1-Llama-3-8B-V\"").map(path);
@@ -118,8 +121,8 @@ fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Model
             source.note(Some("name"), "not a plain name", "use up to 64 letters, digits, '-' and '_'");
         } else if sources.iter().any(|s| s.model.name == name) {
             source.note(Some("name"), format!("{name:?} names two sources"), "give each its own name");
-        } else if name == "base" || (name == "vlm" && Some(&model) != vlm.as_ref()) {
-            let remedy = "choose another: base and vlm stand for [models] base and vlm";
+        } else if RESERVED.contains(&name.as_str()) || (name == "vlm" && Some(&model) != vlm.as_ref()) {
+            let remedy = "choose another: the word stands for a model or a row of its own in tables";
             source.note(Some("name"), format!("{name:?} is taken"), remedy);
         }
         let own_base = own_base.filter(|b| Some(b) != base.as_ref());
@@ -245,6 +248,10 @@ fn read_scoring(s: &Section<'_>, path: &dyn Fn(String) -> String) -> ScoringPlan
         absent_weight: s.number("absent_weight", 0.0..=1000.0, "1.0").unwrap_or(1.0),
         nfkc: s.boolean("nfkc").unwrap_or(true),
     };
+    if plan.lexicon.is_some() && plan.extend_lexicon.is_some() {
+        let remedy = "keep lexicon (in place of the built-in one) or extend_lexicon (laid over it)";
+        s.note(Some("extend_lexicon"), "given beside lexicon", remedy);
+    }
     s.finish();
     plan
 }

@@ -21,6 +21,8 @@ mod error;
 mod index;
 mod map;
 mod safetensors;
+#[cfg(test)]
+mod tests;
 mod torch;
 mod torch_pickle;
 mod torch_zip;

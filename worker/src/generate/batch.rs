@@ -134,7 +134,9 @@ impl Generator {
         control: Control,
         progress: &mut Progress,
     ) -> Result<Vec<(Vec<u32>, Stop)>> {
-        for (option, value) in [("max_new_tokens", options.max_new_tokens), ("batch_size", options.batch_size)] {
+        for (option, value) in
+            [("max_new_tokens", options.max_new_tokens), ("batch_size", options.batch_size)]
+        {
             if value == 0 {
                 return Err(Error::Option { option, reason: "must be at least 1".into() });
             }
@@ -153,7 +155,15 @@ impl Generator {
             let rows = shape.rows.min(features.len() - first);
             control.check()?;
             let logits = self.prefill(model, prompt, features, first, rows, &shape, control)?;
-            results.extend(self.decode(model.language(), logits, rows, &shape, options, control, progress)?);
+            results.extend(self.decode(
+                model.language(),
+                logits,
+                rows,
+                &shape,
+                options,
+                control,
+                progress,
+            )?);
         }
         Ok(results)
     }

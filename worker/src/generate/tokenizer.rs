@@ -26,7 +26,8 @@ impl TextTokenizer {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(fault(e.to_string())),
             Ok(text) => {
-                let config: serde_json::Value = serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
+                let config: serde_json::Value =
+                    serde_json::from_str(&text).map_err(|e| fault(e.to_string()))?;
                 tokenizer.clean_up = config["clean_up_tokenization_spaces"].as_bool().unwrap_or(false);
             }
         }
@@ -114,7 +115,10 @@ mod tests {
 
     #[test]
     fn spaces_before_punctuation_go() {
-        assert_eq!(clean_up("No effusion . It 's clear , isn 't it ?"), "No effusion. It's clear, isn 't it?");
+        assert_eq!(
+            clean_up("No effusion . It 's clear , isn 't it ?"),
+            "No effusion. It's clear, isn 't it?"
+        );
         assert_eq!(clean_up("do n't"), "don't");
     }
 

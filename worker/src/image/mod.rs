@@ -93,7 +93,9 @@ pub enum Error {
         reason: String,
     },
     /// A buffer does not fit the size given with it.
-    #[error("an image of {width} x {height} pixels needs three bytes a pixel and at least one pixel, got {got} bytes")]
+    #[error(
+        "an image of {width} x {height} pixels needs three bytes a pixel and at least one pixel, got {got} bytes"
+    )]
     Buffer {
         /// The width in pixels.
         width: usize,

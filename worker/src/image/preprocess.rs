@@ -24,8 +24,7 @@ impl Preprocess {
     pub fn apply(&self, image: &Rgb8) -> Result<Vec<f32>, Error> {
         let pixels = self.pixels(image)?;
         // The original rescales in double precision, rounds, and only then centres.
-        let table: Vec<f32> =
-            (0..256).map(|v| ((f64::from(v) * (1.0 / 255.0)) as f32 - 0.5) / 0.5).collect();
+        let table: Vec<f32> = (0..256).map(|v| ((f64::from(v) * (1.0 / 255.0)) as f32 - 0.5) / 0.5).collect();
         let plane = self.size * self.size;
         let mut out = vec![0f32; 3 * plane];
         for (index, pixel) in pixels.data().chunks_exact(3).enumerate() {

@@ -1,7 +1,8 @@
 //! The weighted average of models: `Σ w m / Σ w`, no base, no task vectors.
 //!
-//! All arithmetic is f32, products and sums rounded one by one in the order of the sources; the divisor is
-//! summed in f64 and rounded once. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
+//! All arithmetic is f32 in the order of the sources: each product and its addition are rounded once together
+//! (fused), the divisor is a plain f32 sum, the division rounds again. That is what mergekit's function does on
+//! a CPU, bit for bit. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
 
 use super::block::{BLOCK, Block, Elements};
 
@@ -30,7 +31,7 @@ impl Scratch {
         for share in shares {
             share.model.widen(first, count, &mut self.model);
             for (sum, model) in self.sum.iter_mut().zip(&self.model) {
-                *sum += share.weight * model;
+                *sum = share.weight.mul_add(*model, *sum);
             }
         }
         self.sum.iter_mut().for_each(|sum| *sum /= total);

@@ -30,6 +30,8 @@ mod linear;
 mod paper;
 mod prepare;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 pub use block::Element;

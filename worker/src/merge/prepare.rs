@@ -53,13 +53,13 @@ impl Prepared {
             let drop = drop_limit(term.drop_rate);
             let rule =
                 Rule { weight: term.weight as f32, drop, keep: (1.0 - term.drop_rate) as f32, threshold: 0 };
+            let model = open(&term.model.name)?;
             let own = own.map(|b| open(&b.name)).transpose()?;
-            sources.push(Source { model: open(&term.model.name)?, own, rule, live: drop < DROP_ALL });
+            sources.push(Source { model, own, rule, live: drop < DROP_ALL });
         }
-        let total: f64 = recipe.sources.iter().map(|s| s.weight).sum();
         let method = match recipe.convention {
             Convention::Paper => Method::Paper(Whole { scale: recipe.scale as f32, tie: 0.0 }),
-            Convention::Linear => Method::Linear(total as f32),
+            Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
         };
         let mut prepared = Prepared { base, sources, method, mask: recipe.mask, seed: recipe.mask_seed };
         prepared.check_models()?;

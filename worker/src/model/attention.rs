@@ -21,7 +21,9 @@ impl Rotary {
     pub(super) fn new(cos: &[f32], sin: &[f32], half: usize, dtype: DType, device: &Device) -> Result<Self> {
         let positions = cos.len() / half;
         let make = |values: &[f32]| {
-            Tensor::from_vec(values.to_vec(), (positions, half), &Device::Cpu)?.to_device(device)?.to_dtype(dtype)
+            Tensor::from_vec(values.to_vec(), (positions, half), &Device::Cpu)?
+                .to_device(device)?
+                .to_dtype(dtype)
         };
         Ok(Self { cos: make(cos)?, sin: make(sin)? })
     }

@@ -47,8 +47,9 @@ impl KvCache {
         };
         let layers = config.num_hidden_layers;
         let keys = (0..layers).map(|_| Tensor::zeros(key_shape, dtype, device)).collect::<Result<_, _>>()?;
-        let values =
-            (0..layers).map(|_| Tensor::zeros((rows, h, capacity, e), dtype, device)).collect::<Result<_, _>>()?;
+        let values = (0..layers)
+            .map(|_| Tensor::zeros((rows, h, capacity, e), dtype, device))
+            .collect::<Result<_, _>>()?;
         Ok(Self { keys, values, layout, rows, capacity })
     }
 
@@ -113,13 +114,12 @@ impl KvCache {
             return Ok(());
         }
         let axis = if self.layout == KeyLayout::Rows { 2 } else { 3 };
-        for (axis, from, to) in
-            [(axis, &prefix.keys, &self.keys), (2, &prefix.values, &self.values)]
-        {
+        for (axis, from, to) in [(axis, &prefix.keys, &self.keys), (2, &prefix.values, &self.values)] {
             for (from, to) in from.iter().zip(to) {
                 let mut shape = from.narrow(axis, 0, positions)?.dims().to_vec();
                 shape[0] = rows;
-                let part = from.narrow(0, 0, 1)?.narrow(axis, 0, positions)?.broadcast_as(shape)?.contiguous()?;
+                let part =
+                    from.narrow(0, 0, 1)?.narrow(axis, 0, positions)?.broadcast_as(shape)?.contiguous()?;
                 to.narrow(0, 0, rows)?.slice_set(&part, axis, 0)?;
             }
         }

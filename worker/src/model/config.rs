@@ -190,7 +190,8 @@ fn llama(keys: &Keys) -> Result<LlamaConfig> {
     let num_attention_heads = keys.size("num_attention_heads")?;
     let num_key_value_heads = keys.optional_size("num_key_value_heads")?.unwrap_or(num_attention_heads);
     if num_attention_heads % num_key_value_heads != 0 {
-        let reason = format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}");
+        let reason =
+            format!("{num_key_value_heads} does not divide num_attention_heads {num_attention_heads}");
         return Err(keys.fault("num_key_value_heads", reason));
     }
     let head_dim = match keys.optional_size("head_dim")? {
@@ -290,7 +291,9 @@ fn scales(keys: &Keys, vision: &VisionConfig) -> Result<Option<Vec<usize>>> {
         Some(Value::Array(values)) => values
             .iter()
             .map(|v| {
-                v.as_u64().and_then(|v| usize::try_from(v).ok()).ok_or_else(|| fault("must be sizes in pixels"))
+                v.as_u64()
+                    .and_then(|v| usize::try_from(v).ok())
+                    .ok_or_else(|| fault("must be sizes in pixels"))
             })
             .collect::<Result<_>>()?,
         Some(_) => return Err(fault("must be a list or a text of sizes in pixels")),
@@ -298,7 +301,8 @@ fn scales(keys: &Keys, vision: &VisionConfig) -> Result<Option<Vec<usize>>> {
     list.sort_unstable();
     let base = vision.image_size;
     if list.first() != Some(&base) || list.iter().any(|s| s % base != 0 || s / base > 16) {
-        let reason = format!("{list:?} must begin at the tower's {base} and hold multiples of it, up to 16-fold");
+        let reason =
+            format!("{list:?} must begin at the tower's {base} and hold multiples of it, up to 16-fold");
         return Err(fault(&reason));
     }
     Ok(Some(list))
@@ -328,7 +332,9 @@ impl Keys<'_> {
             None => Ok(None),
             Some(value) => match value.as_u64() {
                 Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
-                _ => Err(self.fault(field, format!("must be a whole number from 1 to {LARGEST}, got {value}"))),
+                _ => {
+                    Err(self.fault(field, format!("must be a whole number from 1 to {LARGEST}, got {value}")))
+                }
             },
         }
     }

@@ -67,12 +67,14 @@ impl CustomOp1 for SiluMul {
         *last = width;
         let mut out = vec![0f32; input.len() / 2];
         if width > 0 {
-            out.par_chunks_mut(width).zip(input.par_chunks_exact(2 * width)).with_min_len(16).for_each(|(out, row)| {
-                let (gate, up) = row.split_at(width);
-                for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-                    *o = g / (1.0 + exp(-g)) * u;
-                }
-            });
+            out.par_chunks_mut(width).zip(input.par_chunks_exact(2 * width)).with_min_len(16).for_each(
+                |(out, row)| {
+                    let (gate, up) = row.split_at(width);
+                    for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+                        *o = g / (1.0 + exp(-g)) * u;
+                    }
+                },
+            );
         }
         Ok((CpuStorage::F32(out), dims.into()))
     }
@@ -164,19 +166,21 @@ impl InplaceOp2 for StoreKeys {
             bail!("store-keys: {l} positions at {} do not fit a cache of {capacity}", self.start);
         }
         let offset = heads.query * e;
-        cache.par_chunks_mut(h * e * capacity).zip(qkv.par_chunks_exact(l * width)).for_each(|(cache, rows)| {
-            let mut rotated = vec![0f32; e];
-            for (index, row) in rows.chunks_exact(width).enumerate() {
-                let position = self.start + index;
-                for (head, out) in cache.chunks_exact_mut(e * capacity).enumerate() {
-                    let from = offset + head * e;
-                    heads.rotate(&row[from..from + e], position, 1.0, &mut rotated);
-                    for (line, &value) in out.chunks_exact_mut(capacity).zip(&rotated) {
-                        line[position] = value;
+        cache.par_chunks_mut(h * e * capacity).zip(qkv.par_chunks_exact(l * width)).for_each(
+            |(cache, rows)| {
+                let mut rotated = vec![0f32; e];
+                for (index, row) in rows.chunks_exact(width).enumerate() {
+                    let position = self.start + index;
+                    for (head, out) in cache.chunks_exact_mut(e * capacity).enumerate() {
+                        let from = offset + head * e;
+                        heads.rotate(&row[from..from + e], position, 1.0, &mut rotated);
+                        for (line, &value) in out.chunks_exact_mut(capacity).zip(&rotated) {
+                            line[position] = value;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(())
     }
 }
@@ -202,15 +206,17 @@ impl InplaceOp2 for StoreValues {
             bail!("store-values: {l} positions at {} do not fit a cache of {capacity}", self.start);
         }
         let offset = (heads.query + heads.key) * e;
-        cache.par_chunks_mut(h * e * capacity).zip(qkv.par_chunks_exact(l * width)).for_each(|(cache, rows)| {
-            for (index, row) in rows.chunks_exact(width).enumerate() {
-                for (head, out) in cache.chunks_exact_mut(e * capacity).enumerate() {
-                    let to = (self.start + index) * e;
-                    let from = offset + head * e;
-                    out[to..to + e].copy_from_slice(&row[from..from + e]);
+        cache.par_chunks_mut(h * e * capacity).zip(qkv.par_chunks_exact(l * width)).for_each(
+            |(cache, rows)| {
+                for (index, row) in rows.chunks_exact(width).enumerate() {
+                    for (head, out) in cache.chunks_exact_mut(e * capacity).enumerate() {
+                        let to = (self.start + index) * e;
+                        let from = offset + head * e;
+                        out[to..to + e].copy_from_slice(&row[from..from + e]);
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok(())
     }
 }
@@ -248,27 +254,36 @@ impl CustomOp3 for Attend {
             || h != heads.key
             || self.start + l > capacity
         {
-            bail!("attend: queries {:?} do not fit keys {:?} or values {:?}", ql.dims(), kl.dims(), vl.dims());
+            bail!(
+                "attend: queries {:?} do not fit keys {:?} or values {:?}",
+                ql.dims(),
+                kl.dims(),
+                vl.dims()
+            );
         }
         let group = heads.query / h;
         let scale = (e as f32).powf(-0.5);
         let mut out = vec![0f32; b * l * heads.query * e];
         let plane = e * capacity;
-        out.par_chunks_mut(heads.query * e).zip(qkv.par_chunks_exact(width)).enumerate().with_min_len(4).for_each_init(
-            || (vec![0f32; e], vec![0f32; self.start + l]),
-            |(query, scores), (index, (out, row))| {
-                let position = self.start + index % l;
-                let scores = &mut scores[..=position];
-                let cache_row = index / l * h;
-                for (head, out) in out.chunks_exact_mut(e).enumerate() {
-                    heads.rotate(&row[head * e..(head + 1) * e], position, scale, query);
-                    let at = (cache_row + head / group) * plane;
-                    score(query, &keys[at..at + plane], capacity, scores);
-                    let sum = soften(scores);
-                    mix(scores, &values[at..at + plane], sum, out);
-                }
-            },
-        );
+        out.par_chunks_mut(heads.query * e)
+            .zip(qkv.par_chunks_exact(width))
+            .enumerate()
+            .with_min_len(4)
+            .for_each_init(
+                || (vec![0f32; e], vec![0f32; self.start + l]),
+                |(query, scores), (index, (out, row))| {
+                    let position = self.start + index % l;
+                    let scores = &mut scores[..=position];
+                    let cache_row = index / l * h;
+                    for (head, out) in out.chunks_exact_mut(e).enumerate() {
+                        heads.rotate(&row[head * e..(head + 1) * e], position, scale, query);
+                        let at = (cache_row + head / group) * plane;
+                        score(query, &keys[at..at + plane], capacity, scores);
+                        let sum = soften(scores);
+                        mix(scores, &values[at..at + plane], sum, out);
+                    }
+                },
+            );
         Ok((CpuStorage::F32(out), (b, l, heads.query * e).into()))
     }
 }

@@ -117,7 +117,8 @@ mod tests {
         let side = 12;
         let image: Vec<f32> = (0..side * side).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
         let planes = Tensor::from_vec(image.clone(), (1, side, side), &Device::Cpu).expect("memory");
-        let small = resize_bicubic(&planes, 4).and_then(|t| Ok(t.flatten_all()?.to_vec1::<f32>()?)).expect("square");
+        let small =
+            resize_bicubic(&planes, 4).and_then(|t| Ok(t.flatten_all()?.to_vec1::<f32>()?)).expect("square");
         for (i, value) in small.iter().enumerate() {
             let (y, x) = (i / 4 * 3 + 1, i % 4 * 3 + 1);
             assert!((value - image[y * side + x]).abs() < 1e-6);
@@ -145,7 +146,8 @@ mod tests {
         let image: Vec<f32> = (0..side * side).map(|i| i as f32).collect();
         let planes = Tensor::from_vec(image, (1, side, side), &Device::Cpu).expect("memory");
         let maps = tiles(&planes, 2).and_then(|t| Ok(t.reshape((4, 4, 1))?)).expect("a multiple");
-        let got = merge_and_shrink(&maps).and_then(|t| Ok(t.flatten_all()?.to_vec1::<f32>()?)).expect("squares");
+        let got =
+            merge_and_shrink(&maps).and_then(|t| Ok(t.flatten_all()?.to_vec1::<f32>()?)).expect("squares");
         assert_eq!(got, [2.5, 4.5, 10.5, 12.5]);
         assert!(tiles(&planes, 3).is_err());
     }

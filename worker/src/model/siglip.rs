@@ -74,13 +74,7 @@ struct Norm {
 }
 
 impl Norm {
-    fn load(
-        source: &dyn TensorSource,
-        name: &str,
-        width: usize,
-        eps: f64,
-        device: &Device,
-    ) -> Result<Self> {
+    fn load(source: &dyn TensorSource, name: &str, width: usize, eps: f64, device: &Device) -> Result<Self> {
         Ok(Self {
             weight: fetch(source, &format!("{name}.weight"), &[width], DType::F32, device)?,
             bias: fetch(source, &format!("{name}.bias"), &[width], DType::F32, device)?,

@@ -1,0 +1,226 @@
+//! The command line of `jradievo-worker`.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Merges, generates and scores: the part of JRadiEvo that needs the models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "jradievo-worker",
+    version,
+    about,
+    after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 turned away by the coordinator, 130 stopped by Ctrl-C.
+
+Images, references and weights stay on this machine. What a worker sends is scores and generated reports."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// CPU threads for merging and for models on the CPU; by default one a core, shared by the slots.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Evaluate candidates for a coordinator until its run is over.
+    Run(Run),
+    /// Make a model folder from a recipe.
+    Merge(Merge),
+    /// Write reports for images.
+    Generate(Generate),
+    /// Score a model on a dataset.
+    Evaluate(Evaluate),
+    /// Compare recipes, sources and a constant text on the search and held-out samples of a run.
+    Compare(Compare),
+    /// Score texts against references, without a model.
+    Score(Score),
+    /// Say what would fail before it does: device, memory, models, dictionary.
+    Doctor(Doctor),
+}
+
+/// `auto`, `cpu` or `cuda:N`.
+#[derive(Clone, Debug, Args)]
+pub struct DeviceArg {
+    /// Where models run: auto, cpu or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+}
+
+/// Evaluates candidates for a coordinator.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Address of the coordinator, such as http://node1:7443.
+    #[arg(long, value_name = "URL")]
+    pub coordinator: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Candidates evaluated at once; each has its own copy of the merged model.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: u32,
+    /// Folder that holds the run's models, each in a folder called like it in the run file (or like the last
+    /// part of its path). By default models are where the run file says.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Folder that holds the dataset file and its images. By default they are where the run file says.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Name that people see; by default the host's name.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
+    #[arg(long, value_name = "SECONDS")]
+    pub give_up_after: Option<u64>,
+}
+
+/// Makes a model folder.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Recipe file, as `jradievo recipe` prints it.
+    pub recipe: PathBuf,
+    /// The new folder; must not exist or be empty.
+    #[arg(long, value_name = "MODEL_DIR")]
+    pub out: PathBuf,
+    /// Folder that holds the models, each in a folder called like it in the recipe.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+}
+
+/// How a model is asked, where there is no run file to say so.
+#[derive(Clone, Debug, Args)]
+pub struct Asking {
+    /// Run file to take task, image size and limits from. A folder made by `merge` from a recipe of a run
+    /// remembers nothing of them.
+    #[arg(long, value_name = "RUN.toml")]
+    pub run: Option<PathBuf>,
+    /// What to ask; overrides the run file.
+    #[arg(long)]
+    pub task: Option<String>,
+    /// Most new tokens; overrides the run file.
+    #[arg(long, value_name = "N")]
+    pub max_new_tokens: Option<u32>,
+    /// Resize images to WxH before the model's own preprocessing; overrides the run file.
+    #[arg(long, value_name = "WxH")]
+    pub image_resize: Option<String>,
+    /// Images generated together; overrides the run file.
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<u32>,
+}
+
+/// Writes reports for images.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// Model folder.
+    #[arg(long, value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// PNG or JPEG files.
+    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
+    pub image: Vec<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// One JSON object a line: image, text, token_ids, stop.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Scores a model on a dataset.
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// Model folder.
+    #[arg(long, value_name = "MODEL_DIR")]
+    pub model: PathBuf,
+    /// JSONL or CSV file with id, image and report.
+    #[arg(long, value_name = "FILE")]
+    pub dataset: PathBuf,
+    /// Part of each report that is the reference, such as 所見; overrides the run file.
+    #[arg(long)]
+    pub part: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asking: Asking,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Print JSON: n, metrics (name → mean, low, high), samples.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Compares what a search found with everything it was made from.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Run file: models, search samples and `[held_out]`.
+    pub run: PathBuf,
+    /// Recipe of the best candidate, as `jradievo recipe` prints it. Repeat to compare several: the first is
+    /// called best, the others best-2, best-3 …
+    #[arg(long, required = true, value_name = "FILE")]
+    pub recipe: Vec<PathBuf>,
+    /// Overrides a key of the run file, as in search.evaluations=40. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds the models.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Write the summary here as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Print the summary as JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Scores texts against references.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// JSONL with id and text: what is right.
+    #[arg(long, value_name = "FILE")]
+    pub references: PathBuf,
+    /// JSONL with id and text: what is to be scored. Needs the same ids.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: PathBuf,
+    /// unidic-lite, ipadic, char or a dictionary's path.
+    #[arg(long, default_value = "unidic-lite")]
+    pub tokenizer: String,
+    /// Lexicon in place of the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub lexicon: Option<PathBuf>,
+    /// Lexicon laid over the built-in one.
+    #[arg(long, value_name = "FILE")]
+    pub extend_lexicon: Option<PathBuf>,
+    /// Weight of absent findings in term F1.
+    #[arg(long, default_value_t = 1.0)]
+    pub absent_weight: f64,
+    /// Print JSON: n, metrics (name → mean, low, high), samples (per id, every metric).
+    #[arg(long)]
+    pub json: bool,
+    /// Add to each sample the terms that were found in both texts, and the cue that decided each.
+    #[arg(long, requires = "json")]
+    pub explain: bool,
+}
+
+/// Says what would fail.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Run file whose models, dataset and dictionary are to be tried.
+    pub run: Option<PathBuf>,
+    /// Folder that holds the models.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Print JSON: one object with every check.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,186 @@
+//! `jradievo-worker compare`: what a search found beside everything it was made from.
+//!
+//! Rows: the most frequent reference as a constant text; each source's language model (and the base's) inside the
+//! VLM; the plain average of the sources; the merge at the middle of the box; the recipes given. All on the same
+//! samples, so that differences are paired.
+
+use super::{OK, merge::read_recipe, table};
+use crate::asking::read_run;
+use crate::cli;
+use crate::data::read_references;
+use crate::device;
+use crate::evaluator::{Control, Evaluator};
+use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
+use crate::locate::Locator;
+use crate::pipeline::{Bench, Exam, Pipeline};
+use anyhow::{Context, Result, bail};
+use common::dataset::Reference;
+use common::evaluation::SampleResult;
+use common::recipe::Recipe;
+use common::run::{DatasetPlan, RunPlan};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is written to `--out`.
+#[derive(Debug, Serialize)]
+struct Summary {
+    /// The run file's name.
+    run: String,
+    /// On the samples that the search saw.
+    search: Comparison,
+    /// On samples that it never saw; absent where the run file has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_out: Option<Comparison>,
+}
+
+/// One table.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    n: usize,
+    /// The most frequent reference, whatever the image.
+    constant: Figures,
+    /// Each source alone inside the VLM, by name, and `base`.
+    sources: BTreeMap<String, Figures>,
+    /// The plain average of the sources.
+    uniform: Figures,
+    /// The merge at the middle of the search's box.
+    middle: Figures,
+    /// The first recipe given.
+    best: Figures,
+    /// Further recipes given: best-2, best-3 …
+    #[serde(flatten)]
+    more: BTreeMap<String, Figures>,
+    /// Best minus each other row, paired by sample. Rows of `sources` stand under their names.
+    best_minus: BTreeMap<String, Figures>,
+    /// The text of `constant`.
+    constant_text: String,
+}
+
+/// A row of a table before it is summed up.
+struct Row {
+    name: String,
+    samples: Vec<SampleResult>,
+}
+
+/// Runs the command.
+pub fn run(args: &cli::Compare) -> Result<u8> {
+    let chosen = device::choose(&args.device.device)?;
+    if let Some(note) = &chosen.note {
+        eprintln!("note: {note}");
+    }
+    let plan = read_run(&args.run, &args.set)?;
+    let locator = Locator { models: args.models.clone(), data: None };
+    let recipes = args.recipe.iter().map(|p| read_recipe(p)).collect::<Result<Vec<_>>>()?;
+    for (recipe, path) in recipes.iter().zip(&args.recipe) {
+        let known = |name: &str| plan.model_refs().iter().any(|m| m.name == name);
+        if let Some(s) = recipe.sources.iter().find(|s| !known(&s.model.name)) {
+            bail!("{}: source {:?} is not in {}", path.display(), s.model.name, args.run.display());
+        }
+    }
+    let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
+    let read = |dataset: &DatasetPlan| -> Result<Arc<Exam>> {
+        let references = read_references(dataset)?;
+        Ok(Arc::new(bench.exam(&plan, dataset, references)?))
+    };
+    let search = read(&plan.dataset)?;
+    // The constant is chosen from the search samples alone, as the search's own knowledge is.
+    let constant = most_frequent(search.references()).context("the dataset has samples")?;
+    let mut pipeline = Pipeline::new(bench.clone(), search.clone())?;
+    let rows = rows(&plan, &recipes);
+    let mut compare = |exam: &Arc<Exam>| -> Result<Comparison> {
+        pipeline.set_exam(exam.clone());
+        let mut results =
+            vec![Row { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
+        for (name, recipe) in &rows {
+            eprintln!("  {name} on {} samples", exam.references().len());
+            let evaluation = pipeline.evaluate(recipe, &Control::default())?;
+            results.push(Row { name: name.clone(), samples: evaluation.samples });
+        }
+        for row in &mut results {
+            add_fitness(&mut row.samples, &plan.objective);
+        }
+        comparison(results, &constant)
+    };
+    let on_search = compare(&search)?;
+    let held_out = plan.held_out.as_ref().map(|d| compare(&read(d)?)).transpose()?;
+    let summary = Summary { run: plan.name.clone(), search: on_search, held_out };
+    let json = serde_json::to_string_pretty(&summary)? + "\n";
+    if let Some(out) = &args.out {
+        std::fs::write(out, &json).with_context(|| out.display().to_string())?;
+    }
+    if args.json {
+        print!("{json}");
+    } else {
+        print_comparison("On the samples that the search saw", &summary.search);
+        if let Some(held_out) = &summary.held_out {
+            print_comparison("On samples that the search never saw", held_out);
+        }
+    }
+    Ok(OK)
+}
+
+/// Name and recipe of every model row.
+fn rows(plan: &RunPlan, recipes: &[Recipe]) -> Vec<(String, Recipe)> {
+    let middle = plan.middle();
+    let mut rows = vec![("base".to_string(), middle.base_alone())];
+    rows.extend((0..middle.sources.len()).map(|i| (middle.sources[i].model.name.clone(), middle.single(i))));
+    rows.push(("uniform".into(), middle.uniform()));
+    rows.push(("middle".into(), middle));
+    rows.extend(recipes.iter().enumerate().map(|(i, r)| match i {
+        0 => ("best".to_string(), r.clone()),
+        _ => (format!("best-{}", i + 1), r.clone()),
+    }));
+    rows
+}
+
+/// The reference that occurs most often; of several, the first.
+fn most_frequent(references: &[Reference]) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    references.iter().for_each(|r| *counts.entry(&r.text).or_default() += 1);
+    let most = counts.values().copied().max()?;
+    references.iter().find(|r| counts[r.text.as_str()] == most).map(|r| r.text.clone())
+}
+
+fn constant_row(bench: &Bench, exam: &Exam, text: &str) -> Vec<SampleResult> {
+    exam.score_texts(&bench.scorer, &vec![text.to_string(); exam.references().len()])
+}
+
+fn comparison(rows: Vec<Row>, constant_text: &str) -> Result<Comparison> {
+    let best = rows.iter().find(|r| r.name == "best").context("a recipe was given")?;
+    let best_minus = rows
+        .iter()
+        .filter(|r| r.name != "best")
+        .map(|r| (r.name.clone(), differences(&best.samples, &r.samples)))
+        .collect();
+    let n = best.samples.len();
+    let mut by_name: BTreeMap<String, Figures> =
+        rows.iter().map(|r| (r.name.clone(), figures(&r.samples))).collect();
+    let mut take = |name: &str| by_name.remove(name).with_context(|| format!("row {name}"));
+    let (constant, uniform, middle, best) =
+        (take("constant")?, take("uniform")?, take("middle")?, take("best")?);
+    let (more, sources) = by_name.into_iter().partition(|(name, _)| name.starts_with("best-"));
+    let constant_text = constant_text.to_string();
+    Ok(Comparison { n, constant, sources, uniform, middle, best, more, best_minus, constant_text })
+}
+
+fn print_comparison(title: &str, c: &Comparison) {
+    println!("\n{title} ({})\n", c.n);
+    let sources = c.sources.iter().map(|(name, f)| (format!("{name} inside the VLM"), name.as_str(), f));
+    let merges = [("uniform", &c.uniform), ("middle", &c.middle)];
+    let rows = std::iter::once(("constant text".to_string(), "constant", &c.constant))
+        .chain(sources)
+        .chain(merges.map(|(name, f)| (format!("{name} merge"), name, f)))
+        .chain(c.more.iter().map(|(name, f)| (name.clone(), name.as_str(), f)));
+    let cells = |label: String, figures: &Figures, gain: String| {
+        let shown = table::SHOWN.iter().map(|m| figures.get(*m).map_or_else(String::new, table::interval));
+        std::iter::once(label).chain(shown).chain([gain]).collect::<Vec<String>>()
+    };
+    let gain = |name: &str| {
+        c.best_minus.get(name).and_then(|f| f.get(FITNESS)).map_or_else(String::new, table::difference)
+    };
+    let mut lines: Vec<Vec<String>> = rows.map(|(label, name, f)| cells(label, f, gain(name))).collect();
+    lines.push(cells("best found".into(), &c.best, String::new()));
+    let head: Vec<&str> = std::iter::once("").chain(table::SHOWN).chain(["best is ahead by"]).collect();
+    table::print(&head, &lines);
+}

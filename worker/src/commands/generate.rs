@@ -1,0 +1,55 @@
+//! `jradievo-worker generate`: reports for images.
+
+use super::OK;
+use crate::asking;
+use crate::cli;
+use crate::device;
+use crate::generate::{Control, Generated, Generator, Stop};
+use crate::image::{Limits, decode};
+use crate::pipeline::options;
+use crate::vlm::Vlm;
+use anyhow::Result;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    image: &'a str,
+    text: &'a str,
+    token_ids: &'a [u32],
+    stop: &'a str,
+}
+
+/// Runs the command.
+pub fn run(args: &cli::Generate) -> Result<u8> {
+    let chosen = device::choose(&args.device.device)?;
+    if let Some(note) = &chosen.note {
+        eprintln!("note: {note}");
+    }
+    let (question, _) = asking::resolve(&args.asking, &args.model)?;
+    let vlm = Vlm::open(&args.model, &chosen)?;
+    let images = args.image.iter().map(|path| Ok(decode(path, &Limits::default())?));
+    let features = vlm.features(images, question.generation.image_resize)?;
+    let model = vlm.answering()?;
+    let written = Generator::new().generate(
+        &model,
+        &vlm.tokenizer,
+        &vlm.prompt(&question.task)?,
+        &features,
+        &options(&vlm, &question.generation),
+        Control::default(),
+    )?;
+    for (path, Generated { token_ids, text, stop }) in args.image.iter().zip(&written) {
+        let image = path.display().to_string();
+        let stop = match stop {
+            Stop::Eos => "end",
+            Stop::Length => "length",
+            Stop::NonFinite => "non-finite",
+        };
+        if args.json {
+            println!("{}", serde_json::to_string(&Line { image: &image, text, token_ids, stop })?);
+        } else {
+            println!("{image}\n{text}\n");
+        }
+    }
+    Ok(OK)
+}

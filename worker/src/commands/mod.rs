@@ -1,0 +1,19 @@
+//! One file per command. Each returns the program's exit code or an error for `main` to print.
+
+pub mod compare;
+pub mod doctor;
+pub mod evaluate;
+pub mod generate;
+pub mod merge;
+pub mod run;
+pub mod score;
+mod table;
+
+/// Done.
+pub const OK: u8 = 0;
+/// Failed, as an error explains.
+pub const FAILED: u8 = 1;
+/// The coordinator will not have this worker.
+pub const TURNED_AWAY: u8 = 3;
+/// Stopped by Ctrl-C.
+pub const STOPPED: u8 = 130;

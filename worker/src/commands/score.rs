@@ -1,0 +1,143 @@
+//! `jradievo-worker score`: texts against references, without a model.
+
+use super::{OK, table};
+use crate::cli;
+use crate::figures::figures;
+use crate::pipeline::scorer;
+use anyhow::{Context, Result, bail};
+use common::evaluation::{SampleResult, Stop};
+use common::run::ScoringPlan;
+use rayon::prelude::*;
+use score::bootstrap::Interval;
+use score::term::Mention;
+use score::{Corpus, SampleScores};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Line {
+    id: Id,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(i64),
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    n: usize,
+    metrics: &'a BTreeMap<String, Interval>,
+    corpus: &'a Corpus,
+    samples: Vec<Sample<'a>>,
+}
+
+#[derive(Serialize)]
+struct Sample<'a> {
+    id: &'a str,
+    #[serde(flatten)]
+    scores: &'a BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference_terms: Option<Vec<Mention>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prediction_terms: Option<Vec<Mention>>,
+}
+
+/// Runs the command.
+pub fn run(args: &cli::Score) -> Result<u8> {
+    let text = |p: &Path| p.display().to_string();
+    let scorer = scorer(&ScoringPlan {
+        tokenizer: args.tokenizer.clone(),
+        lexicon: args.lexicon.as_deref().map(text),
+        extend_lexicon: args.extend_lexicon.as_deref().map(text),
+        absent_weight: args.absent_weight,
+        nfkc: true,
+    })?;
+    let references = read(&args.references)?;
+    let predictions = read(&args.predictions)?;
+    let pairs = pair(args, &references, &predictions)?;
+    let scores: Vec<SampleScores> =
+        pairs.par_iter().map(|(_, reference, prediction)| scorer.score(reference, prediction)).collect();
+    let results: Vec<SampleResult> = pairs
+        .iter()
+        .zip(&scores)
+        .map(|((id, _, prediction), s)| SampleResult {
+            sample: id.to_string(),
+            text: prediction.to_string(),
+            tokens: 0,
+            stop: Stop::End,
+            scores: s.metrics.clone(),
+        })
+        .collect();
+    let metrics = figures(&results);
+    if !args.json {
+        table::print_figures(&metrics, results.len());
+        return Ok(OK);
+    }
+    let mentions = |text: &str| args.explain.then(|| scorer.matcher().mentions(text));
+    let samples = pairs.iter().zip(&scores).map(|((id, reference, prediction), s)| Sample {
+        id,
+        scores: &s.metrics,
+        reference_terms: mentions(reference),
+        prediction_terms: mentions(prediction),
+    });
+    let corpus = scorer.corpus(&scores);
+    let output = Output { n: results.len(), metrics: &metrics, corpus: &corpus, samples: samples.collect() };
+    println!("{}", serde_json::to_string_pretty(&output)?);
+    Ok(OK)
+}
+
+fn read(path: &Path) -> Result<Vec<(String, String)>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot read"))?;
+    let mut rows = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, l)| !l.trim().is_empty()) {
+        let line: Line = serde_json::from_str(line)
+            .with_context(|| format!("{name}:{number}: expected an object with id and text"))?;
+        let id = match line.id {
+            Id::Text(id) => id,
+            Id::Number(id) => id.to_string(),
+        };
+        rows.push((id, line.text));
+    }
+    if rows.is_empty() {
+        bail!("{name}: no lines");
+    }
+    Ok(rows)
+}
+
+/// Joins by id, in the order of the references. Both sides must have the same ids, each once.
+fn pair<'a>(
+    args: &cli::Score,
+    references: &'a [(String, String)],
+    predictions: &'a [(String, String)],
+) -> Result<Vec<(&'a str, &'a str, &'a str)>> {
+    let (left, right) = (args.references.display(), args.predictions.display());
+    let mut by_id: HashMap<&str, &str> = HashMap::new();
+    for (id, text) in predictions {
+        if by_id.insert(id, text).is_some() {
+            bail!("{right}: id {id:?} stands twice");
+        }
+    }
+    let mut pairs = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for (id, reference) in references {
+        if !seen.insert(id) {
+            bail!("{left}: id {id:?} stands twice");
+        }
+        let Some(prediction) = by_id.remove(id.as_str()) else {
+            bail!("{right}: id {id:?} of {left} is missing; a model that wrote nothing has an empty text")
+        };
+        pairs.push((id.as_str(), reference.as_str(), prediction));
+    }
+    let mut extra: Vec<&str> = by_id.into_keys().collect();
+    extra.sort_unstable();
+    match extra.first() {
+        Some(id) => bail!("{left}: id {id:?} of {right} is missing"),
+        None => Ok(pairs),
+    }
+}

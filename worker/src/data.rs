@@ -1,0 +1,49 @@
+//! The evaluation set: references and decoded images, in the run's order, and the digests that pin it.
+
+use crate::image::{Limits, Rgb8, decode};
+use anyhow::{Context, Result, bail};
+use common::dataset::{Reference, references};
+use common::digest::Manifest;
+use common::files;
+use common::run::{DatasetPlan, RunPlan};
+use std::path::Path;
+
+use crate::locate::Locator;
+
+/// Reads the samples that count.
+pub fn read_references(dataset: &DatasetPlan) -> Result<Vec<Reference>> {
+    let text = std::fs::read_to_string(&dataset.file)
+        .with_context(|| format!("{}: cannot read the dataset", dataset.file))?;
+    references(&text, dataset).with_context(|| dataset.file.clone())
+}
+
+/// Reads the samples that count and checks that they are those of the run, in its order.
+pub fn read_run_references(dataset: &DatasetPlan, samples: &[String]) -> Result<Vec<Reference>> {
+    let references = read_references(dataset)?;
+    if !references.iter().map(|r| &r.id).eq(samples) {
+        bail!("{}: the samples are not those that the run was started with", dataset.file);
+    }
+    Ok(references)
+}
+
+/// Decodes a sample's image.
+pub fn read_image(dataset: &DatasetPlan, reference: &Reference) -> Result<Rgb8> {
+    let path = Path::new(&dataset.images).join(&reference.image);
+    Ok(decode(&path, &Limits::default())?)
+}
+
+/// Digests every file that the run depends on, as this machine has it.
+pub fn manifest(plan: &RunPlan, locator: &Locator) -> Result<Manifest> {
+    let mut digests = Vec::new();
+    for model in plan.model_refs() {
+        let folder = locator.model(model);
+        digests.extend(
+            files::digest_model(&model.name, &folder).with_context(|| format!("model {:?}", model.name))?,
+        );
+    }
+    let dataset = locator.dataset(&plan.dataset);
+    let references = read_references(&dataset)?;
+    digests.extend(files::digest_dataset(&dataset, &references)?);
+    digests.extend(files::digest_scoring(&plan.scoring)?);
+    Ok(Manifest::new(digests))
+}

@@ -1,0 +1,23 @@
+//! The worker: everything that needs the models.
+//!
+//! A candidate's way through it: [`link`] receives a recipe → [`slot`] hands it to a thread → [`pipeline`] merges
+//! ([`merge`], over [`checkpoint`]s), generates ([`generate`], over [`model`] and [`image`]) and scores (crate
+//! `score`) → [`link`] hands the evaluation in.
+
+pub mod asking;
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod data;
+pub mod device;
+pub mod evaluator;
+pub mod figures;
+pub mod generate;
+pub mod image;
+pub mod link;
+pub mod locate;
+pub mod merge;
+pub mod model;
+pub mod pipeline;
+pub mod slot;
+pub mod vlm;

@@ -1,0 +1,413 @@
+//! The link to the coordinator: registers, then exchanges until the run is over.
+//!
+//! One call carries everything: progress renews leases, results go up, work comes down. An exchange that
+//! failed is repeated as it was, under its number, until an answer comes; a coordinator that restarted asks
+//! for a new registration, under which whatever is still held is handed in. A result is forgotten only once
+//! it is acknowledged, so none is lost while this process lives.
+
+use crate::evaluator::{Control, EvaluateError, Stage};
+use crate::slot::{Done, Job, Slots};
+use common::digest::{Digest, Manifest};
+use common::id::{CandidateId, LeaseId, WorkerId};
+use proto::convert::{
+    Description, End, Exchange, ExchangeAnswer, FailureKind, Held, LeaseProgress, Outcome, Receipt,
+    Registered, Registration, RunState, Stage as WireStage,
+};
+use proto::status::{Class, Retry};
+use proto::{Channel, ClusterClient, wire};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// The longest pause between two tries to reach the coordinator.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// How long an idle worker lets the coordinator hold an answer back.
+const IDLE_WAIT: Duration = Duration::from_secs(10);
+/// The same while other slots are busy, whose results should not wait long.
+const BUSY_WAIT: Duration = Duration::from_millis(250);
+/// A call that takes longer is given up and repeated.
+const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the link ended without the run being over.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The coordinator will not have this worker: files, version or message differ.
+    #[error("turned away by the coordinator: {0}")]
+    TurnedAway(Class),
+    /// The coordinator sent something unusable.
+    #[error("unusable answer from the coordinator: {0}")]
+    Answer(#[from] proto::convert::Refused),
+    /// The coordinator now serves another run than the one that this worker was set up for.
+    #[error("the coordinator now serves another run; start the worker again")]
+    OtherRun,
+    /// The coordinator could not be reached for the time allowed.
+    #[error("no coordinator for {seconds} s: {last}")]
+    GivenUp {
+        /// How long was tried.
+        seconds: u64,
+        /// The last failure.
+        last: String,
+    },
+    /// Every slot's thread has ended.
+    #[error("all slots have ended")]
+    NoSlots,
+}
+
+/// How the link ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The run is over.
+    Finished,
+    /// The operator stopped this worker; its leases were handed back.
+    Stopped,
+}
+
+/// What the worker says of itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Name that people see.
+    pub name: String,
+    /// The device in words.
+    pub device: String,
+    /// Candidates at once.
+    pub slots: u32,
+}
+
+/// Retries a call with growing pauses until it succeeds, is refused for good, or time is up.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long to try; forever where absent.
+    pub give_up_after: Option<Duration>,
+}
+
+impl Patience {
+    async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(100);
+        let mut told = false;
+        loop {
+            let class = match tokio::time::timeout(CALL_LIMIT, call()).await {
+                Ok(Ok(reply)) => {
+                    if told {
+                        info!("the coordinator is back");
+                    }
+                    return Ok(reply.into_inner());
+                }
+                Ok(Err(status)) => Class::from(&status),
+                Err(_) => Class::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs())),
+            };
+            match class.retry() {
+                Retry::Now => return Err(CallError::Again),
+                Retry::Never => return Err(CallError::Link(LinkError::TurnedAway(class))),
+                Retry::Later => {}
+            }
+            if self.give_up_after.is_some_and(|limit| began.elapsed() >= limit) {
+                let (seconds, last) = (began.elapsed().as_secs(), class.to_string());
+                return Err(CallError::Link(LinkError::GivenUp { seconds, last }));
+            }
+            if !told {
+                warn!(call = what, error = %class, "the coordinator does not answer; trying again");
+                told = true;
+            }
+            tokio::time::sleep(jittered(pause)).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+enum CallError {
+    /// The coordinator asks for a new registration.
+    Again,
+    Link(LinkError),
+}
+
+/// Between half and the whole of `pause`, so that a fleet does not call in step.
+fn jittered(pause: Duration) -> Duration {
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    pause.mul_f64(0.5 + 0.5 * f64::from(nanos % 1000) / 1000.0)
+}
+
+/// Asks what the run is.
+pub async fn describe(client: &ClusterClient<Channel>, patience: Patience) -> Result<Description, LinkError> {
+    let call = || {
+        let mut client = client.clone();
+        async move { client.describe(wire::DescribeRequest {}).await }
+    };
+    match patience.call("describe", call).await {
+        Ok(reply) => Ok(Description::try_from(reply)?),
+        Err(CallError::Link(e)) => Err(e),
+        Err(CallError::Again) => Err(LinkError::TurnedAway(Class::UnknownWorker)),
+    }
+}
+
+/// A candidate that this worker is evaluating.
+struct Running {
+    candidate: CandidateId,
+    recipe: Digest,
+    control: Arc<Control>,
+}
+
+/// The worker's side of one run.
+pub struct Link {
+    client: ClusterClient<Channel>,
+    patience: Patience,
+    identity: Identity,
+    plan: Digest,
+    manifest: Manifest,
+    worker: WorkerId,
+    sequence: u64,
+    running: BTreeMap<LeaseId, Running>,
+    /// Computed and not yet acknowledged.
+    outcomes: Vec<Outcome>,
+    renew: Duration,
+}
+
+impl Link {
+    /// Registers. A worker whose files differ is turned away here, before it loads anything.
+    pub async fn register(
+        client: ClusterClient<Channel>,
+        patience: Patience,
+        identity: Identity,
+        plan: &common::run::RunPlan,
+        manifest: Manifest,
+    ) -> Result<Link, LinkError> {
+        let mut link = Link {
+            client,
+            patience,
+            identity,
+            plan: plan.digest(),
+            manifest,
+            worker: WorkerId(0),
+            sequence: 0,
+            running: BTreeMap::new(),
+            outcomes: Vec::new(),
+            renew: Duration::from_secs(plan.scheduling.lease_seconds) / 3,
+        };
+        link.register_anew().await?;
+        Ok(link)
+    }
+
+    async fn register_anew(&mut self) -> Result<(), LinkError> {
+        let held = self.running.iter().map(|(lease, r)| (*lease, r.candidate, r.recipe));
+        let computed = self.outcomes.iter().map(|o| (o.lease, o.candidate, o.recipe));
+        let held = held.chain(computed);
+        let registration = Registration {
+            name: self.identity.name.clone(),
+            program_version: proto::PROGRAM_VERSION.into(),
+            protocol_version: proto::PROTOCOL_VERSION,
+            device: self.identity.device.clone(),
+            slots: self.identity.slots,
+            manifest: self.manifest.clone(),
+            held: held.map(|(lease, candidate, recipe)| Held { lease, candidate, recipe }).collect(),
+            plan: self.plan,
+        };
+        let request = wire::RegisterRequest::from(registration);
+        let client = &self.client;
+        let call = || {
+            let (mut client, request) = (client.clone(), request.clone());
+            async move { client.register(request).await }
+        };
+        let reply = match self.patience.call("register", call).await {
+            Ok(reply) => Registered::try_from(reply)?,
+            Err(CallError::Link(e)) => return Err(e),
+            Err(CallError::Again) => return Err(LinkError::TurnedAway(Class::UnknownWorker)),
+        };
+        self.worker = reply.worker;
+        self.sequence = 0;
+        self.cancel(&reply.cancelled);
+        info!(worker = self.worker.0, "registered");
+        Ok(())
+    }
+
+    /// Exchanges until the run is over or `stop` turns true.
+    pub async fn run(
+        &mut self,
+        slots: &Slots,
+        done: &mut UnboundedReceiver<Done>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Ending, LinkError> {
+        loop {
+            let stopping = *stop.borrow();
+            if stopping {
+                self.hand_back();
+            }
+            let exchanged = tokio::select! {
+                answer = self.exchange(slots, stopping) => Some(answer),
+                // A wish to leave does not wait for an answer that may be held back; the number just used
+                // is then simply skipped.
+                _ = stop.wait_for(|s| *s), if !stopping => None,
+            };
+            let answer = match exchanged {
+                None => continue,
+                Some(Ok(Some(answer))) => answer,
+                Some(Ok(None)) => {
+                    let description = describe(&self.client, self.patience).await?;
+                    if description.plan.digest() != self.plan {
+                        return Err(LinkError::OtherRun);
+                    }
+                    self.register_anew().await?;
+                    continue;
+                }
+                Some(Err(e)) => return Err(e),
+            };
+            if stopping {
+                return Ok(Ending::Stopped);
+            }
+            self.take(answer.clone(), slots)?;
+            if answer.state == RunState::Finished && self.outcomes.is_empty() {
+                self.running.values().for_each(|r| r.control.cancel());
+                return Ok(Ending::Finished);
+            }
+            self.pause(slots, done, stop).await;
+        }
+    }
+
+    /// Waits for what makes the next exchange worth while: a result, or a lease that wants renewal. A worker
+    /// with free slots does not wait here: the coordinator holds its answer back instead.
+    async fn pause(
+        &mut self,
+        slots: &Slots,
+        done: &mut UnboundedReceiver<Done>,
+        stop: &mut watch::Receiver<bool>,
+    ) {
+        while let Ok(finished) = done.try_recv() {
+            self.settle(finished);
+        }
+        if !self.outcomes.is_empty() || self.running.len() < slots.count() {
+            return;
+        }
+        tokio::select! {
+            finished = done.recv() => if let Some(finished) = finished { self.settle(finished) },
+            _ = tokio::time::sleep(self.renew) => {}
+            _ = stop.wait_for(|s| *s) => {}
+        }
+    }
+
+    /// One exchange, repeated until it is answered. `None`: register again.
+    async fn exchange(&mut self, slots: &Slots, leaving: bool) -> Result<Option<ExchangeAnswer>, LinkError> {
+        self.sequence += 1;
+        let free = if leaving { 0 } else { slots.count().saturating_sub(self.running.len()) };
+        let wait = match (free, self.outcomes.is_empty(), self.running.is_empty()) {
+            _ if leaving => Duration::ZERO,
+            (0, ..) => Duration::ZERO,
+            (_, _, true) => IDLE_WAIT.min(self.renew),
+            _ => BUSY_WAIT,
+        };
+        let progress = |(lease, r): (&LeaseId, &Running)| LeaseProgress {
+            lease: *lease,
+            stage: match r.control.stage() {
+                Stage::Merging => WireStage::Merging,
+                Stage::Features => WireStage::Features,
+                Stage::Generating => WireStage::Generating,
+                Stage::Scoring => WireStage::Scoring,
+            },
+            samples_done: r.control.samples_done(),
+        };
+        let request = wire::ExchangeRequest::from(Exchange {
+            worker: self.worker,
+            sequence: self.sequence,
+            free_slots: free as u32,
+            running: self.running.iter().map(progress).collect(),
+            outcomes: self.outcomes.clone(),
+            wait_ms: wait.as_millis() as u32,
+            leaving,
+        });
+        let client = &self.client;
+        let call = || {
+            let (mut client, request) = (client.clone(), request.clone());
+            async move { client.exchange(request).await }
+        };
+        // One who leaves does not wait for a coordinator that is gone.
+        let patience = match leaving {
+            true => Patience { give_up_after: Some(Duration::from_secs(2)) },
+            false => self.patience,
+        };
+        match patience.call("exchange", call).await {
+            Ok(reply) => Ok(Some(ExchangeAnswer::try_from(reply)?)),
+            Err(CallError::Again) => Ok(None),
+            Err(CallError::Link(e)) => Err(e),
+        }
+    }
+
+    fn take(&mut self, answer: ExchangeAnswer, slots: &Slots) -> Result<(), LinkError> {
+        for ack in &answer.acknowledgements {
+            self.outcomes.retain(|o| o.lease != ack.lease);
+            match ack.receipt {
+                Receipt::Recorded => {}
+                Receipt::Duplicate => info!(lease = ack.lease.0, "another worker was first"),
+                Receipt::Refused | Receipt::Unknown => {
+                    warn!(lease = ack.lease.0, receipt = ?ack.receipt, reason = ack.message, "not recorded");
+                }
+            }
+        }
+        self.cancel(&answer.cancelled);
+        for grant in answer.grants {
+            // A repeated answer may name a lease that is already running.
+            if self.running.contains_key(&grant.lease) {
+                continue;
+            }
+            let control = Arc::new(Control::default());
+            info!(candidate = grant.candidate.0, attempt = grant.attempt, "begins");
+            let recipe = grant.recipe.digest();
+            let running = Running { candidate: grant.candidate, recipe, control: control.clone() };
+            self.running.insert(grant.lease, running);
+            self.renew = Duration::from_millis(grant.renew_within_ms) / 3;
+            if !slots.submit(Job { lease: grant.lease.0, recipe: grant.recipe, control }) {
+                return Err(LinkError::NoSlots);
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns a finished job into an outcome to hand in.
+    fn settle(&mut self, done: Done) {
+        let lease = LeaseId(done.lease);
+        // A lease that is no longer here was cancelled: nobody waits for its result.
+        let Some(running) = self.running.remove(&lease) else { return };
+        let end = match done.result {
+            Ok(evaluation) => {
+                info!(candidate = running.candidate.0, ms = evaluation.timings.total_ms(), "done");
+                End::Evaluated(evaluation)
+            }
+            Err(e) => {
+                let kind = match e {
+                    EvaluateError::Cancelled => FailureKind::HandedBack,
+                    EvaluateError::Failed(_) => FailureKind::Retryable,
+                    EvaluateError::Impossible(_) => FailureKind::Permanent,
+                };
+                warn!(candidate = running.candidate.0, error = %e, "failed");
+                End::Failed { kind, reason: e.to_string() }
+            }
+        };
+        let (candidate, recipe) = (running.candidate, running.recipe);
+        self.outcomes.push(Outcome { lease, candidate, recipe, end });
+    }
+
+    fn cancel(&mut self, leases: &[LeaseId]) {
+        for lease in leases {
+            if let Some(running) = self.running.remove(lease) {
+                info!(candidate = running.candidate.0, "cancelled");
+                running.control.cancel();
+            }
+        }
+    }
+
+    /// Stops everything that runs, so that its candidates go to others at once.
+    fn hand_back(&mut self) {
+        for (lease, running) in std::mem::take(&mut self.running) {
+            running.control.cancel();
+            let reason = "the worker was stopped".to_string();
+            let end = End::Failed { kind: FailureKind::HandedBack, reason };
+            let (candidate, recipe) = (running.candidate, running.recipe);
+            self.outcomes.push(Outcome { lease, candidate, recipe, end });
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Recipe → merged weights → reports → scores: the evaluator that a worker runs.
+//!
+//! What does not change between candidates is made once: opened files, image features, prompt, tokenised
+//! references, cache memory. A candidate overwrites the language model's weights in place. They are rounded to the
+//! type that the VLM is stored in first, so that what is scored is what an exported model holds.
+
+use crate::data::read_image;
+use crate::device::Chosen;
+use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
+use crate::generate::{Control as GenerateControl, Error as GenerateError, Generated, Generator, Options};
+use crate::locate::Locator;
+use crate::merge::{Merger, Prepared};
+use crate::model::{Bunny, Features, Prompt, VisionLanguageModel};
+use crate::vlm::Vlm;
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use common::dataset::Reference;
+use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
+use common::recipe::Recipe;
+use common::run::{DatasetPlan, GenerationPlan, RunPlan, ScoringPlan};
+use half::{bf16, f16};
+use score::term::LexiconChoice;
+use score::{MetricSet, Scorer};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Samples with everything about them that no candidate changes.
+#[derive(Debug)]
+pub struct Exam {
+    references: Vec<Reference>,
+    /// The references, tokenised and searched for terms.
+    prepared: Vec<score::Reference>,
+    features: Features,
+    prompt: Prompt,
+    options: Options,
+}
+
+impl Exam {
+    /// Encodes the samples' images and prepares their references.
+    pub fn prepare(
+        vlm: &Vlm,
+        scorer: &Scorer,
+        dataset: &DatasetPlan,
+        references: Vec<Reference>,
+        task: &str,
+        generation: &GenerationPlan,
+    ) -> Result<Exam> {
+        let images = references.iter().map(|r| read_image(dataset, r));
+        let features = vlm.features(images, generation.image_resize)?;
+        let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
+        Ok(Exam {
+            references,
+            prepared,
+            features,
+            prompt: vlm.prompt(task)?,
+            options: options(vlm, generation),
+        })
+    }
+
+    /// The samples, in order.
+    pub fn references(&self) -> &[Reference] {
+        &self.references
+    }
+
+    /// Scores given texts, one per sample in order, as if a model had written them.
+    pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
+        let row = |((reference, prepared), text): ((&Reference, &score::Reference), &String)| SampleResult {
+            sample: reference.id.clone(),
+            text: text.clone(),
+            tokens: 0,
+            stop: Stop::End,
+            scores: scorer.score_prepared(prepared, text, MetricSet::ALL).metrics,
+        };
+        self.references.iter().zip(&self.prepared).zip(texts).map(row).collect()
+    }
+}
+
+/// Decoding limits as the generator takes them.
+pub fn options(vlm: &Vlm, generation: &GenerationPlan) -> Options {
+    Options {
+        max_new_tokens: generation.max_new_tokens as usize,
+        batch_size: generation.batch_size as usize,
+        eos: vlm.eos.clone(),
+        ..Options::default()
+    }
+}
+
+/// Makes the scorer of a run.
+pub fn scorer(plan: &ScoringPlan) -> Result<Scorer> {
+    let lexicon = match (&plan.lexicon, &plan.extend_lexicon) {
+        (Some(_), Some(_)) => bail!("a lexicon in place of the built-in one and another over it: choose one"),
+        (Some(path), None) => LexiconChoice::Path(path.into()),
+        (None, Some(path)) => LexiconChoice::Extend(path.into()),
+        (None, None) => LexiconChoice::Default,
+    };
+    Ok(Scorer::new(score::Settings {
+        tokenizer: plan.tokenizer.clone().into(),
+        lexicon,
+        nfkc: plan.nfkc,
+        absent_weight: plan.absent_weight,
+        ..score::Settings::default()
+    })?)
+}
+
+/// What all slots of a worker share.
+#[derive(Debug)]
+pub struct Bench {
+    /// The run's models, opened.
+    pub merger: Merger,
+    /// The VLM among them.
+    pub vlm: Vlm,
+    /// Compares texts.
+    pub scorer: Scorer,
+}
+
+impl Bench {
+    /// Opens the models of a run on the chosen device.
+    pub fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen) -> Result<Bench> {
+        let merger = Merger::open(plan.model_refs(), |m| locator.model(m))?;
+        let vlm = merger.model(&plan.models.vlm.name).context("a run has a VLM")?;
+        let vlm = Vlm::of(vlm.clone(), chosen)?;
+        let bench = Bench { vlm, merger, scorer: scorer(&plan.scoring)? };
+        bench.check_names(plan)?;
+        Ok(bench)
+    }
+
+    /// Every tensor that a merge makes must have its place in the VLM: said now, not at the first candidate.
+    fn check_names(&self, plan: &RunPlan) -> Result<()> {
+        let base = self.merger.model(&plan.models.base.name).context("a run has a base")?;
+        for name in base.names() {
+            let (ours, theirs) = (base.info(name), self.vlm.checkpoint.info(name));
+            if theirs.map(|i| &i.shape) != ours.map(|i| &i.shape) {
+                let (base, vlm) = (base.folder().display(), self.vlm.checkpoint.folder().display());
+                let shape = |i: Option<&crate::checkpoint::TensorInfo>| i.map(|i| i.shape.clone());
+                bail!(
+                    "{name}: {base} has shape {:?}, {vlm} has {:?}; base and VLM must be of one family",
+                    shape(ours).unwrap_or_default(),
+                    shape(theirs).unwrap_or_default()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes and prepares a dataset of the run.
+    pub fn exam(&self, plan: &RunPlan, dataset: &DatasetPlan, references: Vec<Reference>) -> Result<Exam> {
+        Exam::prepare(&self.vlm, &self.scorer, dataset, references, &plan.task, &plan.generation)
+    }
+}
+
+/// One slot: a language model that candidates are written into, and cache memory.
+pub struct Pipeline {
+    bench: Arc<Bench>,
+    exam: Arc<Exam>,
+    model: Bunny,
+    generator: Generator,
+}
+
+impl Pipeline {
+    /// Takes memory for one candidate at a time.
+    pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
+        let model = bench.vlm.answering()?;
+        Ok(Pipeline { bench, exam, model, generator: Generator::new() })
+    }
+
+    /// Goes on with other samples and the same model.
+    pub fn set_exam(&mut self, exam: Arc<Exam>) {
+        self.exam = exam;
+    }
+
+    /// Overwrites the language model with the merge of `recipe`.
+    pub fn merge(&self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+        // The passes over the whole model are short against a tensor's, so they are not interrupted.
+        let prepared = self.bench.merger.plan(recipe, &AtomicBool::new(false)).map_err(refusal)?;
+        for name in prepared.names() {
+            if cancelled() {
+                return Err(EvaluateError::Cancelled);
+            }
+            let merged = merged_tensor(&prepared, name, self.stored_dtype(name)).map_err(failure)?;
+            self.model.language().weights().overwrite(name, &merged).map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    fn stored_dtype(&self, name: &str) -> DType {
+        let info = self.bench.vlm.checkpoint.info(name);
+        info.and_then(|i| i.dtype.candle()).unwrap_or(DType::F32)
+    }
+
+    /// Writes a report for each sample with the weights as they are.
+    pub fn generate(&mut self, control: &Control) -> Result<Vec<Generated>, EvaluateError> {
+        let cancelled = || control.is_cancelled();
+        let progress = |p: crate::generate::Progress| control.set_samples_done(p.samples_done);
+        let control = GenerateControl { cancelled: Some(&cancelled), progress: Some(&progress) };
+        let Exam { prompt, features, options, .. } = &*self.exam;
+        let written = self.generator.generate(
+            &self.model,
+            &self.bench.vlm.tokenizer,
+            prompt,
+            features,
+            options,
+            control,
+        );
+        written.map_err(|e| match e {
+            GenerateError::Cancelled => EvaluateError::Cancelled,
+            other => EvaluateError::Failed(other.to_string()),
+        })
+    }
+
+    /// Generates and scores with the weights as they are; `merge_ms` is what it took to make them.
+    pub fn answer(&mut self, control: &Control, merge_ms: u64) -> Result<Evaluation, EvaluateError> {
+        control.enter(Stage::Generating);
+        let began = Instant::now();
+        let written = self.generate(control)?;
+        let generate_ms = millis(began);
+        control.enter(Stage::Scoring);
+        let began = Instant::now();
+        let (texts, ends): (Vec<String>, Vec<_>) =
+            written.into_iter().map(|g| (g.text, (g.token_ids.len(), g.stop))).unzip();
+        let mut samples = self.exam.score_texts(&self.bench.scorer, &texts);
+        for (sample, (tokens, stop)) in samples.iter_mut().zip(ends) {
+            sample.tokens = tokens as u32;
+            sample.stop = stop.into();
+        }
+        let timings = Timings { merge_ms, features_ms: 0, generate_ms, score_ms: millis(began) };
+        Ok(Evaluation { samples, timings })
+    }
+}
+
+impl From<crate::generate::Stop> for Stop {
+    fn from(stop: crate::generate::Stop) -> Stop {
+        match stop {
+            crate::generate::Stop::Eos => Stop::End,
+            crate::generate::Stop::Length => Stop::Length,
+            crate::generate::Stop::NonFinite => Stop::NonFinite,
+        }
+    }
+}
+
+impl Evaluator for Pipeline {
+    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Evaluation, EvaluateError> {
+        control.enter(Stage::Merging);
+        let began = Instant::now();
+        self.merge(recipe, &|| control.is_cancelled())?;
+        self.answer(control, millis(began))
+    }
+}
+
+fn millis(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn failure(e: impl std::fmt::Display) -> EvaluateError {
+    EvaluateError::Failed(e.to_string())
+}
+
+/// A recipe that does not fit the models fits them on no worker; anything else may pass elsewhere.
+fn refusal(e: crate::merge::Error) -> EvaluateError {
+    use crate::merge::Error as Merge;
+    match e {
+        Merge::Recipe(_) | Merge::Unknown { .. } => EvaluateError::Impossible(e.to_string()),
+        other => EvaluateError::Failed(other.to_string()),
+    }
+}
+
+/// One merged tensor on the host, rounded to `dtype`.
+fn merged_tensor(prepared: &Prepared, name: &str, dtype: DType) -> Result<Tensor> {
+    let info = prepared.info(name).with_context(|| format!("{name}: not a tensor of the base"))?;
+    let n = info.elements;
+    let shape = info.shape.as_slice();
+    Ok(match dtype {
+        DType::F16 => {
+            let mut values = vec![f16::ZERO; n];
+            prepared.tensor_into(name, &mut values)?;
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+        DType::BF16 => {
+            let mut values = vec![bf16::ZERO; n];
+            prepared.tensor_into(name, &mut values)?;
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+        _ => {
+            let mut values = vec![0f32; n];
+            prepared.tensor_into(name, &mut values)?;
+            Tensor::from_vec(values, shape, &Device::Cpu)?
+        }
+    })
+}

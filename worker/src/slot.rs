@@ -1,0 +1,168 @@
+//! Slots: threads that own an evaluator each and take one job at a time.
+//!
+//! A panic inside an evaluation ends that evaluation alone: it becomes a failed attempt with its message, and
+//! the slot makes itself a fresh evaluator, since the old one may be half changed.
+
+use crate::evaluator::{Control, EvaluateError, Evaluator};
+use common::evaluation::Evaluation;
+use common::recipe::Recipe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A candidate to be evaluated.
+#[derive(Debug)]
+pub struct Job {
+    /// Number of the lease, handed back with the result.
+    pub lease: u64,
+    /// What to merge.
+    pub recipe: Recipe,
+    /// Progress and cancellation.
+    pub control: Arc<Control>,
+}
+
+/// A job's end.
+#[derive(Debug)]
+pub struct Done {
+    /// Number of the job's lease.
+    pub lease: u64,
+    /// What came of it.
+    pub result: Result<Evaluation, EvaluateError>,
+}
+
+/// Makes the evaluator of one slot.
+pub type MakeEvaluator = dyn Fn() -> anyhow::Result<Box<dyn Evaluator>> + Send + Sync;
+
+/// The threads of a worker's slots. Dropping it lets each thread end after its job.
+#[derive(Debug)]
+pub struct Slots {
+    jobs: mpsc::Sender<Job>,
+    count: usize,
+}
+
+impl Slots {
+    /// Starts `count` threads. The first evaluator is made by the caller, so that a worker which cannot load
+    /// its models says so before it takes work.
+    pub fn start(
+        count: usize,
+        first: Box<dyn Evaluator>,
+        make: Arc<MakeEvaluator>,
+        done: UnboundedSender<Done>,
+    ) -> std::io::Result<Slots> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut first = Some(first);
+        for slot in 0..count {
+            let (queue, make, done) = (queue.clone(), make.clone(), done.clone());
+            let mut evaluator = first.take();
+            std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
+                loop {
+                    // The lock is held while waiting: the others wait for the lock instead, which is the same.
+                    let Ok(job) = queue.lock().unwrap_or_else(|e| e.into_inner()).recv() else { return };
+                    let result = run_job(&mut evaluator, &*make, &job);
+                    if done.send(Done { lease: job.lease, result }).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        }
+        Ok(Slots { jobs, count })
+    }
+
+    /// Number of jobs that can run at once.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Queues a job; false when every thread has ended.
+    pub fn submit(&self, job: Job) -> bool {
+        self.jobs.send(job).is_ok()
+    }
+}
+
+fn run_job(
+    evaluator: &mut Option<Box<dyn Evaluator>>,
+    make: &MakeEvaluator,
+    job: &Job,
+) -> Result<Evaluation, EvaluateError> {
+    if job.control.is_cancelled() {
+        return Err(EvaluateError::Cancelled);
+    }
+    let attempt = catch_unwind(AssertUnwindSafe(|| {
+        if evaluator.is_none() {
+            let made = make().map_err(|e| EvaluateError::Failed(format!("cannot prepare a slot: {e:#}")))?;
+            *evaluator = Some(made);
+        }
+        evaluator.as_mut().expect("made just above").evaluate(&job.recipe, &job.control)
+    }));
+    attempt.unwrap_or_else(|panic| {
+        *evaluator = None;
+        let message = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(EvaluateError::Failed(format!("the evaluation panicked: {message}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::evaluation::Timings;
+
+    struct Scripted;
+
+    impl Evaluator for Scripted {
+        fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Evaluation, EvaluateError> {
+            match recipe.mask_seed {
+                0 => panic!("seed zero"),
+                1 => Err(EvaluateError::Failed("one".into())),
+                _ => Ok(Evaluation { samples: Vec::new(), timings: Timings::default() }),
+            }
+        }
+    }
+
+    fn job(lease: u64, mask_seed: u64) -> Job {
+        use common::recipe::{Convention, FORMAT, Mask, ModelRef};
+        let model = ModelRef { name: "base".into(), path: "/".into() };
+        let recipe = Recipe {
+            format: FORMAT,
+            convention: Convention::Paper,
+            base: model.clone(),
+            vlm: model,
+            sources: Vec::new(),
+            scale: 1.0,
+            mask: Mask::Shared,
+            mask_seed,
+        };
+        Job { lease, recipe, control: Arc::default() }
+    }
+
+    #[test]
+    fn a_panic_is_one_failed_attempt_and_the_slot_goes_on() {
+        let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();
+        let make: Arc<MakeEvaluator> = Arc::new(|| Ok(Box::new(Scripted)));
+        let slots = Slots::start(1, Box::new(Scripted), make, sender).unwrap();
+        for (lease, seed) in [(10, 0), (11, 1), (12, 2)] {
+            assert!(slots.submit(job(lease, seed)));
+        }
+        let first = done.blocking_recv().unwrap();
+        assert_eq!(first.lease, 10);
+        let message = first.result.unwrap_err().to_string();
+        assert!(message.contains("seed zero"), "{message}");
+        assert!(matches!(done.blocking_recv().unwrap().result, Err(EvaluateError::Failed(_))));
+        assert!(done.blocking_recv().unwrap().result.is_ok());
+    }
+
+    #[test]
+    fn a_cancelled_job_is_not_begun() {
+        let (sender, mut done) = tokio::sync::mpsc::unbounded_channel();
+        let make: Arc<MakeEvaluator> = Arc::new(|| Ok(Box::new(Scripted)));
+        let slots = Slots::start(1, Box::new(Scripted), make, sender).unwrap();
+        let job = job(1, 0);
+        job.control.cancel();
+        slots.submit(job);
+        assert!(matches!(done.blocking_recv().unwrap().result, Err(EvaluateError::Cancelled)));
+    }
+}
