@@ -23,6 +23,8 @@ pub mod search;
 pub mod service;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 use driver::{Clock, Driver, Watch};
 use error::{Error, Result};

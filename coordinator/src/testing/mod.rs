@@ -1,0 +1,145 @@
+//! What the crate's tests share: a small plan, an evaluator that is a function of the recipe alone, and a
+//! search done by one worker without mishap, which every other run must equal.
+
+mod service;
+
+use crate::state::{Durable, Event, Reply, State};
+use common::digest::{Digest, FileDigest, Manifest};
+use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
+use common::fitness::Fitness;
+use common::genome::Genome;
+use common::id::WorkerId;
+use common::recipe::Recipe;
+use common::run::{RunFile, RunPlan};
+use common::time::Millis;
+use proto::convert::{End, Exchange, ExchangeAnswer, Grant, Outcome, Registration};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A plan of three samples and six parameters. `overrides` as with `--set`.
+pub(crate) fn plan(overrides: &[&str]) -> RunPlan {
+    let text = r#"
+        name = "test"
+        seed = 11
+        models = { base = "m/base", vlm = "m/vlm", sources = [
+            { name = "a", model = "m/a" }, { name = "b", model = "m/b" } ] }
+        search = { evaluations = 25, population = 6 }
+        dataset = { file = "d.jsonl" }
+        prompt = { task = "describe" }
+        scheduling = { lease_seconds = 30, attempts = 3 }
+    "#;
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    let file = RunFile {
+        name: "test.toml",
+        text,
+        folder: Path::new("/runs"),
+        overrides: &overrides,
+        metrics: &["rouge_l", "term_f1"],
+    };
+    let mut plan = common::run::parse(&file).unwrap_or_else(|e| panic!("{e}"));
+    plan.samples = ["s1", "s2", "s3"].map(String::from).to_vec();
+    plan
+}
+
+/// The files of an honest worker.
+pub(crate) fn manifest() -> Manifest {
+    let file = |n: &str| FileDigest { name: n.into(), bytes: 1, digest: Digest::of(n.as_bytes()) };
+    Manifest::new(vec![file("dataset/d.jsonl"), file("models/base/config.json")])
+}
+
+/// What an honest worker says when it joins.
+pub(crate) fn registration(plan: &RunPlan, name: &str) -> Registration {
+    Registration {
+        name: name.into(),
+        program_version: proto::PROGRAM_VERSION.into(),
+        protocol_version: proto::PROTOCOL_VERSION,
+        device: "fake".into(),
+        slots: 2,
+        manifest: manifest(),
+        held: Vec::new(),
+        plan: plan.digest(),
+    }
+}
+
+/// A smooth function of the recipe's numbers, with a maximum inside the box.
+pub(crate) fn evaluate(plan: &RunPlan, recipe: &Recipe) -> Evaluation {
+    let numbers = recipe.sources.iter().flat_map(|s| [s.weight, s.drop_rate, s.trim_rate]);
+    let distance: f64 = numbers.chain([recipe.scale]).map(|x| (x - 0.4).powi(2)).sum();
+    let sample = |(i, id): (usize, &String)| SampleResult {
+        sample: id.clone(),
+        text: format!("report of {id}"),
+        tokens: 7,
+        stop: Stop::End,
+        scores: BTreeMap::from([
+            ("rouge_l".into(), 1.0 / (1.0 + distance + i as f64)),
+            ("term_f1".into(), 1.0 / (1.0 + distance)),
+        ]),
+    };
+    let samples = plan.samples.iter().enumerate().map(sample).collect();
+    Evaluation { samples, timings: Timings { generate_ms: 5, ..Timings::default() } }
+}
+
+/// The honest outcome of a grant.
+pub(crate) fn outcome(plan: &RunPlan, grant: &Grant) -> Outcome {
+    Outcome {
+        lease: grant.lease,
+        candidate: grant.candidate,
+        recipe: grant.recipe.digest(),
+        end: End::Evaluated(evaluate(plan, &grant.recipe)),
+    }
+}
+
+/// An exchange with nothing in it.
+pub(crate) fn exchange(worker: WorkerId, sequence: u64, free_slots: u32) -> Exchange {
+    Exchange {
+        worker,
+        sequence,
+        free_slots,
+        running: Vec::new(),
+        outcomes: Vec::new(),
+        wait_ms: 0,
+        leaving: false,
+    }
+}
+
+/// A state that was just begun.
+pub(crate) fn begun(plan: &RunPlan) -> State {
+    let mut state = State::restore(Durable::new(plan, Manifest::default(), Millis(1))).unwrap();
+    state.apply(Millis(1), Event::Start);
+    state
+}
+
+/// What a search found, to be compared.
+pub(crate) fn found(state: &State) -> Vec<(Genome, Option<Fitness>)> {
+    state.candidates().iter().map(|c| (c.genome().clone(), c.fitness())).collect()
+}
+
+pub(crate) fn registered(state: &mut State, now: Millis, r: Registration) -> WorkerId {
+    match state.apply(now, Event::Register(Box::new(r))).reply {
+        Some(Reply::Registered(Ok(r))) => r.worker,
+        other => panic!("not registered: {other:?}"),
+    }
+}
+
+pub(crate) fn exchanged(state: &mut State, now: Millis, e: Exchange) -> ExchangeAnswer {
+    match state.apply(now, Event::Exchange(Box::new(e))).reply {
+        Some(Reply::Exchanged(Ok(a))) => a,
+        other => panic!("not answered: {other:?}"),
+    }
+}
+
+/// The search done by one worker with one slot and no mishap.
+pub(crate) fn uninterrupted(plan: &RunPlan) -> State {
+    let mut state = begun(plan);
+    let worker = registered(&mut state, Millis(2), registration(plan, "only"));
+    let mut outcomes = Vec::new();
+    for sequence in 1.. {
+        let e = Exchange { outcomes: std::mem::take(&mut outcomes), ..exchange(worker, sequence, 1) };
+        let answer = exchanged(&mut state, Millis(2 + sequence), e);
+        if state.end().is_some() {
+            break;
+        }
+        outcomes = answer.grants.iter().map(|g| outcome(plan, g)).collect();
+    }
+    state
+}
