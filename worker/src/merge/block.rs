@@ -3,6 +3,7 @@
 //! All arithmetic of a merge happens on blocks that fit into the first-level cache. Bytes are read and written
 //! as bytes, so nothing depends on the alignment of mapped data.
 
+use super::simd::widest;
 use crate::checkpoint::Dtype;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
@@ -91,8 +92,14 @@ impl Element for f16 {
 impl Element for bf16 {
     #[inline(always)]
     fn narrow(from: &[f32], to: &mut [bf16]) {
+        round_bf16(from, to.reinterpret_cast_mut());
+    }
+}
+
+widest! {
+    fn round_bf16(from: &[f32], to: &mut [u16]) {
         for (to, from) in to.iter_mut().zip(from) {
-            *to = bf16::from_bits(bf16_bits(*from));
+            *to = bf16_bits(*from);
         }
     }
 }
@@ -116,8 +123,10 @@ pub(crate) fn narrow_bytes(from: &[f32], dtype: Dtype, to: &mut [u8]) {
             }
         }
         Dtype::Bf16 => {
-            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
-                *to = bf16_bits(*from).to_le_bytes();
+            let mut rounded = [0; BLOCK];
+            round_bf16(from, &mut rounded[..from.len()]);
+            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(rounded) {
+                *to = from.to_le_bytes();
             }
         }
         _ => {

@@ -5,6 +5,7 @@
 //! a CPU, bit for bit. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
 
 use super::block::{BLOCK, Block, Elements};
+use super::simd::widest;
 
 /// One source's share of one tensor.
 pub(crate) struct Share<'a> {
@@ -23,9 +24,8 @@ impl Scratch {
         Scratch { sum: [0.0; BLOCK], model: [0.0; BLOCK] }
     }
 
-    /// The averages of `count` elements from `first` on.
     #[inline(always)]
-    pub(crate) fn merge(&mut self, shares: &[Share], total: f32, first: usize, count: usize) -> &[f32] {
+    fn merge(&mut self, shares: &[Share], total: f32, first: usize, count: usize) {
         // Starting from −0 keeps a −0 that all sources share.
         self.sum.fill(-0.0);
         for share in shares {
@@ -35,6 +35,17 @@ impl Scratch {
             }
         }
         self.sum.iter_mut().for_each(|sum| *sum /= total);
+    }
+
+    /// What [`merge`] left.
+    pub(crate) fn merged(&self, count: usize) -> &[f32] {
         &self.sum[..count]
+    }
+}
+
+widest! {
+    /// Averages one block: `count` elements from `first` on, found in [`Scratch::merged`].
+    pub(crate) fn merge(scratch: &mut Scratch, shares: &[Share], total: f32, first: usize, count: usize) {
+        scratch.merge(shares, total, first, count);
     }
 }

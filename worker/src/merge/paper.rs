@@ -22,6 +22,7 @@
 
 use super::block::{BLOCK, Block, Elements};
 use super::field::{self, Key};
+use super::simd::widest;
 
 /// The bits of an f32 without its sign.
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -82,7 +83,7 @@ impl Scratch {
 
     /// Steps 1 and 2 for `count` elements from `first` on, as bits of |τ|: what a trim ranks. Zeros follow.
     #[inline(always)]
-    pub(crate) fn magnitudes(
+    fn magnitudes(
         &mut self,
         base: Elements,
         term: &Term,
@@ -143,23 +144,16 @@ impl Scratch {
 
     /// The sum of the elected signs of `count` elements from `first` on, ties counting nothing.
     #[inline(always)]
-    pub(crate) fn signs(&mut self, base: Elements, terms: &[Term], first: usize, count: usize) -> i64 {
+    fn signs(&mut self, base: Elements, terms: &[Term], first: usize, count: usize) -> i64 {
         self.deltas(base, terms, first, count);
         // What lies beyond `count` is 0 − 0 from every source and counts nothing.
         let total: i32 = self.sum.iter().map(|&s| i32::from(s > 0.0) - i32::from(s < 0.0)).sum();
         total.into()
     }
 
-    /// All steps: the merged values of `count` elements from `first` on.
+    /// All steps, leaving the merged values in `sum`.
     #[inline(always)]
-    pub(crate) fn merge(
-        &mut self,
-        base: Elements,
-        terms: &[Term],
-        whole: Whole,
-        first: usize,
-        count: usize,
-    ) -> &[f32] {
+    fn merge(&mut self, base: Elements, terms: &[Term], whole: Whole, first: usize, count: usize) {
         self.deltas(base, terms, first, count);
         for (sign, &sum) in self.side.iter_mut().zip(&self.sum) {
             let elected = if sum < 0.0 { -1.0 } else { whole.tie };
@@ -180,7 +174,32 @@ impl Scratch {
             let merged = if self.count[i] > 0.0 { moved } else { self.base[i] };
             self.sum[i] = if self.sum[i].is_nan() { self.sum[i] } else { merged };
         }
+    }
+
+    /// What [`merge`] left.
+    pub(crate) fn merged(&self, count: usize) -> &[f32] {
         &self.sum[..count]
+    }
+}
+
+widest! {
+    /// The bits of |τ| of one block after steps 1 and 2: what a trim ranks. Zeros follow the last element.
+    pub(crate) fn magnitudes(scratch: &mut Scratch, base: Elements, term: &Term, first: usize, count: usize, out: &mut [u32; BLOCK]) {
+        scratch.magnitudes(base, term, first, count, out);
+    }
+}
+
+widest! {
+    /// Adds to `total` the sum of one block's elected signs, ties counting nothing.
+    pub(crate) fn signs(scratch: &mut Scratch, base: Elements, terms: &[Term], first: usize, count: usize, total: &mut i64) {
+        *total += scratch.signs(base, terms, first, count);
+    }
+}
+
+widest! {
+    /// Merges one block: `count` elements from `first` on, found in [`Scratch::merged`].
+    pub(crate) fn merge(scratch: &mut Scratch, base: Elements, terms: &[Term], whole: Whole, first: usize, count: usize) {
+        scratch.merge(base, terms, whole, first, count);
     }
 }
 

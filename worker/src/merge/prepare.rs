@@ -5,7 +5,6 @@ use super::error::{Error, Result};
 use super::field::{DROP_ALL, Key, drop_limit};
 use super::flat::{Flat, Tensor};
 use super::paper::{self, Rule, Term, Whole};
-use super::simd::widest;
 use super::{Opened, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
 use common::recipe::{Convention, Mask, Recipe};
@@ -125,7 +124,8 @@ impl Prepared {
                     || paper::Scratch::new(terms.len()),
                     |scratch, (i, out)| {
                         each_block(i, out, per, |first, count, out| {
-                            narrow(scratch.merge(base, &terms, whole, first, count), out)
+                            paper::merge(scratch, base, &terms, whole, first, count);
+                            narrow(scratch.merged(count), out)
                         })
                     },
                 );
@@ -138,7 +138,8 @@ impl Prepared {
                 let shares = shares.collect::<Result<Vec<_>>>()?;
                 chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
                     each_block(i, out, per, |first, count, out| {
-                        narrow(scratch.merge(&shares, total, first, count), out)
+                        linear::merge(scratch, &shares, total, first, count);
+                        narrow(scratch.merged(count), out)
                     })
                 });
             }
@@ -250,11 +251,9 @@ impl Prepared {
         let flat = self.flat()?;
         let state = || (paper::Scratch::new(flat.terms()), 0i64);
         let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
-            widest(|| {
-                for span in spans {
-                    *total += scratch.signs(tensor.base, &tensor.terms, span.first, span.count);
-                }
-            })
+            for span in spans {
+                paper::signs(scratch, tensor.base, &tensor.terms, span.first, span.count, total);
+            }
         })?;
         let total: i64 = states.iter().map(|(_, total)| total).sum();
         Ok(total.signum() as f32)
@@ -262,13 +261,10 @@ impl Prepared {
 }
 
 /// Runs `f(first element, count, place)` over the blocks of the chunk of that number.
-#[inline(always)]
 fn each_block<O>(chunk: usize, out: &mut [O], per: usize, mut f: impl FnMut(usize, usize, &mut [O])) {
-    widest(|| {
-        for (b, out) in out.chunks_mut(BLOCK * per).enumerate() {
-            f(chunk * CHUNK + b * BLOCK, out.len() / per, out);
-        }
-    })
+    for (b, out) in out.chunks_mut(BLOCK * per).enumerate() {
+        f(chunk * CHUNK + b * BLOCK, out.len() / per, out);
+    }
 }
 
 /// The stored elements of a tensor, in a type that merging reads.

@@ -1,42 +1,71 @@
-//! Runs a piece of code compiled for the widest vectors of the processor at hand.
+//! Compiles a kernel for the widest vectors of each kind of processor and picks one when it runs.
 //!
-//! The code itself is plain Rust over arrays that the compiler vectorises. Wider registers do not change any
+//! The kernels are plain Rust over arrays that the compiler vectorises. Wider registers do not change any
 //! result: Rust never fuses or reorders floating-point operations, and where code asks for a fused one
 //! (`mul_add`) it gets the same result from a slow function on processors without the instruction.
 
-/// Calls `f` in a context where the compiler may use AVX-512 or AVX2 when this processor has them.
-///
-/// Only what is inlined into `f` profits, so functions called by it should be `#[inline(always)]`.
-#[inline]
-pub(crate) fn widest<R>(f: impl FnOnce() -> R) -> R {
+/// What the processor at hand offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// 16 floats at a time.
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("fma")
-        {
-            // SAFETY: the one requirement of a target_feature function is that the processor has the
-            // features it names, which was tested just above.
-            return unsafe { avx512(f) };
-        }
+    Avx512,
+    /// 8 floats at a time.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What the build target guarantees.
+    Plain,
+}
+
+impl Level {
+    /// The best level here. The answers are cached, so this costs a few loads.
+    #[inline]
+    pub(crate) fn here() -> Level {
+        #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: as above.
-            return unsafe { avx2(f) };
+            let wide = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return if wide { Level::Avx512 } else { Level::Avx2 };
         }
+        Level::Plain
     }
-    f()
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn avx512<R>(f: impl FnOnce() -> R) -> R {
-    f()
+/// Defines a function whose body is compiled once per [`Level`]. Only what is inlined into the body profits, so
+/// functions called by it should be `#[inline(always)]`.
+macro_rules! widest {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $type),*) {
+            #[inline(always)]
+            fn plain($($arg: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            fn avx512($($arg: $type),*) {
+                plain($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $type),*) {
+                plain($($arg),*)
+            }
+
+            match $crate::merge::simd::Level::here() {
+                // SAFETY: the one requirement of a target_feature function is that the processor has the
+                // features it names, and `Level::here` has just tested for each of them.
+                #[cfg(target_arch = "x86_64")]
+                $crate::merge::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::merge::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::merge::simd::Level::Plain => plain($($arg),*),
+            }
+        }
+    };
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn avx2<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}
+pub(crate) use widest;

@@ -13,7 +13,7 @@
 use super::block::BLOCK;
 use super::error::Result;
 use super::flat::Flat;
-use super::paper::Scratch;
+use super::paper::{Scratch, magnitudes};
 use super::simd::widest;
 use std::sync::atomic::AtomicBool;
 
@@ -124,7 +124,7 @@ fn coarse(flat: &Flat, queries: &[Query], stride: usize, stop: &AtomicBool) -> R
                     counts[0] += span.count as u64;
                     continue;
                 };
-                widest(|| scratch.magnitudes(tensor.base, term, span.first, span.count, &mut bits));
+                magnitudes(scratch, tensor.base, term, span.first, span.count, &mut bits);
                 bits[..span.count].iter().for_each(|b| counts[(b >> LOW_BITS) as usize] += 1);
             }
         }
@@ -159,10 +159,8 @@ fn fine(flat: &Flat, searched: &[(Query, Window)], stop: &AtomicBool) -> Result<
                     count.below += span.count as u64;
                     continue;
                 };
-                widest(|| {
-                    scratch.magnitudes(tensor.base, term, span.first, span.count, &mut bits);
-                    count.add(*window, &bits);
-                });
+                magnitudes(scratch, tensor.base, term, span.first, span.count, &mut bits);
+                add(count, *window, &bits);
                 // The zeros that pad a short block were counted too.
                 count.below -= (BLOCK - span.count) as u64;
             }
@@ -207,6 +205,13 @@ impl Count {
             rank < below
         });
         bin.map(|i| window.from + i as u32)
+    }
+}
+
+widest! {
+    /// Counts one block, padding included.
+    fn add(count: &mut Count, window: Window, bits: &[u32; BLOCK]) {
+        count.add(window, bits);
     }
 }
 

@@ -1,0 +1,209 @@
+//! Behaviour of whole merges: threads, refusals, special values, export. Numbers are checked in
+//! `tests/merge_golden.rs`.
+
+use super::*;
+use crate::checkpoint::Dtype;
+use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
+use common::recipe::{Convention, FORMAT, Mask, SourceTerm};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// Tensors in float32, written as they are.
+type Model<'a> = &'a [(&'a str, &'a [f32])];
+
+fn write(folder: &Path, model: Model) {
+    let spec = |(name, values): &(&str, &[f32])| Spec {
+        name: (*name).into(),
+        dtype: Dtype::F32,
+        shape: vec![values.len()],
+    };
+    let specs: Vec<Spec> = model.iter().map(spec).collect();
+    let writer = Writer::create(folder).unwrap();
+    let fill = |spec: &Spec, out: &mut Vec<u8>| -> crate::checkpoint::Result<()> {
+        let (_, values) = model.iter().find(|(name, _)| *name == spec.name).unwrap();
+        out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(())
+    };
+    writer.tensors(&specs, SHARD_BYTES, fill).unwrap();
+    writer.file("config.json", b"{}").unwrap();
+    writer.finish().unwrap();
+}
+
+/// A recipe over the models, the first being base and VLM, with every weight and the scale 1.
+fn set_up(models: &[(&str, Model)]) -> (tempfile::TempDir, Recipe) {
+    let parent = tempfile::tempdir().unwrap();
+    let reference =
+        |name: &str| ModelRef { name: name.into(), path: parent.path().join(name).display().to_string() };
+    models.iter().for_each(|(name, model)| write(&parent.path().join(name), model));
+    let source = |(name, _): &(&str, Model)| SourceTerm {
+        model: reference(name),
+        base: None,
+        weight: 1.0,
+        drop_rate: 0.0,
+        trim_rate: 0.0,
+    };
+    let recipe = Recipe {
+        format: FORMAT,
+        convention: Convention::Paper,
+        base: reference(models[0].0),
+        vlm: reference(models[0].0),
+        sources: models[1..].iter().map(source).collect(),
+        scale: 1.0,
+        mask: Mask::Independent,
+        mask_seed: 42,
+    };
+    (parent, recipe)
+}
+
+fn plan(recipe: &Recipe) -> Result<Prepared> {
+    Merger::for_recipe(recipe, |m| m.path.clone().into())?.plan(recipe, &AtomicBool::new(false))
+}
+
+fn merged(recipe: &Recipe, tensor: &str) -> Vec<f32> {
+    let merge = plan(recipe).unwrap();
+    let mut out = vec![f32::NAN; merge.info(tensor).unwrap().elements];
+    merge.tensor_into(tensor, &mut out).unwrap();
+    out
+}
+
+fn noise(stream: u32, count: usize) -> Vec<f32> {
+    let mut words = vec![0; count];
+    field::words(field::Key([stream, 9]), 0, &mut words);
+    // Few distinct values, so that sums of zero and magnitudes at the threshold are frequent.
+    words.iter().map(|w| (w >> 27) as f32 / 16.0 - 1.0).collect()
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let values: Vec<Vec<f32>> = (0..4).map(|i| noise(i, 300_001)).collect();
+    let small = [1.0, 2.0, 3.0];
+    let models: Vec<Vec<(&str, &[f32])>> =
+        values.iter().map(|v| vec![("a", &v[..]), ("b", &small[..])]).collect();
+    let named: Vec<(&str, Model)> =
+        ["m0", "m1", "m2", "m3"].into_iter().zip(models.iter().map(|m| &m[..])).collect();
+    let (_folder, mut recipe) = set_up(&named);
+    for (mask, convention) in [
+        (Mask::Independent, Convention::Paper),
+        (Mask::Shared, Convention::Paper),
+        (Mask::Shared, Convention::Linear),
+    ] {
+        (recipe.mask, recipe.convention) = (mask, convention);
+        for source in &mut recipe.sources {
+            (source.drop_rate, source.trim_rate, source.weight) = (0.3, 0.55, 0.7);
+        }
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| merged(&recipe, "a")).iter().map(|v| v.to_bits()).collect::<Vec<u32>>()
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5), "{mask:?} {convention:?}");
+    }
+}
+
+#[test]
+fn bytes_equal_typed_values() {
+    let (base, source) = (noise(1, 3000), noise(2, 3000));
+    let (_folder, recipe) = set_up(&[("base", &[("a", &base)]), ("s", &[("a", &source)])]);
+    let merge = plan(&recipe).unwrap();
+    let mut typed = vec![half::f16::ZERO; 3000];
+    merge.tensor_into("a", &mut typed).unwrap();
+    let mut bytes = vec![0; 6000];
+    merge.tensor_bytes("a", Dtype::F16, &mut bytes).unwrap();
+    assert_eq!(bytes, typed.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    let refusal = merge.tensor_bytes("a", Dtype::I64, &mut bytes).unwrap_err();
+    assert!(matches!(refusal, Error::Dtype { .. }));
+    let refusal = merge.tensor_into("a", &mut typed[1..]).unwrap_err().to_string();
+    assert_eq!(refusal, "tensor a has 3000 elements, the buffer 2999");
+}
+
+#[test]
+fn special_values_go_through() {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let base = [-0.0, 1.0, nan, 2.0, 3.0, -0.0, 1.0];
+    let first = [-0.0, nan, 1.0, inf, inf, 1.0, 2.0];
+    let second = [-0.0, 1.0, 1.0, 2.0, -inf, -1.0, 4.0];
+    let (_folder, mut recipe) =
+        set_up(&[("base", &[("a", &base)]), ("s", &[("a", &first)]), ("t", &[("a", &second)])]);
+    let out = merged(&recipe, "a");
+    assert_eq!(out[0].to_bits(), (-0.0f32).to_bits());
+    assert!(out[1].is_nan() && out[2].is_nan() && out[4].is_nan());
+    // The signs of the whole model sum to 2, so the tie at 5 elects the positive side.
+    assert_eq!((out[3], out[5], out[6]), (inf, 1.0, 3.0));
+    recipe.sources.iter_mut().for_each(|s| s.drop_rate = 1.0);
+    let out = merged(&recipe, "a");
+    assert!(out.iter().zip(base).all(|(o, b)| o.to_bits() == b.to_bits()));
+}
+
+#[test]
+fn a_trim_keeps_ties_and_counts_dropped_zeros() {
+    let base = [0.0; 6];
+    let source = [1.0, -1.0, 2.0, 2.0, -3.0, 0.0];
+    let (_folder, mut recipe) = set_up(&[("base", &[("a", &base)]), ("s", &[("a", &source)])]);
+    for (rate, expected) in [
+        (0.17, [1.0, -1.0, 2.0, 2.0, -3.0, 0.0]),
+        (0.34, [1.0, -1.0, 2.0, 2.0, -3.0, 0.0]),
+        (0.5, [0.0, 0.0, 2.0, 2.0, -3.0, 0.0]),
+        (0.7, [0.0, 0.0, 2.0, 2.0, -3.0, 0.0]),
+        (0.84, [0.0, 0.0, 0.0, 0.0, -3.0, 0.0]),
+        (1.0, [0.0; 6]),
+    ] {
+        recipe.sources[0].trim_rate = rate;
+        assert_eq!(merged(&recipe, "a"), expected, "{rate}");
+    }
+}
+
+#[test]
+fn misfits_are_refused_by_name() {
+    let check = |source: Model, convention, expected: &str| {
+        let (_folder, mut recipe) = set_up(&[("base", &[("a", &[1.0, 2.0]), ("b", &[3.0])]), ("s", source)]);
+        recipe.convention = convention;
+        let refusal = plan(&recipe).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(refusal.starts_with(expected), "{refusal}");
+    };
+    let shape = "tensor a: s has shape [1], the base base has [2]";
+    check(&[("a", &[1.0]), ("b", &[1.0])], Convention::Paper, shape);
+    check(&[("a", &[1.0]), ("b", &[1.0])], Convention::Linear, shape);
+    check(&[("a", &[1.0, 1.0])], Convention::Linear, "tensor b is missing from s");
+    // The paper's convention takes a missing tensor as unchanged.
+    check(&[("a", &[1.0, 1.0])], Convention::Paper, "");
+
+    let (_folder, mut recipe) =
+        set_up(&[("base", &[("a", &[1.0])]), ("s", &[("a", &[1.0])]), ("t", &[("b", &[1.0])])]);
+    recipe.sources[0].base = Some(recipe.sources.pop().unwrap().model);
+    assert!(
+        plan(&recipe).err().unwrap().to_string().starts_with("tensor a is missing from t, the base that")
+    );
+    let merger = Merger::open([&recipe.base], |m| m.path.clone().into()).unwrap();
+    let refusal = merger.plan(&recipe, &AtomicBool::new(false)).err().unwrap().to_string();
+    assert!(refusal.starts_with("model s is not among the opened ones (base)"), "{refusal}");
+    recipe.sources[0].model.name = "base".into();
+    let refusal = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap_err();
+    assert!(matches!(refusal, Error::Ambiguous { .. }));
+}
+
+#[test]
+fn an_export_replaces_the_language_model_alone() {
+    let vlm: Model = &[("a", &[9.0, 9.0]), ("tower", &[5.0])];
+    let (folder, mut recipe) =
+        set_up(&[("vlm", vlm), ("base", &[("a", &[1.0, 2.0])]), ("s", &[("a", &[1.5, 2.0])])]);
+    recipe.base = recipe.sources.remove(0).model;
+    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
+    let prepared = merger.plan(&recipe, &AtomicBool::new(false)).unwrap();
+    let stop = AtomicBool::new(true);
+    let export = Export::new(&recipe, &prepared, merger.model("vlm").unwrap());
+    let out = folder.path().join("out");
+    assert!(matches!(export.write(&out, &stop), Err(Error::Stopped)));
+    assert!(!out.exists());
+    assert!(matches!(merger.plan(&recipe, &stop), Ok(_) | Err(Error::Stopped)));
+
+    stop.store(false, Ordering::Relaxed);
+    let digests = merger.model("s").unwrap().digests("s").unwrap();
+    Export { digests: &digests, ..export }.write(&out, &stop).unwrap();
+    let written = Checkpoint::open(&out).unwrap();
+    assert_eq!(written.bytes("a").unwrap(), [1.5f32.to_le_bytes(), 2f32.to_le_bytes()].concat());
+    assert_eq!(written.bytes("tower").unwrap(), 5f32.to_le_bytes());
+    let text = |file: &str| std::fs::read_to_string(out.join(file)).unwrap();
+    assert_eq!(Recipe::parse(&text("recipe.json")).unwrap(), recipe);
+    assert!(text("README.md").contains("| `s` | `base` | 1 | 0 | 0 |"));
+    assert!(text("README.md").contains("models/s/model.safetensors"));
+}
