@@ -94,9 +94,9 @@ impl Handle {
         .await
     }
 
-    /// Lets time pass. An error means that the driver has ended.
-    pub async fn tick(&self) -> std::result::Result<(), ()> {
-        self.commands.send(Command::Tick).await.map_err(drop)
+    /// Lets time pass. False means that the driver has ended.
+    pub async fn tick(&self) -> bool {
+        self.commands.send(Command::Tick).await.is_ok()
     }
 
     /// Stops the coordinator. The run can be resumed.

@@ -61,7 +61,7 @@ impl Settings {
             clock: driver::system_clock(),
             watch,
             tick: Duration::from_millis(100),
-            farewell: Duration::from_secs(10),
+            farewell: Duration::from_secs(5),
             hang_up: Duration::from_secs(2),
         }
     }
@@ -94,36 +94,43 @@ where
     let (hang_up_now, told_to_hang_up) = tokio::sync::oneshot::channel::<()>();
 
     let router = router(Service::new(handle.clone())).await?;
-    let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+    let mut server = Guarded(tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // Sent or dropped, either means that it is over.
         let _ = told_to_hang_up.await;
-    }));
+    })));
     let stopper = handle.clone();
-    let stopping = tokio::spawn(async move {
+    let _stopping = Guarded(tokio::spawn(async move {
         shutdown.await;
         stopper.stop().await;
-    });
-    let ticking = tokio::spawn(async move {
+    }));
+    let _ticking = Guarded(tokio::spawn(async move {
         let mut interval = tokio::time::interval(tick);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            if handle.tick().await.is_err() {
+            if !handle.tick().await {
                 return;
             }
         }
-    });
+    }));
 
     let ended = tokio::task::spawn_blocking(move || driver.run()).await;
-    stopping.abort();
-    ticking.abort();
     let _ = hang_up_now.send(());
     // A peer that does not close its connection must not keep a finished run open.
-    let served = tokio::time::timeout(hang_up, server).await;
+    let served = tokio::time::timeout(hang_up, &mut server.0).await;
     let state = ended??;
     match served {
         Ok(Ok(Err(e))) => Err(Error::Server(e.to_string())),
         _ => Ok(state),
+    }
+}
+
+/// A task that ends with its owner: whoever drops [`run`] leaves no server behind.
+struct Guarded<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -131,7 +131,9 @@ pub(super) async fn reports(args: Reports) -> Result<u8, Failure> {
         true => print(&json::report(candidate, r)),
         false => {
             let scores: Vec<String> = r.scores.iter().map(|(m, v)| format!("{m} {v:.3}")).collect();
-            print(&format!("── {}  {}\n{}\n", r.sample, scores.join("  "), r.text))
+            // A model may write anything, escape sequences for the terminal included.
+            let text = r.text.replace(|c: char| c.is_control() && c != '\n', " ");
+            print(&format!("── {}  {}\n{text}\n", r.sample, scores.join("  ")))
         }
     };
     match Source::open(&args.looked.target).await? {

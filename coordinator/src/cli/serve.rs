@@ -107,8 +107,11 @@ async fn serve(
             std::future::pending::<()>().await;
         }
     };
-    let state = crate::run(settings, state, Box::new(store), incoming, shutdown).await?;
+    let ended = crate::run(settings, state, Box::new(store), incoming, shutdown).await;
     signals.abort();
+    let state = ended.inspect_err(|_| {
+        eprintln!("what was recorded is safe; go on with: jradievo resume {}", folder.display());
+    })?;
     drop(announced);
     if state.end().is_some() {
         print!("{}", table::end(&state, folder));

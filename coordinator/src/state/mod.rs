@@ -8,6 +8,7 @@
 //! | `lease` | who works on what until when |
 //! | `roster` | known workers |
 //! | `generation` | opening and closing a population |
+//! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
 //! | `invariant` | what must hold after every event |
 //!
@@ -16,262 +17,26 @@
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
 pub mod candidate;
+mod event;
 mod exchange;
 mod generation;
 pub mod invariant;
 pub mod lease;
+mod record;
 mod register;
 pub mod roster;
 
-use crate::search::{self, Search, Snapshot};
+pub use event::{Changes, Event, Note, Reply};
+pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched};
+
+use crate::search::{self, Search};
 use candidate::{Candidate, Ended, How};
-use common::digest::Manifest;
-use common::evaluation::Evaluation;
 use common::fitness::Fitness;
-use common::id::{CandidateId, LeaseId, RunId, WorkerId};
+use common::id::{CandidateId, LeaseId};
 use common::run::RunPlan;
 use common::time::Millis;
-use proto::convert::{Exchange, ExchangeAnswer, Progress, Registered, Registration, RunState};
-use proto::status::Class;
-use serde::{Deserialize, Serialize};
+use proto::convert::{Progress, RunState};
 use std::time::Duration;
-
-/// What happens to the state.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// The coordinator was started, for the first time or again.
-    Start,
-    /// A worker wants to join.
-    Register(Box<Registration>),
-    /// A worker reports and asks for work.
-    Exchange(Box<Exchange>),
-    /// The last exchange of a worker is still unanswered: is there something to say now?
-    Poll(WorkerId),
-    /// Time has passed.
-    Tick,
-    /// The operator stops the coordinator.
-    Stop,
-}
-
-/// What an event led to. The driver commits the records, then answers.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// To be written in one transaction.
-    pub records: Vec<Record>,
-    /// To be told to people.
-    pub notes: Vec<Note>,
-    /// To be sent once the records stand.
-    pub reply: Option<Reply>,
-}
-
-/// An answer to a worker.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// To [`Event::Register`].
-    Registered(Result<Registered, Class>),
-    /// To [`Event::Exchange`] and [`Event::Poll`].
-    Exchanged(Result<ExchangeAnswer, Class>),
-}
-
-/// Something that people may want to know. Never holds report text.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Note {
-    /// A worker joined.
-    Joined {
-        /// Its registration.
-        worker: WorkerId,
-        /// Its name.
-        name: String,
-        /// Its device.
-        device: String,
-    },
-    /// A worker left, on its own account.
-    Left {
-        /// Its name.
-        name: String,
-    },
-    /// An attempt ended without a result.
-    AttemptEnded {
-        /// The candidate.
-        candidate: CandidateId,
-        /// Which attempt.
-        attempt: u32,
-        /// Whose.
-        worker: String,
-        /// How.
-        how: How,
-        /// Why.
-        reason: String,
-    },
-    /// A candidate was given up.
-    CandidateFailed {
-        /// The candidate.
-        candidate: CandidateId,
-    },
-    /// A second result of a scored candidate has another fitness: two workers compute differently.
-    Disagreement {
-        /// The candidate.
-        candidate: CandidateId,
-        /// The fitness that counts.
-        first: Fitness,
-        /// The one that came later.
-        second: Fitness,
-        /// Whose that was.
-        worker: String,
-    },
-    /// A generation is final.
-    GenerationClosed {
-        /// Its number.
-        generation: u64,
-        /// Its best member.
-        best: Option<(CandidateId, Fitness)>,
-    },
-    /// The run ended.
-    Finished {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Why a run is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// As many candidates as were to be evaluated are final.
-    Evaluations,
-    /// The time is up.
-    Hours,
-    /// The search said so.
-    Search(String),
-}
-
-impl End {
-    /// In words.
-    pub fn reason(&self) -> String {
-        match self {
-            End::Evaluations => "the budget of evaluations is used up".into(),
-            End::Hours => "the budget of hours is used up".into(),
-            End::Search(reason) => format!("the search ended: {reason}"),
-        }
-    }
-}
-
-/// What never changes in a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// The run.
-    pub run: RunId,
-    /// The plan as canonical JSON.
-    pub plan_json: String,
-    /// The program that began the run. Another version may compute other scores, so it may not go on with it.
-    pub program_version: String,
-    /// When it was begun.
-    pub created: Millis,
-}
-
-/// The files that all workers must have.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pinned {
-    /// What the coordinator saw at the start, then what the first worker added.
-    pub manifest: Manifest,
-    /// Whether a worker has added what the coordinator could not see.
-    pub complete: bool,
-}
-
-/// Small things that change often.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counters {
-    /// The last lease granted.
-    pub last_lease: u64,
-    /// The last worker registered.
-    pub last_worker: u64,
-    /// Time for which a coordinator was running, over all its starts.
-    pub elapsed_ms: u64,
-}
-
-/// The search as saved when its latest generation was opened or told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Searched {
-    /// The generation being evaluated; 0 before the first.
-    pub generation: u64,
-    /// The search with its random stream.
-    pub snapshot: Snapshot,
-    /// Why the run is over.
-    pub end: Option<End>,
-}
-
-/// One thing to be written.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Record {
-    /// See [`Identity`].
-    Identity(Identity),
-    /// See [`Pinned`].
-    Pinned(Pinned),
-    /// See [`Counters`].
-    Counters(Counters),
-    /// See [`Searched`].
-    Searched(Searched),
-    /// See [`Candidate`].
-    Candidate(Candidate),
-    /// Texts and scores of every sample of a candidate.
-    Evaluation(CandidateId, Evaluation),
-}
-
-/// Everything durable but the texts: what a store yields and a state is made of.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Durable {
-    /// What never changes.
-    pub identity: Identity,
-    /// The files.
-    pub pinned: Pinned,
-    /// Counters.
-    pub counters: Counters,
-    /// The search.
-    pub searched: Searched,
-    /// Every candidate, in order of number.
-    pub candidates: Vec<Candidate>,
-}
-
-impl Durable {
-    /// A run that was not begun yet.
-    pub fn new(plan: &RunPlan, manifest: Manifest, created: Millis) -> Durable {
-        let seed = format!("{}\n{}\n{}", plan.digest(), created.0, std::process::id());
-        let digits = common::digest::Digest::of(seed.as_bytes()).short(8);
-        Durable {
-            identity: Identity {
-                run: RunId(format!("{}-{digits}", plan.name)),
-                plan_json: plan.to_json(),
-                program_version: proto::PROGRAM_VERSION.into(),
-                created,
-            },
-            pinned: Pinned { manifest, complete: false },
-            counters: Counters::default(),
-            searched: Searched { generation: 0, snapshot: search::begin(plan).snapshot(), end: None },
-            candidates: Vec::new(),
-        }
-    }
-
-    /// As records, to be written when a run is begun.
-    pub fn records(&self) -> Vec<Record> {
-        let mut records = vec![
-            Record::Identity(self.identity.clone()),
-            Record::Pinned(self.pinned.clone()),
-            Record::Counters(self.counters.clone()),
-            Record::Searched(self.searched.clone()),
-        ];
-        records.extend(self.candidates.iter().cloned().map(Record::Candidate));
-        records
-    }
-}
-
-/// What was stored contradicts itself.
-#[derive(Debug, thiserror::Error)]
-#[error("the stored run contradicts itself: {0}")]
-pub struct Contradiction(pub String);
 
 /// The whole state of a run.
 #[derive(Debug)]

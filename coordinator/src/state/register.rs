@@ -36,6 +36,11 @@ impl State {
         let mut registered = Registered { worker, adopted: Vec::new(), cancelled: Vec::new() };
         for held in r.held {
             let known = self.candidate(held.candidate).is_some_and(|c| c.recipe() == held.recipe);
+            // Who holds another registration's lease is that same worker, come back over a new connection.
+            let before = self.leases.get(held.lease).and_then(|l| l.worker);
+            if let Some(before) = before.filter(|w| known && *w != worker) {
+                self.roster.remove(before);
+            }
             let adopted = known && self.claim(now, worker, held.lease, changes);
             let list = if adopted { &mut registered.adopted } else { &mut registered.cancelled };
             list.push(held.lease);

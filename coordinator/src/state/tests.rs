@@ -7,9 +7,14 @@ use crate::testing::{
     uninterrupted,
 };
 use candidate::Phase;
-use common::digest::{Digest, FileDigest};
+use common::digest::{Digest, FileDigest, Manifest};
+use common::id::WorkerId;
 use proptest::prelude::*;
-use proto::convert::{End as Ending, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt, Stage};
+use proto::convert::{
+    End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt,
+    Registration, Stage,
+};
+use proto::status::Class;
 use std::collections::BTreeMap;
 
 fn lent(state: &mut State, now: u64, slots: u32) -> (WorkerId, Vec<Grant>) {
@@ -255,7 +260,7 @@ fn a_second_result_that_differs_is_noted_and_does_not_count() {
     let mut state = begun(&plan);
     let (worker, grants) = lent(&mut state, 10, 1);
     let mut other = outcome(&plan, &grants[0]);
-    other.end = Ending::Evaluated(evaluate(&plan, &plan.middle()));
+    other.end = Ending::Evaluated(evaluate(&plan, &plan.authors_middle()));
     let outcomes = vec![outcome(&plan, &grants[0])];
     exchanged(&mut state, Millis(20), Exchange { outcomes, ..exchange(worker, 2, 0) });
     let fitness = state.candidate(CandidateId(1)).unwrap().fitness();

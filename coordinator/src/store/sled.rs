@@ -12,9 +12,14 @@ use common::id::CandidateId;
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::path::Path;
+use std::time::Duration;
 
 /// Name of the store within a state folder.
 pub const FOLDER: &str = "store";
+
+/// A command that only reads holds the store for a moment; whoever comes second waits this long for it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 const IDENTITY: &str = "identity";
 const PINNED: &str = "pinned";
@@ -51,17 +56,26 @@ impl Sled {
     pub fn open_or_create(folder: &Path) -> Result<Sled, Error> {
         let path = folder.join(FOLDER);
         private_folder(&path).map_err(|e| disk("create the store's folder", e))?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(&path)
             .mode(sled::Mode::HighThroughput)
             // Every transaction is flushed; a timer would only add writes.
             .flush_every_ms(None)
-            .cache_capacity(64 << 20)
-            .open()
-            .map_err(|e| match is_lock(&e) {
-                true => Error::InUse { folder: folder.to_path_buf() },
-                false => disk("open the store", e),
-            })?;
+            .cache_capacity(64 << 20);
+        let mut patience = LOCK_PATIENCE;
+        let db = loop {
+            match config.open() {
+                Ok(db) => break db,
+                Err(e) if is_lock(&e) && patience.is_zero() => {
+                    return Err(Error::InUse { folder: folder.to_path_buf() });
+                }
+                Err(e) if is_lock(&e) => {
+                    std::thread::sleep(LOCK_PAUSE);
+                    patience = patience.saturating_sub(LOCK_PAUSE);
+                }
+                Err(e) => return Err(disk("open the store", e)),
+            }
+        };
         close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);

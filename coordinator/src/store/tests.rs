@@ -30,7 +30,7 @@ fn suite(mut store: Box<dyn Store>) {
     assert_eq!(store.load().unwrap().unwrap().counters.last_lease, 6);
     store.commit(&[]).unwrap();
 
-    let evaluation = crate::testing::evaluate(&plan, &plan.middle());
+    let evaluation = crate::testing::evaluate(&plan, &plan.authors_middle());
     store.commit(&[Record::Evaluation(CandidateId(300), evaluation.clone())]).unwrap();
     assert_eq!(store.evaluation(CandidateId(300)).unwrap(), Some(evaluation));
     assert_eq!(store.evaluation(CandidateId(1)).unwrap(), None);

@@ -1,0 +1,105 @@
+//! What goes into the state machine and what comes out of it.
+
+use super::candidate::How;
+use super::record::Record;
+use common::fitness::Fitness;
+use common::id::{CandidateId, WorkerId};
+use proto::convert::{Exchange, ExchangeAnswer, Registered, Registration};
+use proto::status::Class;
+
+/// What happens to the state.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The coordinator was started, for the first time or again.
+    Start,
+    /// A worker wants to join.
+    Register(Box<Registration>),
+    /// A worker reports and asks for work.
+    Exchange(Box<Exchange>),
+    /// The last exchange of a worker is still unanswered: is there something to say now?
+    Poll(WorkerId),
+    /// Time has passed.
+    Tick,
+    /// The operator stops the coordinator.
+    Stop,
+}
+
+/// What an event led to. The driver commits the records, then answers.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// To be written in one transaction.
+    pub records: Vec<Record>,
+    /// To be told to people.
+    pub notes: Vec<Note>,
+    /// To be sent once the records stand.
+    pub reply: Option<Reply>,
+}
+
+/// An answer to a worker.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To [`Event::Register`].
+    Registered(Result<Registered, Class>),
+    /// To [`Event::Exchange`] and [`Event::Poll`].
+    Exchanged(Result<ExchangeAnswer, Class>),
+}
+
+/// Something that people may want to know. Never holds report text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A worker joined.
+    Joined {
+        /// Its registration.
+        worker: WorkerId,
+        /// Its name.
+        name: String,
+        /// Its device.
+        device: String,
+    },
+    /// A worker left, on its own account.
+    Left {
+        /// Its name.
+        name: String,
+    },
+    /// An attempt ended without a result.
+    AttemptEnded {
+        /// The candidate.
+        candidate: CandidateId,
+        /// Which attempt.
+        attempt: u32,
+        /// Whose.
+        worker: String,
+        /// How.
+        how: How,
+        /// Why.
+        reason: String,
+    },
+    /// A candidate was given up.
+    CandidateFailed {
+        /// The candidate.
+        candidate: CandidateId,
+    },
+    /// A second result of a scored candidate has another fitness: two workers compute differently.
+    Disagreement {
+        /// The candidate.
+        candidate: CandidateId,
+        /// The fitness that counts.
+        first: Fitness,
+        /// The one that came later.
+        second: Fitness,
+        /// Whose that was.
+        worker: String,
+    },
+    /// A generation is final.
+    GenerationClosed {
+        /// Its number.
+        generation: u64,
+        /// Its best member.
+        best: Option<(CandidateId, Fitness)>,
+    },
+    /// The run ended.
+    Finished {
+        /// Why.
+        reason: String,
+    },
+}
