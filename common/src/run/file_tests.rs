@@ -77,7 +77,7 @@ fn shares_fixes_and_overrides_per_source() {
     let plan = parse_with(&text, &[]).unwrap();
     let names: Vec<&str> = plan.space.parameters.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["trim_rate.japanese", "trim_rate.vlm", "scale", "weight"]);
-    let r = plan.middle();
+    let r = plan.recipe(&Genome::new(vec![0.5; 4]).unwrap());
     assert_eq!((r.sources[0].weight, r.sources[1].weight, r.sources[0].drop_rate), (0.5, 1.0, 0.0));
 }
 

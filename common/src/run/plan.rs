@@ -229,11 +229,26 @@ impl RunPlan {
         }
     }
 
-    /// The merge at the middle of the box.
-    pub fn middle(&self) -> Recipe {
-        let genome =
-            Genome::new(vec![0.5; self.space.dimensions()]).expect("a half lies in the unit interval");
-        self.recipe(&genome)
+    /// The merge at the middle of the authors' box, whatever this run's bounds are: drop and trim rates 0.5,
+    /// weights 0.5, scale 1. It is where their search begins.
+    pub fn authors_middle(&self) -> Recipe {
+        let term = |source: &SourcePlan| SourceTerm {
+            model: source.model.clone(),
+            base: source.base.clone(),
+            weight: 0.5,
+            drop_rate: 0.5,
+            trim_rate: 0.5,
+        };
+        Recipe {
+            format: recipe::FORMAT,
+            convention: Convention::Paper,
+            base: self.models.base.clone(),
+            vlm: self.models.vlm.clone(),
+            sources: self.models.sources.iter().map(term).collect(),
+            scale: 1.0,
+            mask: self.merge.mask,
+            mask_seed: self.merge.mask_seed,
+        }
     }
 
     /// Every model of the run, each name once: base, vlm, then sources and their own bases.

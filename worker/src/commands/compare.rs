@@ -1,7 +1,7 @@
 //! `jradievo-worker compare`: what a search found beside everything it was made from.
 //!
 //! Rows: the most frequent reference as a constant text; each source's language model (and the base's) inside the
-//! VLM; the plain average of the sources; the merge at the middle of the box; the recipes given. All on the same
+//! VLM; the plain average of the sources; the merge at the middle of the authors' box; the recipes given. All on the same
 //! samples, so that differences are paired.
 
 use super::{OK, merge::read_recipe, table};
@@ -44,7 +44,7 @@ struct Comparison {
     sources: BTreeMap<String, Figures>,
     /// The plain average of the sources.
     uniform: Figures,
-    /// The merge at the middle of the search's box.
+    /// The merge at the middle of the authors' box, where their search begins.
     middle: Figures,
     /// The first recipe given.
     best: Figures,
@@ -122,7 +122,7 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
 
 /// Name and recipe of every model row.
 fn rows(plan: &RunPlan, recipes: &[Recipe]) -> Vec<(String, Recipe)> {
-    let middle = plan.middle();
+    let middle = plan.authors_middle();
     let mut rows = vec![("base".to_string(), middle.base_alone())];
     rows.extend((0..middle.sources.len()).map(|i| (middle.sources[i].model.name.clone(), middle.single(i))));
     rows.push(("uniform".into(), middle.uniform()));

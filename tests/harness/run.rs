@@ -1,0 +1,166 @@
+//! A run on a part of the embedded family, small enough for a test.
+
+use crate::{Ended, Process, family, root};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The folder of the two programs, built as this test was.
+pub fn programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        // target/<profile>/deps/it-…
+        let own = std::env::current_exe().expect("a test knows its file");
+        let folder = own.ancestors().nth(2).expect("tests lie in target/<profile>/deps").to_path_buf();
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--locked", "--bins", "-p", "coordinator", "-p", "worker"]).current_dir(root());
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().is_ok_and(|s| s.success()), "the programs do not build");
+        folder
+    })
+}
+
+/// A folder with a run file, part of the search samples, and room for state.
+pub struct Run {
+    dir: TempDir,
+}
+
+/// A coordinator that serves a run.
+pub struct Coordinator {
+    /// The process; its lines tell of progress.
+    pub process: Process,
+    /// Where workers find it.
+    pub url: String,
+}
+
+impl Run {
+    /// A run of the embedded family over the first `samples` search samples, with `evaluations` in generations
+    /// of four.
+    pub fn new(samples: usize, evaluations: usize) -> Run {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let data = root().join("tests/data/search");
+        let text = std::fs::read_to_string(data.join("samples.jsonl")).expect("the search samples");
+        let some: String = text.lines().take(samples).map(|l| format!("{l}\n")).collect();
+        std::fs::write(dir.path().join("samples.jsonl"), some).expect("a writable folder");
+        let demo =
+            std::fs::read_to_string(root().join("scripts/runs/demo.toml")).expect("the demo's run file");
+        // The demo's own run file with its paths made absolute, so that what is tested is what is shipped.
+        let tests = root().join("tests/data").display().to_string();
+        let demo = demo
+            .replace(
+                "../../tests/data/search/samples.jsonl",
+                &dir.path().join("samples.jsonl").display().to_string(),
+            )
+            .replace("../../tests/data", &tests)
+            .replace("[held_out]", "[held_out]\nempty_reference = \"skip\"")
+            .replacen("[dataset]\n", &format!("[dataset]\nimages = \"{tests}/search\"\n"), 1);
+        std::fs::write(dir.path().join("run.toml"), demo).expect("a writable folder");
+        let run = Run { dir };
+        run.set(&[("search.evaluations", &evaluations.to_string()), ("search.population", "4")]);
+        run
+    }
+
+    /// Remembers overrides for `start`.
+    fn set(&self, assignments: &[(&str, &str)]) {
+        let lines: String = assignments.iter().map(|(k, v)| format!("{k}={v}\n")).collect();
+        std::fs::write(self.path("overrides"), lines).expect("a writable folder");
+    }
+
+    /// A path in the run's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The overrides as arguments.
+    pub fn overrides(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("overrides")).expect("written by new");
+        text.lines().flat_map(|l| ["--set".to_string(), l.to_string()]).collect()
+    }
+
+    /// Starts a coordinator on a new state folder.
+    pub fn start(&self, state: &str) -> Coordinator {
+        let mut command = Command::new(programs().join("jradievo"));
+        command.arg("start").arg(self.path("run.toml")).args(self.overrides());
+        command.arg("--state").arg(self.path(state)).args(["--listen", "127.0.0.1:0"]);
+        Coordinator::serve(&mut command)
+    }
+
+    /// Takes a state folder up again.
+    pub fn resume(&self, state: &str) -> Coordinator {
+        let mut command = Command::new(programs().join("jradievo"));
+        command.arg("resume").arg(self.path(state)).args(["--listen", "127.0.0.1:0"]);
+        Coordinator::serve(&mut command)
+    }
+
+    /// Runs a search to its end with `workers` workers.
+    pub fn search(&self, state: &str, workers: usize) -> Ended {
+        let coordinator = self.start(state);
+        let workers: Vec<Process> = (0..workers).map(|i| coordinator.worker(&format!("w{i}"), &[])).collect();
+        let ended = coordinator.process.expect(0);
+        workers.into_iter().for_each(|w| drop(w.expect(0)));
+        ended
+    }
+
+    /// A looking command on a state folder; its standard output.
+    pub fn look(&self, command: &str, state: &str, more: &[&str]) -> String {
+        let output = jradievo(&[&[command, &self.path(state).display().to_string()], more].concat());
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Candidate, genome and fitness of every candidate, in order.
+    pub fn genomes(&self, state: &str) -> Vec<(u64, serde_json::Value, serde_json::Value)> {
+        jsonl(&self.look("candidates", state, &["--json"]))
+            .into_iter()
+            .map(|c| {
+                assert_eq!(c["state"], "scored", "{c}");
+                (c["candidate"].as_u64().expect("a number"), c["genome"].clone(), c["fitness"].clone())
+            })
+            .collect()
+    }
+}
+
+/// Runs `jradievo` to its end.
+fn jradievo(arguments: &[&str]) -> Output {
+    Command::new(programs().join("jradievo")).args(arguments).output().expect("jradievo starts")
+}
+
+/// The objects of JSON lines.
+pub fn jsonl(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()
+}
+
+impl Coordinator {
+    fn serve(command: &mut Command) -> Coordinator {
+        let mut process = Process::start("jradievo", command);
+        let line = process.wait_for("listening on ");
+        let url = line.rsplit(' ').next().expect("a URL ends the line").to_string();
+        Coordinator { process, url }
+    }
+
+    /// Starts a worker on the CPU with one thread.
+    pub fn worker(&self, name: &str, more: &[&str]) -> Process {
+        let mut command = Command::new(programs().join("jradievo-worker"));
+        command.args([
+            "run",
+            "--coordinator",
+            &self.url,
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--name",
+            name,
+        ]);
+        command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info").env("NO_COLOR", "1");
+        Process::start(name, &mut command)
+    }
+
+    /// A worker that looks for its models in the embedded family's folder.
+    pub fn family_worker(&self, name: &str) -> Process {
+        self.worker(name, &["--models", &family().display().to_string()])
+    }
+}

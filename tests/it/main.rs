@@ -1,0 +1,6 @@
+//! Whole searches with real processes over loopback.
+
+mod command_line;
+mod models;
+mod search;
+mod trouble;

@@ -1,0 +1,68 @@
+//! The embedded family as `generate` and `compare` see it.
+
+use std::process::Command;
+use tests::{Run, family, jsonl, programs, root};
+
+#[test]
+fn generate_prints_a_line_an_image_in_order() {
+    let images: Vec<_> =
+        (1..=3).map(|i| root().join(format!("tests/data/held_out/images/h00{i}.png"))).collect();
+    let output = Command::new(programs().join("jradievo-worker"))
+        .args(["generate", "--json", "--model"])
+        .arg(family().join("vlm"))
+        .arg("--image")
+        .args(&images)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = jsonl(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(lines.len(), 3);
+    for (line, image) in lines.iter().zip(&images) {
+        assert_eq!(line["image"].as_str().unwrap(), image.to_str().unwrap());
+        assert!(!line["text"].as_str().unwrap().is_empty());
+        assert!(!line["token_ids"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn compare_reports_every_row_on_both_sets() {
+    let run = Run::new(5, 4);
+    run.search("state", 1);
+    std::fs::write(run.path("best.json"), run.look("recipe", "state", &[])).unwrap();
+    let text = std::fs::read_to_string(root().join("tests/data/held_out/samples.jsonl")).unwrap();
+    let some: String = text.lines().take(4).map(|l| format!("{l}\n")).collect();
+    std::fs::write(run.path("held_out.jsonl"), some).unwrap();
+    let file = run.path("held_out.jsonl");
+    let images = root().join("tests/data/held_out");
+    let output = Command::new(programs().join("jradievo-worker"))
+        .arg("compare")
+        .arg(run.path("run.toml"))
+        .args(["--set", &format!("held_out.file={}", file.display())])
+        .args(["--set", &format!("held_out.images={}", images.display())])
+        .arg("--recipe")
+        .arg(run.path("best.json"))
+        .arg("--out")
+        .arg(run.path("summary.json"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run.path("summary.json")).unwrap()).unwrap();
+    for (set, n) in [("search", 5), ("held_out", 4)] {
+        let set = &summary[set];
+        assert_eq!(set["n"], n);
+        let sources: Vec<&String> = set["sources"].as_object().unwrap().keys().collect();
+        assert_eq!(sources, ["base", "biomedical", "japanese", "medical", "vlm"]);
+        let rows = ["constant", "uniform", "middle", "best"].map(|r| &set[r]);
+        for row in rows.into_iter().chain(set["sources"].as_object().unwrap().values()) {
+            for metric in ["fitness", "rouge_l", "term_f1", "bleu_4"] {
+                assert!(row[metric]["low"].as_f64() <= row[metric]["high"].as_f64(), "{metric}: {row}");
+            }
+        }
+    }
+    // On the samples that the search saw, the best has the fitness that the search recorded.
+    let status: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
+    let (there, here) =
+        (status["best"]["fitness"].as_f64(), summary["search"]["best"]["fitness"]["mean"].as_f64());
+    assert!((there.unwrap() - here.unwrap()).abs() < 1e-9, "{there:?} {here:?}");
+}

@@ -1,0 +1,89 @@
+//! A search from run file to finished model.
+
+use std::process::Command;
+use tests::{Run, jsonl, programs};
+
+#[test]
+fn the_same_genomes_and_best_whatever_the_number_of_workers() {
+    let run = Run::new(6, 12);
+    let ended = run.search("two", 2);
+    assert!(ended.output.contains("12 of 12 evaluated"), "{}", ended.output);
+    run.search("one", 1);
+    let two = run.genomes("two");
+    assert_eq!(two.len(), 12);
+    assert_eq!(two, run.genomes("one"));
+    assert_eq!(run.look("recipe", "two", &[]), run.look("recipe", "one", &[]));
+}
+
+#[test]
+fn what_was_scored_is_what_an_exported_model_scores() {
+    let run = Run::new(8, 4);
+    run.search("state", 1);
+    let recipe = run.path("best.json");
+    std::fs::write(&recipe, run.look("recipe", "state", &[])).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
+    let best = status["best"]["candidate"].as_u64().unwrap();
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let recorded = &candidates.iter().find(|c| c["candidate"] == best).unwrap()["metrics"];
+
+    let out = run.path("model");
+    let worker = || Command::new(programs().join("jradievo-worker"));
+    let merged = worker().arg("merge").arg(&recipe).arg("--out").arg(&out).output().unwrap();
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+    for file in ["config.json", "tokenizer.json", "recipe.json", "README.md"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    // The dataset's images are found beside it.
+    std::os::unix::fs::symlink(tests::root().join("tests/data/search/images"), run.path("images")).unwrap();
+    let evaluated = worker()
+        .arg("evaluate")
+        .arg("--model")
+        .arg(&out)
+        .arg("--dataset")
+        .arg(run.path("samples.jsonl"))
+        .arg("--run")
+        .arg(run.path("run.toml"))
+        .arg("--json")
+        .output()
+        .unwrap();
+    assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
+    let evaluated: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+    assert_eq!(evaluated["n"], 8);
+    for metric in ["rouge_l", "term_f1", "bleu_4", "sacrebleu"] {
+        let (there, here) =
+            (recorded[metric].as_f64().unwrap(), evaluated["metrics"][metric]["mean"].as_f64().unwrap());
+        assert!((there - here).abs() < 1e-9, "{metric}: {there} in the search, {here} from the folder");
+        let interval = &evaluated["metrics"][metric];
+        assert!(
+            interval["low"].as_f64() <= interval["mean"].as_f64()
+                && interval["mean"].as_f64() <= interval["high"].as_f64()
+        );
+    }
+    // A second merge does not overwrite.
+    let again = worker().arg("merge").arg(&recipe).arg("--out").arg(&out).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+}
+
+#[test]
+fn looking_commands_work_live_and_at_rest() {
+    let run = Run::new(4, 8);
+    let mut coordinator = run.start("state");
+    let worker = coordinator.family_worker("w");
+    coordinator.process.wait_for("generation 1");
+    let live: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
+    assert_eq!((live["live"].as_bool(), live["evaluations_budget"].as_u64()), (Some(true), Some(8)));
+    coordinator.process.expect(0);
+    worker.expect(0);
+    let rest: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
+    assert_eq!((rest["state"].as_str(), rest["evaluations_done"].as_u64()), (Some("finished"), Some(8)));
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let best = candidates
+        .iter()
+        .max_by(|a, b| a["fitness"].as_f64().unwrap().total_cmp(&b["fitness"].as_f64().unwrap()));
+    assert_eq!(best.unwrap()["fitness"], rest["best"]["fitness"]);
+    let n = best.unwrap()["candidate"].to_string();
+    let reports = jsonl(&run.look("reports", "state", &["--candidate", &n, "--json"]));
+    assert_eq!(reports.len(), 4);
+    let mean = reports.iter().map(|r| r["scores"]["rouge_l"].as_f64().unwrap()).sum::<f64>() / 4.0;
+    assert!((mean - best.unwrap()["metrics"]["rouge_l"].as_f64().unwrap()).abs() < 1e-9);
+}

@@ -1,0 +1,106 @@
+//! What goes wrong on real machines.
+
+use std::process::Command;
+use tests::{Run, family, programs};
+
+#[test]
+fn a_killed_worker_costs_nothing_but_time() {
+    let run = Run::new(6, 8);
+    let undisturbed = {
+        run.search("calm", 1);
+        run.genomes("calm")
+    };
+    let coordinator = run.start("state");
+    let mut doomed = coordinator.worker("doomed", &[]);
+    doomed.wait_for("begins");
+    doomed.kill();
+    let survivor = coordinator.worker("survivor", &[]);
+    coordinator.process.expect(0);
+    survivor.expect(0);
+    assert_eq!(run.genomes("state"), undisturbed);
+}
+
+#[test]
+fn a_killed_coordinator_goes_on_to_the_same_genomes() {
+    let run = Run::new(6, 12);
+    run.search("calm", 1);
+    let mut coordinator = run.start("state");
+    let worker = coordinator.worker("w", &[]);
+    coordinator.process.wait_for("generation 1");
+    coordinator.process.kill();
+    worker.kill();
+    let before = run.look("candidates", "state", &["--json"]);
+    assert!(before.lines().count() < 12 || before.contains("\"waiting\""), "it was killed in the middle");
+    let coordinator = run.resume("state");
+    let worker = coordinator.worker("w", &[]);
+    coordinator.process.expect(0);
+    worker.expect(0);
+    assert_eq!(run.genomes("state"), run.genomes("calm"));
+}
+
+#[test]
+fn an_interrupted_coordinator_says_how_to_resume() {
+    let run = Run::new(4, 40);
+    let mut coordinator = run.start("state");
+    let worker = coordinator.worker("w", &[]);
+    coordinator.process.wait_for("generation 1");
+    coordinator.process.signal("INT");
+    let ended = coordinator.process.expect(130);
+    assert!(ended.output.contains("jradievo resume"), "{}", ended.output);
+    worker.signal("INT");
+    worker.expect(130);
+}
+
+#[test]
+fn a_worker_with_one_changed_weight_file_is_turned_away_by_its_name() {
+    let run = Run::new(4, 4);
+    let coordinator = run.start("state");
+    let models = run.path("models");
+    copy(&family(), &models);
+    let japanese = models.join("japanese");
+    let weights = std::fs::read_dir(&japanese)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "safetensors"))
+        .min()
+        .unwrap();
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    let ended = coordinator.worker("odd", &["--models", &models.display().to_string()]).expect(3);
+    let name = format!("models/japanese/{}", weights.file_name().unwrap().to_string_lossy());
+    assert!(ended.output.contains(&name), "{}", ended.output);
+    assert!(!ended.output.contains("models/medical"), "{}", ended.output);
+    // An untouched copy is welcome.
+    let honest = coordinator.family_worker("honest");
+    coordinator.process.expect(0);
+    honest.expect(0);
+}
+
+#[test]
+fn a_second_start_on_one_folder_is_refused() {
+    let run = Run::new(4, 4);
+    run.search("state", 1);
+    let again = Command::new(programs().join("jradievo"))
+        .arg("start")
+        .arg(run.path("run.toml"))
+        .arg("--state")
+        .arg(run.path("state"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("resume"));
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
