@@ -24,7 +24,8 @@ NEW_TOKENS = 20
 MARGIN = 2e-3
 SIZES = {"wide": (61, 47, "L"), "tall": (33, 71, "RGB"), "square": (40, 40, "RGB"), "dot": (5, 3, "RGBA")}
 PIXELS = ("wide", "tall")
-RESIZES = [("wide", 20, 31), ("wide", 100, 13), ("tall", 33, 40), ("tall", 7, 71), ("square", 60, 60), ("dot", 40, 1)]
+RESIZES = [("wide", 20, 31), ("wide", 100, 13), ("tall", 33, 40), ("tall", 7, 71), ("square", 60, 60), ("dot", 40, 1),
+           ("wide", 59, 42), ("wide", 50, 30), ("tall", 16, 35), ("tall", 17, 70)]
 SHAPES = {
     "v11": dict(
         seed=12, resize=[50, 44], before=9, after=7,
