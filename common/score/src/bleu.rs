@@ -98,7 +98,7 @@ pub fn sacrebleu(counts: &Counts, effective_order: bool) -> f64 {
     let mut smoothing = 1.0;
     let mut order = MAX_ORDER;
     let mut logs = [LOG_OF_ZERO; MAX_ORDER];
-    for n in 0..MAX_ORDER {
+    for (n, log) in logs.iter_mut().enumerate() {
         if counts.totals[n] == 0 {
             break;
         }
@@ -112,7 +112,7 @@ pub fn sacrebleu(counts: &Counts, effective_order: bool) -> f64 {
         } else {
             100.0 * counts.matches[n] as f64 / total
         };
-        logs[n] = precision.ln();
+        *log = precision.ln();
     }
     counts.brevity_penalty() * (logs[..order].iter().sum::<f64>() / order as f64).exp()
 }

@@ -258,6 +258,138 @@ fn english() {
 }
 
 #[test]
+fn whole_reports() {
+    check(&[
+        (
+            "両側肺野に明らかな浸潤影や結節影は認めません。心陰影の拡大なし。両側CP angleはsharpです。縦隔・肺門に異常なし。",
+            "-consolidation@B -nodule@B -cardiomegaly -costophrenic_blunting@B -mediastinal_widening -hilar_enlargement",
+        ),
+        (
+            "右上肺野に径15mm大の結節影があり、肺癌の可能性が否定できない。CT精査を推奨する。その他の肺野に異常なし。",
+            "+nodule@R,upper ?lung_cancer -lung_opacity",
+        ),
+        (
+            "前回と比較し、右胸水は増加。左胸水は不変。新たな浸潤影は認めない。気管チューブ、胃管、CVカテーテルの位置は適正。",
+            "+pleural_effusion@R +pleural_effusion@L -consolidation +endotracheal_tube +gastric_tube +central_venous_catheter",
+        ),
+        (
+            "心胸郭比は58%と拡大している。肺血管影の増強を認め、両側に少量の胸水を伴う。心不全が疑われる。",
+            "+cardiomegaly +pulmonary_congestion +pleural_effusion@B ?heart_failure",
+        ),
+        (
+            "左下葉の無気肺、左胸水。右肺に異常所見なし。",
+            "+atelectasis@L,lower +pleural_effusion@L -lung_opacity@R",
+        ),
+        (
+            "胸水貯留および肺うっ血は認めないが、軽度の心拡大を認める。",
+            "-pleural_effusion -pulmonary_congestion +cardiomegaly",
+        ),
+    ]);
+}
+
+#[test]
+fn further_wordings() {
+    check(&[
+        ("胸水は認められなかった。", "-pleural_effusion"),
+        ("胸水を認めておりません。", "-pleural_effusion"),
+        ("間質性肺炎に矛盾しない所見です。", "?interstitial_pneumonia"),
+        ("肺炎と矛盾しません。", "?pneumonia"),
+        ("肺炎は否定できる。", "-pneumonia"),
+        ("胸水の有無は不明。", "?pleural_effusion"),
+        ("右に胸水あり、左にはなし。", "+pleural_effusion@R -pleural_effusion@L"),
+        ("胸水：右（＋）、左（－）", "+pleural_effusion@R -pleural_effusion@L"),
+        ("胸水（右＞左）あり", "+pleural_effusion@B"),
+        ("胸水あり（右側）", "+pleural_effusion@R"),
+        ("大動脈の石灰化と蛇行を認める。", "+aortic_calcification +aortic_elongation"),
+        ("縦隔の拡大や偏位はない。", "-mediastinal_widening -mediastinal_shift"),
+        ("胸水は減少し、現在は認めない。", "-pleural_effusion"),
+        ("胸水は減少していない。", "+pleural_effusion"),
+        ("右胸水、その他異常なし。", "+pleural_effusion@R -abnormality"),
+        ("右下肺野に浸潤影、その他の肺野に異常なし。", "+consolidation@R,lower -lung_opacity"),
+        ("肺野に病変なし。", "-lung_opacity"),
+        ("CTR=52%、肺野異常なし。", "+cardiomegaly -lung_opacity"),
+        ("CTR 51%で正常範囲。", "-cardiomegaly"),
+        ("右肺癌術後変化。", "hlung_cancer@R +postoperative_change@R"),
+        ("前回認められた胸水は減少し、ほぼ認められない。", "-pleural_effusion"),
+        ("結核の既往あり。", "htuberculosis"),
+        ("Findings consistent with pulmonary edema.", "?pulmonary_edema"),
+        ("右胸水なし、左胸水あり。", "-pleural_effusion@R +pleural_effusion@L"),
+        ("胸水は見られておらず、気胸も認めておらず。", "-pleural_effusion -pneumothorax"),
+        ("胸水の存在は確認できない。", "-pleural_effusion"),
+        ("胸水を示唆する所見は認めない。", "-pleural_effusion"),
+        ("気胸は否定される。", "-pneumothorax"),
+        ("心拡大もない。", "-cardiomegaly"),
+        ("心拡大はない。胸水もない。", "-cardiomegaly -pleural_effusion"),
+        ("有意な胸水貯留なし。", "-pleural_effusion"),
+        ("骨折線は指摘できません。", "-fracture"),
+        ("無気肺なし。", "-atelectasis"),
+        ("胸水は少量である。", "+pleural_effusion"),
+        ("胸水が貯留している。", "+pleural_effusion"),
+        ("右肺に浸潤影が広がっている。", "+consolidation@R"),
+        ("左気胸を認める。縦隔偏位なし。", "+pneumothorax@L -mediastinal_shift"),
+        ("左側に気胸を認めるが、縦隔の偏位は認めない。", "+pneumothorax@L -mediastinal_shift"),
+        ("浸潤影は改善傾向。", "+consolidation"),
+        ("浸潤影は増悪している。", "+consolidation"),
+        ("胸水は前回同様。", "+pleural_effusion"),
+        ("胸水の悪化は認めない。", "+pleural_effusion"),
+        ("肺水腫は改善し、胸水も減少している。", "+pulmonary_edema +pleural_effusion"),
+        ("活動性の肺炎を疑う陰影は指摘できない。", "-pneumonia -lung_opacity"),
+        ("肺炎の除外が必要。", "?pneumonia"),
+        ("肺炎像とは言えない。", "?pneumonia"),
+        ("無気肺と思われる。", "?atelectasis"),
+        ("結節影を認め、転移の可能性あり。", "+nodule ?metastasis"),
+        ("肺癌や転移は否定できない。", "?lung_cancer ?metastasis"),
+        ("右下葉無気肺の疑いあり。", "?atelectasis@R,lower"),
+        ("肺野に明らかな異常陰影は認めません。", "-lung_opacity"),
+        ("肺野に異常は認められない。", "-lung_opacity"),
+        ("肺野清明、心拡大なし。", "-lung_opacity -cardiomegaly"),
+        ("心臓の大きさは正常です。", "-cardiomegaly"),
+        ("心陰影は軽度拡大。", "+cardiomegaly"),
+        ("心陰影は拡大していない。", "-cardiomegaly"),
+        ("心胸郭比(CTR)は50%以下で正常です。", "-cardiomegaly"),
+        ("心胸郭比の拡大を認める。", "+cardiomegaly"),
+        ("心肥大あり", "+cardiomegaly"),
+        ("異常所見は認めません。", "-abnormality"),
+        ("正常です。", "-abnormality"),
+        ("特に異常を認めない。", "-abnormality"),
+        ("特記事項はありません。", "-abnormality"),
+        ("縦隔に異常を認めない。", "-mediastinal_widening"),
+        ("気管の偏位なし。", "-tracheal_deviation"),
+        ("両側肋骨横隔膜角は鈍である。", "+costophrenic_blunting@B"),
+        ("肋骨横隔膜角の鈍化なし。", "-costophrenic_blunting"),
+        ("胸膜の肥厚を認める。", "+pleural_thickening"),
+        ("骨折なし、脱臼なし。", "-fracture"),
+        ("右上肺野に石灰化結節あり。", "+calcification@R,upper"),
+        ("両側肺尖部に胸膜肥厚を認める。", "+pleural_thickening@B,apex"),
+        ("右S6に結節を認める。", "+nodule@R,lower"),
+        ("左前胸部にペースメーカーが留置されている。", "+pacemaker@L"),
+        ("中心静脈カテーテルの先端は右房内にある。", "+central_venous_catheter"),
+        ("胃管なし。", "-gastric_tube"),
+        ("胸骨ワイヤーあり。冠動脈バイパス術後。", "+surgical_material"),
+        ("右肺尖に気胸、左胸水なし。", "+pneumothorax@R,apex -pleural_effusion@L"),
+        ("右胸水、左気胸を認める。", "+pleural_effusion@R +pneumothorax@L"),
+        ("右の胸水が疑われる。", "?pleural_effusion@R"),
+        ("両側の肺門部にリンパ節腫大を認める。", "+lymphadenopathy@B"),
+        ("胸水(両側)", "+pleural_effusion@B"),
+        ("右下肺野の浸潤影は消失した。", "-consolidation@R,lower"),
+        ("右気胸は改善、皮下気腫は消失。", "+pneumothorax@R -subcutaneous_emphysema"),
+        ("Possible right lower lobe pneumonia.", "?pneumonia@R,lower"),
+        (
+            "There is no pneumothorax. There is a small left pleural effusion.",
+            "-pneumothorax +pleural_effusion@L",
+        ),
+        (
+            "No focal consolidation, large pleural effusion, or pneumothorax is seen.",
+            "-consolidation -pleural_effusion -pneumothorax",
+        ),
+        ("Cardiac silhouette is normal in size.", "-cardiomegaly"),
+        ("Cardiomegaly is unchanged.", "+cardiomegaly"),
+        ("Findings are suspicious for pneumonia.", "?pneumonia"),
+        ("The effusion has resolved.", "-pleural_effusion"),
+    ]);
+}
+
+#[test]
 fn mentions_explain_themselves() {
     let text = "右胸水や気胸は、指摘できない。";
     let mentions = matcher().mentions(text);

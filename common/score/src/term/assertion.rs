@@ -11,11 +11,13 @@
 //!
 //! A sentence is all that is looked at; nothing is carried to the next.
 
+mod subject;
+
 use std::ops::Range;
 
 use super::lexicon::{CueKind, Lexicon, Role};
 use super::matcher::Item;
-use super::place::{Link, Place, Word, add, link};
+use super::place::{Place, Word};
 use super::{Assertion, Side};
 
 /// A finding in a sentence, before it becomes one mention per place.
@@ -30,6 +32,8 @@ pub(super) struct Draft {
     inherited: bool,
     /// A doubt that waits for its noun's predicate.
     doubted: bool,
+    /// 「異常」, of the report or of a structure.
+    general: bool,
     /// Read from a ratio; gives way to words about the same finding.
     from_ratio: bool,
 }
@@ -54,7 +58,8 @@ struct Reader<'a> {
     decided: Vec<usize>,
     last: Last,
     last_end: usize,
-    structures: Vec<(u16, usize)>,
+    /// Structures named since the last cue, with where they end and whether a word was already said of them.
+    structures: Vec<(u16, usize, bool)>,
     places: Vec<Place>,
     places_end: Option<usize>,
     /// The places were said after the last finding.
@@ -149,200 +154,6 @@ impl Reader<'_> {
         self.last_end = item.end;
     }
 
-    // ---- findings ----
-
-    /// 「心陰影の拡大」: the finding that a word means of the structure before it.
-    fn word_about_structure(&mut self, item: &Item) -> Option<u16> {
-        const REACH: usize = 14;
-        let &(_, end) = self.structures.last()?;
-        let gap = self.between(end, item.start);
-        if gap.len() > REACH || has_comma(gap) {
-            return None;
-        }
-        let mut meant = None;
-        let mut used = Vec::new();
-        for (structure, _) in self.structures.clone() {
-            let finding = item.roles.iter().find_map(|role| match *role {
-                Role::Word { structure: s, finding } if s == structure => Some(finding),
-                _ => None,
-            });
-            if let Some(finding) = finding {
-                used.push(structure);
-                // 「心陰影・縦隔の拡大なし」 is said of both.
-                if let Some(earlier) = meant.replace(finding)
-                    && earlier != finding
-                {
-                    self.push_waiting(earlier, item);
-                }
-            }
-        }
-        self.structures.retain(|(structure, _)| !used.contains(structure));
-        meant
-    }
-
-    fn finding(&mut self, finding: u16, item: &Item) {
-        let gap_end = self.last_end;
-        if Some(finding) == self.lexicon.generic {
-            if matches!(self.last, Last::Cue(CueKind::Attribute)) {
-                // 「先端位置に異常なし」 is about the position, which no concept stands for.
-                self.last_end = item.end;
-                return;
-            }
-            if !self.structures.is_empty() {
-                for normal in self.normal_of_structures() {
-                    self.finding_at(normal, item, gap_end);
-                }
-                return;
-            }
-        }
-        self.finding_at(finding, item, gap_end);
-    }
-
-    fn finding_at(&mut self, finding: u16, item: &Item, gap_end: usize) {
-        if let Some((assertion, cue)) = self.before {
-            if self.scope_reaches(assertion, gap_end, item) {
-                self.push(finding, item, assertion, Some(cue));
-                return self.met(Last::Finding, item);
-            }
-            self.before = None;
-        }
-        if let Some(cue) = self.history_after(item.end) {
-            self.push(finding, item, Assertion::History, Some(cue));
-            self.reset_places();
-            return self.met(Last::Nothing, item);
-        }
-        self.push_waiting(finding, item);
-        self.met(Last::Finding, item);
-    }
-
-    fn push(
-        &mut self,
-        finding: u16,
-        item: &Item,
-        assertion: Assertion,
-        cue: Option<(usize, usize)>,
-    ) -> usize {
-        self.drafts.push(Draft {
-            finding,
-            span: (item.start, item.end),
-            places: self.places.clone(),
-            assertion,
-            cue,
-            inherited: !self.places_fresh,
-            doubted: false,
-            from_ratio: false,
-        });
-        self.places_fresh = false;
-        self.places_end = None;
-        self.drafts.len() - 1
-    }
-
-    fn push_waiting(&mut self, finding: u16, item: &Item) {
-        let draft = self.push(finding, item, Assertion::Present, None);
-        self.group.push(draft);
-    }
-
-    /// 「肺癌術後」「肺癌の既往」: the cue's place, where one follows.
-    fn history_after(&self, end: usize) -> Option<(usize, usize)> {
-        let mut from = end;
-        if self.chars.get(from) == Some(&'の') && self.chars.get(from + 1) != Some(&'既') {
-            from += 1;
-        }
-        let rest = self.between(from, self.end);
-        let cue =
-            self.lexicon.history.iter().filter(|cue| rest.starts_with(cue)).max_by_key(|cue| cue.len())?;
-        Some((from, from + cue.len()))
-    }
-
-    // ---- structures ----
-
-    fn structure(&mut self, structure: u16, item: &Item) {
-        self.structures.push((structure, item.end));
-        if let Some(limit) = self.lexicon.structures[usize::from(structure)].ratio_above
-            && let Some((above, end)) = self.ratio(item.end, limit)
-        {
-            let assertion = if above { Assertion::Present } else { Assertion::Absent };
-            for finding in self.lexicon.structures[usize::from(structure)].normal.clone() {
-                let draft = self.push(finding, item, assertion, Some((item.end, end)));
-                self.drafts[draft].from_ratio = true;
-            }
-        }
-    }
-
-    /// 「CTR 58%」: whether the percentage that follows is above the limit, and where it ends.
-    fn ratio(&self, from: usize, limit: f64) -> Option<(bool, usize)> {
-        const REACH: usize = 8;
-        let rest = self.between(from, self.end);
-        let start = rest.iter().take(REACH).position(char::is_ascii_digit)?;
-        let len = rest[start..].iter().take_while(|c| c.is_ascii_digit() || **c == '.').count();
-        let value: f64 = rest[start..start + len].iter().collect::<String>().parse().ok()?;
-        let mut tail = rest[start + len..].iter().skip_while(|c| **c == ' ');
-        if !matches!(tail.next(), Some('%' | '％')) {
-            return None;
-        }
-        let tail: String = tail.take(3).collect();
-        let over = ["以上", "超", "を超"].iter().any(|word| tail.starts_with(word));
-        Some((value > limit || over && value >= limit, from + start + len + 1))
-    }
-
-    fn normal_of_structures(&mut self) -> Vec<u16> {
-        let mut normal = Vec::new();
-        for (structure, _) in self.structures.drain(..) {
-            for &finding in &self.lexicon.structures[usize::from(structure)].normal {
-                if !normal.contains(&finding) {
-                    normal.push(finding);
-                }
-            }
-        }
-        normal
-    }
-
-    // ---- places ----
-
-    fn place(&mut self, word: Word, item: &Item) {
-        let opened = self.between(self.last_end, item.start).iter().filter(|c| **c != ' ').eq(['('].iter());
-        if self.last == Last::Finding && opened && self.bracketed.is_none() {
-            self.bracketed = self.drafts.len().checked_sub(1);
-            if let Some(draft) = self.bracketed {
-                self.drafts[draft].places = Vec::new();
-            }
-        }
-        if let Some(draft) = self.bracketed {
-            let link = self.places_end.map_or(Link::None, |end| link(self.between(end, item.start)));
-            self.places_end = Some(item.end);
-            add(&mut self.drafts[draft].places, word, link);
-            self.drafts[draft].inherited = false;
-            return;
-        }
-        let link = self.places_end.map_or(Link::None, |end| link(self.between(end, item.start)));
-        add(&mut self.places, word, link);
-        self.places_end = Some(item.end);
-        self.places_fresh = true;
-        let after: String =
-            self.between(item.end, self.end).iter().take(4).filter(|c| !"側肺野".contains(**c)).collect();
-        if after.starts_with("では") || after.starts_with(':') {
-            self.topic = self.places.clone();
-        }
-    }
-
-    fn reset_places(&mut self) {
-        self.places = self.topic.clone();
-        self.places_end = None;
-        self.places_fresh = false;
-    }
-
-    /// 「胸水を右に認める」: a place between a finding and its predicate.
-    fn take_places_after(&mut self) {
-        if self.places_fresh && self.last == Last::Finding {
-            for &draft in &self.group {
-                let draft = &mut self.drafts[draft];
-                if draft.inherited && (draft.places.is_empty() || draft.places == self.topic) {
-                    draft.places.clone_from(&self.places);
-                }
-            }
-        }
-    }
-
     // ---- cues ----
 
     fn cue(&mut self, kind: CueKind, item: &Item, next: Option<&Item>) {
@@ -354,10 +165,11 @@ impl Reader<'_> {
             CueKind::Except => {
                 self.close(Assertion::Present, Some(span));
                 self.structures.clear();
+                self.reset_places();
                 self.met(Last::Nothing, item);
             }
             CueKind::Change | CueKind::Attribute => self.change(kind, item),
-            _ if self.group.is_empty() && !(kind == CueKind::Normal && !self.structures.is_empty()) => {
+            _ if self.group.is_empty() && (kind != CueKind::Normal || self.structures.is_empty()) => {
                 self.revise(kind, item);
             }
             CueKind::Normal => self.normal(item),
@@ -431,8 +243,10 @@ impl Reader<'_> {
             let after = self.between(this.span.1, next.span.0);
             let bare = after.iter().find(|c| **c != ' ').is_some_and(|c| is_comma(*c));
             let before = this.span.0.checked_sub(1).and_then(|at| self.chars.get(at));
-            if one_side && !this.inherited && bare && before == Some(&'に') {
-                self.group.retain(|d| *d != pair[0]);
+            // 「右胸水、その他異常なし」 says what is there, then that nothing else is.
+            let rest = next.general && !this.general && bare;
+            if rest || one_side && !this.inherited && bare && before == Some(&'に') {
+                self.group.retain(|d| if rest { *d > pair[0] } else { *d != pair[0] });
                 // The next finding is of another phrase and takes nothing from this one's place.
                 let inherited = self.drafts[pair[1]].inherited;
                 if inherited {
@@ -456,6 +270,11 @@ impl Reader<'_> {
         }
         self.take_places_after();
         self.close(Assertion::Present, Some((item.start, item.end)));
+        // 「右胸水の増加と無気肺」 is one place still, 「右胸水は増加、」 is done with.
+        let listed = self.chars.get(item.end).is_some_and(|c| "や・と及お".contains(*c));
+        if !listed {
+            self.reset_places();
+        }
         self.met(Last::Cue(kind), item);
     }
 
@@ -474,6 +293,9 @@ impl Reader<'_> {
 
     /// A cue without findings of its own: it revises the cue just before it, or means nothing.
     fn revise(&mut self, kind: CueKind, item: &Item) {
+        if self.other_side(kind, item) {
+            return;
+        }
         const REACH: usize = 8;
         let gap = self.between(self.last_end, item.start);
         let near = gap.len() <= REACH && !has_comma(gap);
@@ -487,9 +309,13 @@ impl Reader<'_> {
             return;
         };
         let absent = matches!(kind, CueKind::Absent);
+        // 「減少し、認めない」 denies the finding; 「減少はない」 and 「減少していない」 deny the change.
+        let bare = self.chars.get(item.start).is_some_and(|c| "な無いおあ".contains(*c));
+        let gone = previous == CueKind::Change && absent && !bare && gap.first() == Some(&'し');
         let revised = match (previous, kind) {
             // 「改善し、消失」: whatever was said of it before, it is gone.
             (CueKind::Change | CueKind::Present, CueKind::Vanish) => Some(Assertion::Absent),
+            _ if gone => Some(Assertion::Absent),
             _ if !near => None,
             (CueKind::Uncertain | CueKind::WeakUncertain | CueKind::Present, _) if absent => {
                 Some(Assertion::Absent)
@@ -509,6 +335,37 @@ impl Reader<'_> {
         } else if near && matches!(kind, CueKind::Absent) {
             self.last_end = item.end;
         }
+    }
+
+    /// 「右に胸水あり、左にはなし」「胸水:右(+)、左(-)」: the same finding on the other side.
+    fn other_side(&mut self, kind: CueKind, item: &Item) -> bool {
+        let assertion = match kind {
+            CueKind::Absent | CueKind::Vanish => Assertion::Absent,
+            CueKind::Present => Assertion::Present,
+            CueKind::Uncertain | CueKind::WeakUncertain => Assertion::Uncertain,
+            _ => return false,
+        };
+        let &[Place { side, .. }] = self.places.as_slice() else { return false };
+        let opposite = match side {
+            Side::Right => Side::Left,
+            Side::Left => Side::Right,
+            _ => return false,
+        };
+        let same = |d: &usize| matches!(self.drafts[*d].places[..], [Place { side, .. }] if side == opposite);
+        if !self.places_fresh || self.decided.is_empty() || !self.decided.iter().all(same) {
+            return false;
+        }
+        let places = self.places.clone();
+        let said: Vec<Draft> = self.decided.iter().map(|d| self.drafts[*d].clone()).collect();
+        self.decided.clear();
+        for draft in said {
+            let cue = Some((item.start, item.end));
+            self.drafts.push(Draft { places: places.clone(), assertion, cue, ..draft });
+            self.decided.push(self.drafts.len() - 1);
+        }
+        self.reset_places();
+        self.met(Last::Cue(kind), item);
+        true
     }
 
     /// 「疑う陰影」「疑いの所見」「可能性のある結節」 rather than 「疑う。」「疑いあり」.

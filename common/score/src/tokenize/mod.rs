@@ -1,8 +1,8 @@
 //! Text into tokens, as MeCab cuts it.
 //!
 //! MeCab decides the numbers: the same BLEU formula gives other values over other tokens. The engine is
-//! `vibrato` in its MeCab-compatible mode; `tests/segmentation.rs` holds it to mecab-python3 1.0.12, and
-//! `scripts/golden/dictionaries/compare.py` does so over thousands of lines.
+//! `vibrato` in its MeCab-compatible mode; `tests/golden.rs` holds it to mecab-python3 1.0.12, and
+//! `scripts/golden/metrics/compare_segmentation.py` does so over thousands of lines.
 //!
 //! Three quirks of MeCab and of those who call it are kept on purpose:
 //!
