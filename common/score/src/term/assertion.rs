@@ -300,8 +300,11 @@ impl Reader<'_> {
         let gap = self.between(self.last_end, item.start);
         let near = gap.len() <= REACH && !has_comma(gap);
         let Last::Cue(previous) = self.last else {
-            if kind == CueKind::Normal && self.last == Last::Nothing && self.drafts.is_empty() {
-                // 「胸部X線写真は正常」.
+            let whole = ["正常", "問題", "normal", "unremarkable"].iter().any(|w| {
+                self.between(item.start, item.end).iter().copied().zip(w.chars()).all(|(a, b)| a == b)
+            });
+            if kind == CueKind::Normal && whole && self.last == Last::Nothing && self.drafts.is_empty() {
+                // 「胸部X線写真は正常」 is said of all, 「撮影条件は良好」 is not.
                 if let Some(generic) = self.lexicon.generic {
                     self.push(generic, item, Assertion::Absent, Some((item.start, item.end)));
                 }
