@@ -4,7 +4,8 @@
 //!
 //! Writes random checkpoints to a temporary folder (which ends up in the page cache), plans and merges, and prints
 //! seconds and GB/s of each stage. The floor counts every source and base element read once and every merged
-//! element written once, at the speed of a multi-threaded copy on this machine.
+//! element written once, at the speed of a multi-threaded copy on this machine. Beside the seconds on the clock
+//! stand those that the processors worked, for machines that others use at the same time.
 
 use common::recipe::{Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm};
 use rayon::prelude::*;
@@ -81,22 +82,40 @@ fn run<T: Element + Default>(recipe: &Recipe, bytes: usize, floor: f64) {
     let merger = Merger::for_recipe(recipe, |m| m.path.clone().into()).expect("models that open");
     let mut out = vec![T::default(); TENSOR];
     for round in ["first", "again"] {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let merge = merger.plan(recipe, &AtomicBool::new(false)).expect("a recipe that fits");
-        let planned = start.elapsed().as_secs_f64();
-        let start = Instant::now();
+        start.print(&format!("{round}: plan "), bytes, floor);
+        let start = Stopwatch::start();
         for name in merge.names() {
             merge.tensor_into(name, &mut out).expect("a buffer that fits");
         }
-        let merged = start.elapsed().as_secs_f64();
-        let gb = bytes as f64 / 1e9;
-        println!(
-            "  {round}: plan {planned:.3} s ({:.1} x floor), merge {merged:.3} s, {:.2} GB/s, {:.1} x floor",
-            planned / floor,
-            gb / merged,
-            merged / floor
-        );
+        start.print(&format!("{round}: merge"), bytes, floor);
     }
+}
+
+struct Stopwatch {
+    wall: Instant,
+    cpu: f64,
+}
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch { wall: Instant::now(), cpu: cpu_seconds() }
+    }
+
+    fn print(&self, what: &str, bytes: usize, floor: f64) {
+        let (wall, cpu) = (self.wall.elapsed().as_secs_f64(), cpu_seconds() - self.cpu);
+        let speed = bytes as f64 / 1e9 / wall;
+        println!("  {what} {wall:.3} s, {speed:.2} GB/s, {:.1} x floor; processors {cpu:.2} s", wall / floor);
+    }
+}
+
+/// Seconds that this process has kept processors busy, where Linux tells; its resolution is 10 ms.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in parentheses may hold spaces; user and system time are the 12th and 13th fields after it.
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
+    fields.filter_map(|f| f.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// Seconds to move as many bytes as the merge reads and writes, by a copy on all threads.
@@ -106,6 +125,7 @@ fn copy(read_bytes: usize, write_bytes: usize) -> f64 {
     let from = vec![1u8; size];
     let mut to = vec![0u8; size];
     let mut best = f64::MAX;
+    let cpu = cpu_seconds();
     for _ in 0..3 {
         let start = Instant::now();
         to.par_chunks_mut(1 << 20).zip(from.par_chunks(1 << 20)).for_each(|(t, f)| t.copy_from_slice(f));
@@ -113,7 +133,8 @@ fn copy(read_bytes: usize, write_bytes: usize) -> f64 {
     }
     let speed = 2.0 * size as f64 / best;
     let floor = moved as f64 / speed;
-    println!("copy {:.2} GB/s (read and written): floor {floor:.3} s", speed / 1e9);
+    let cpu = (cpu_seconds() - cpu) / 3.0 * floor / best;
+    println!("copy {:.2} GB/s (read and written): floor {floor:.3} s; processors {cpu:.2} s", speed / 1e9);
     floor
 }
 

@@ -300,7 +300,7 @@ impl Machine<'_> {
         let Value::Dict(id) = self.top()? else {
             return Err(self.fault("sets items of something that is no dictionary".into()));
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err(self.fault("a key without a value".into()));
         }
         let mut items = items.into_iter();

@@ -175,7 +175,9 @@ mod tests {
             let found = bf16::from_bits(bf16_bits(value));
             assert!(found == expected || found.is_nan() && expected.is_nan(), "{value:e}");
         }
-        for edge in [0.0f32, -0.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1.00390625, 1.01171875] {
+        // Halfway between two bf16 numbers, above an even and above an odd one.
+        let halfway = [0x3f80_8000, 0x3f81_8000].map(f32::from_bits);
+        for edge in [0.0f32, -0.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE].into_iter().chain(halfway) {
             assert_eq!(bf16_bits(edge), bf16::from_f32(edge).to_bits(), "{edge}");
         }
     }

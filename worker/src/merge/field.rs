@@ -63,9 +63,13 @@ pub(crate) const DROP_ALL: u32 = 1 << 24;
 /// The words of `out.len()` consecutive elements from element `first` on; `first` is any index.
 /// The plain entry for tests and tools; merging fills whole blocks.
 pub fn words(key: Key, first: u64, out: &mut [u32]) {
-    for (i, out) in (first..).zip(out) {
-        let counter = i / 4;
-        *out = philox([counter as u32, (counter >> 32) as u32, 0, 0], key.0)[(i % 4) as usize];
+    let mut four = [0; 4];
+    for (n, (i, out)) in (first..).zip(out).enumerate() {
+        let (counter, lane) = (i / 4, (i % 4) as usize);
+        if n == 0 || lane == 0 {
+            four = philox([counter as u32, (counter >> 32) as u32, 0, 0], key.0);
+        }
+        *out = four[lane];
     }
 }
 
