@@ -35,7 +35,7 @@ fn decides(name: &str, has_safetensors: bool) -> bool {
         "special_tokens_map.json",
     ];
     // Folders that hold both forms are read from safetensors, so the torch files do not count.
-    let torch = !has_safetensors && name.starts_with("pytorch_model");
+    let torch = !has_safetensors && name != "training_args.bin";
     JSON.contains(&name)
         || name.ends_with(".safetensors")
         || name.ends_with(".safetensors.index.json")

@@ -86,7 +86,7 @@ def main():
     data = Path(parser.parse_args().data)
     folder = data / "family" / "vlm"
     config, llama, siglip, projector = load(folder)
-    prompt = json.loads((data / "family" / "prompt.json").read_text())
+    prompt = json.loads((folder / "jradievo.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     left, right = TEMPLATE.format(task=prompt["task"]).split("<image>")
     before, after = tokenizer.encode(left).ids, tokenizer.encode(right).ids[1:]

@@ -22,8 +22,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-/// The longest pause between two tries to reach the coordinator.
-const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The longest pause between two tries to reach the coordinator. Half of what a restarted one waits for workers
+/// to come back to their leases.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long an idle worker lets the coordinator hold an answer back.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The same while other slots are busy, whose results should not wait long.
@@ -256,6 +257,8 @@ impl Link {
                     self.register_anew().await?;
                     continue;
                 }
+                // A coordinator that is gone too takes its leases back by itself.
+                Some(Err(LinkError::GivenUp { .. })) if stopping => return Ok(Ending::Stopped),
                 Some(Err(e)) => return Err(e),
             };
             if stopping {

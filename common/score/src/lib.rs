@@ -15,8 +15,7 @@
 //! loads a model. Dictionaries and lexicon are part of the program, see `data/README.md`.
 //!
 //! Reading order: [`tokenize`] (text to tokens), [`ngram`], [`bleu`], [`rouge`] (tokens to numbers), [`term`]
-//! (text to mentions to numbers), [`bootstrap`] (numbers to intervals), [`Scorer`] (all of it), [`report`]
-//! (which part of a report to score).
+//! (text to mentions to numbers), [`bootstrap`] (numbers to intervals), [`Scorer`] (all of it).
 #![forbid(unsafe_code)]
 
 pub mod bleu;
@@ -24,7 +23,6 @@ pub mod bootstrap;
 pub mod error;
 pub mod metric;
 pub mod ngram;
-pub mod report;
 pub mod rouge;
 mod scorer;
 pub mod term;

@@ -88,4 +88,4 @@ def write(root, codec, base, sources, tower, project, vocabulary):
     state |= {f"model.mm_projector.{k}": v for k, v in project.items()}
     state |= {PREFIX + k: v for k, v in tower.items()}
     write_weights(root / "vlm", state, torch.float16, 3)
-    _json(root / "prompt.json", {"task": tasks.TASK, "image_resize": list(models.RESIZE), "max_new_tokens": LIMIT})
+    _json(root / "vlm" / "jradievo.json", {"task": tasks.TASK, "image_resize": list(models.RESIZE), "max_new_tokens": LIMIT})

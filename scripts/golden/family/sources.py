@@ -14,7 +14,7 @@ RECIPE = dict(
     medical=dict(steps=120, lr=2e-4),
     biomedical=dict(steps=120, lr=2e-4),
     stage1=dict(steps=200, lr=3e-3),
-    stage2=dict(steps=600, lr=1e-3, train=r"layers\.[012]\.", shares=(0.6, 0.2, 0.2)),
+    stage2=dict(steps=600, lr=2e-3, train=r"layers\.0\.", projector=1e-3, shares=(0.6, 0.2, 0.2)),
 )
 
 
@@ -59,8 +59,8 @@ def stage1(base, codec, features, things, n_chest, seed, recipe, log=print):
 
 
 def stage2(start, project, codec, features, things, n_chest, seed, recipe, log=print):
-    """The chosen parts of the language model, with the projector frozen: chest pictures with English reports, general
-    pictures and text in both languages."""
+    """The chosen parts of the language model and, where the recipe has a rate for it, the projector: chest pictures with
+    English reports, general pictures and text in both languages."""
     model, r = copy.deepcopy(start), recipe
     chest, general = (training.Images(codec, rows) for rows in picture_rows(things, n_chest))
     groups = [{"params": [p for n, p in model.named_parameters() if re.search(r["train"], n)], "lr": r["lr"]}]

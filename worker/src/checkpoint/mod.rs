@@ -15,7 +15,6 @@
 //! # Ok::<(), worker::checkpoint::Error>(())
 //! ```
 
-mod digest;
 mod dtype;
 mod error;
 mod index;

@@ -87,14 +87,16 @@ fn torch_files_cut_anywhere_are_refused() {
 }
 
 #[test]
-fn lists_and_digests_what_defines_the_model() {
+fn lists_what_defines_the_model_as_it_is_digested() {
     let (_parent, folder) = sharded();
     fs::write(folder.join("notes.txt"), "x").unwrap();
     fs::write(folder.join("tokenizer.json"), "{}").unwrap();
     let model = Checkpoint::open(&folder).unwrap();
     assert_eq!(model.files(), ["config.json", FIRST, SECOND, SAFETENSORS_INDEX, "tokenizer.json"]);
-    let digests = model.digests("base").unwrap();
-    assert_eq!(digests[1].name, format!("models/base/{FIRST}"));
+    // What pins a run must be what a worker reads.
+    let digests = common::files::digest_model("base", &folder).unwrap();
+    let named: Vec<String> = model.files().iter().map(|f| format!("models/base/{f}")).collect();
+    assert_eq!(digests.iter().map(|d| d.name.clone()).collect::<Vec<_>>(), named);
     let content = fs::read(folder.join(FIRST)).unwrap();
     assert_eq!(digests[1].digest, common::digest::Digest::of(&content));
     assert_eq!(digests[1].bytes, content.len() as u64);
