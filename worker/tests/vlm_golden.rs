@@ -1,14 +1,15 @@
 //! The vision-language model against transformers, PyTorch and Pillow.
 //!
 //! Reference values: `scripts/golden/vlm_tiny.py` (torch 2.6.0, transformers 5.23.0, Pillow 13.0.0, float32). A folder with
-//! a model and a `reference.json` beside it is checked by [`Golden::check`]; another family is one more call.
+//! a model and a `reference.json` beside it is checked by [`Golden::check`]; another family is one more call of
+//! [`Golden::open`] with its three folders, and of `check`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use worker::generate::{Control, Error as GenerateError, Generator, Options, Progress, Stop};
+use worker::generate::{Control, Error as GenerateError, Generator, Options, Progress, Stop, TextTokenizer};
 use worker::image::{Limits, Preprocess, decode, resize_bicubic};
 use worker::model::llama::Kernels;
 use worker::model::{
@@ -24,6 +25,9 @@ struct Tolerance {
     reason: &'static str,
 }
 
+/// Normalised pixels: whole steps of 1 / 127.5, so only the last bit of float32 may differ.
+const PIXELS: Tolerance =
+    Tolerance { absolute: 0.0, relative: 2.4e-7, reason: "rounding of the normalisation" };
 /// Tower and projector: some dozen float32 sums in another order, on values of order one.
 const FEATURES: Tolerance =
     Tolerance { absolute: 1e-5, relative: 1e-5, reason: "float32 sums in another order, a few layers" };
@@ -33,6 +37,11 @@ const LOGITS: Tolerance =
 /// The two implementations of one model, or one row in batches of different size.
 const SAME: Tolerance =
     Tolerance { absolute: 1e-5, relative: 1e-5, reason: "the same float32 sums, blocked in another way" };
+
+/// Float16 and bfloat16 keep 11 and 8 bits; errors of some hundred roundings add up.
+const HALF: Tolerance = Tolerance { absolute: 0.0, relative: 1e-2, reason: "float16 throughout" };
+/// See [`HALF`].
+const BRAIN: Tolerance = Tolerance { absolute: 0.0, relative: 6e-2, reason: "bfloat16 throughout" };
 
 impl Tolerance {
     fn check(&self, what: &str, got: &Tensor, want: &Tensor) {
@@ -64,10 +73,15 @@ struct Golden {
     values: HashMap<String, Tensor>,
     images: PathBuf,
     eos: Vec<u32>,
+    tokenizer: Option<TextTokenizer>,
+    pre_resize: Option<(usize, usize)>,
+    max_new_tokens: usize,
 }
 
 impl Golden {
-    /// Reads `model` (config, generation config, weights) and `reference.*`; image paths are relative to `images`.
+    /// Reads `model` (config, generation config, weights, tokenizer if any) and `reference.*`; image paths are relative to `images`.
+    ///
+    /// `pre_resize` and `max_new_tokens` are read from `reference.json` if it has them, else the caller sets the fields.
     fn open(model: &Path, reference: &Path, images: &Path) -> Self {
         let mut all = HashMap::new();
         for entry in std::fs::read_dir(model).expect("a model folder") {
@@ -78,10 +92,19 @@ impl Golden {
             }
         }
         let text = std::fs::read_to_string(reference.join("reference.json")).expect("reference.json");
+        let reference_json: Value = serde_json::from_str(&text).expect("reference.json");
         Self {
             config: BunnyConfig::from_file(&model.join("config.json")).expect("config.json"),
             tensors: all,
-            reference: serde_json::from_str(&text).expect("reference.json"),
+            tokenizer: model
+                .join("tokenizer.json")
+                .exists()
+                .then(|| TextTokenizer::from_folder(model).expect("a tokenizer")),
+            pre_resize: reference_json["pre_resize"].as_array().map(|v| {
+                (v[0].as_u64().expect("a width") as usize, v[1].as_u64().expect("a height") as usize)
+            }),
+            max_new_tokens: reference_json["max_new_tokens"].as_u64().unwrap_or(256) as usize,
+            reference: reference_json,
             values: tensors(&reference.join("reference.safetensors")),
             images: images.to_path_buf(),
             eos: eos_from_generation_config(&model.join("generation_config.json"))
@@ -120,15 +143,11 @@ impl Golden {
     }
 
     fn options(&self) -> Options {
-        let max = self.reference["max_new_tokens"].as_u64().expect("a number") as usize;
-        Options { max_new_tokens: max, eos: self.eos.clone(), ..Options::default() }
+        Options { max_new_tokens: self.max_new_tokens, eos: self.eos.clone(), ..Options::default() }
     }
 
     fn preprocess(&self, model: &Bunny) -> Preprocess {
-        let pre_resize = self.reference["pre_resize"]
-            .as_array()
-            .map(|v| (v[0].as_u64().expect("a width") as usize, v[1].as_u64().expect("a height") as usize));
-        Preprocess { pre_resize, ..model.preprocess() }
+        Preprocess { pre_resize: self.pre_resize, ..model.preprocess() }
     }
 
     /// Features of all samples, checked on the way against whatever the reference holds of them.
@@ -147,6 +166,14 @@ impl Golden {
                 );
             }
             let pixels = prepare.apply(&image).expect("sizes");
+            // Large pictures are held by one row of their first channel, after normalisation.
+            let prefix = format!("{id}.pixels_row_");
+            for (name, want) in self.values.iter().filter(|(name, _)| name.starts_with(&prefix)) {
+                let row: usize = name[prefix.len()..].parse().expect("a row number");
+                let got = pixels[row * prepare.size..(row + 1) * prepare.size].to_vec();
+                let got = Tensor::from_vec(got, prepare.size, &Device::Cpu).expect("memory");
+                PIXELS.check(name, &got, want);
+            }
             let pixels =
                 Tensor::from_vec(pixels, (3, prepare.size, prepare.size), &Device::Cpu).expect("memory");
             let vision = model.vision().expect("a tower");
@@ -191,6 +218,9 @@ impl Golden {
                     );
                     if let Some(want) = sample["stop"].as_str() {
                         assert_eq!(stop, if want == "eos" { Stop::Eos } else { Stop::Length });
+                    }
+                    if let (Some(tokenizer), Some(want)) = (&self.tokenizer, sample["text"].as_str()) {
+                        assert_eq!(tokenizer.decode(&token_ids).expect("known ids"), want);
                     }
                 }
             }
@@ -245,6 +275,28 @@ fn s2_with_grouped_heads_equals_transformers() {
 #[test]
 fn one_scale_with_one_key_head_equals_transformers() {
     Golden::tiny("v10").check();
+}
+
+#[test]
+fn sixteen_bits_stay_near_float32() {
+    for name in ["v11", "v10"] {
+        let golden = Golden::tiny(name);
+        let exact = golden.model(Kernels::Auto);
+        let features = golden.features(&exact);
+        let want = prompt_logits(&exact, &golden.prompt(), &features);
+        for (dtype, tolerance) in [(DType::F16, HALF), (DType::BF16, BRAIN)] {
+            let model = Bunny::load(&golden.config, &golden.tensors, dtype, &Device::Cpu).expect("weights");
+            let prepare = golden.preprocess(&model);
+            let image = golden.samples()[0]["image"].as_str().expect("an image");
+            let image = decode(&golden.images.join(image), &Limits::default()).expect("a picture");
+            let one = model.encode_rgb(&[image], prepare.pre_resize).expect("a pass");
+            assert_eq!(one.tensor().dtype(), dtype);
+            let got = prompt_logits(&model, &golden.prompt(), &one);
+            tolerance.check(&format!("{name} {dtype:?} logits"), &got, &want.narrow(0, 0, 1).expect("a row"));
+            let got = generate(&model, &golden.prompt(), &one, &golden.options());
+            assert!(!got[0].0.is_empty());
+        }
+    }
 }
 
 #[test]
