@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
-use worker::generate::{Control, Error as GenerateError, Generator, Options, Progress, Stop, TextTokenizer};
+use worker::generate::{
+    Control, Error as GenerateError, Generator, Options, Progress, Stop, TextTokenizer, bunny_prompt,
+};
 use worker::image::{Limits, Preprocess, decode, resize_bicubic};
 use worker::model::llama::Kernels;
 use worker::model::{
@@ -230,6 +232,23 @@ impl Golden {
 
 fn ids(value: &Value) -> Vec<u32> {
     value.as_array().expect("a list").iter().map(|v| v.as_u64().expect("an id") as u32).collect()
+}
+
+/// The trained family that ships with the project; its reference is made by `scripts/golden/vlm_reference.py`.
+#[test]
+fn the_trained_family_equals_transformers() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+    let mut golden = Golden::open(&data.join("family/vlm"), &data.join("golden/vlm"), &data);
+    let text = std::fs::read_to_string(data.join("family/vlm/jradievo.json")).expect("jradievo.json");
+    let run: Value = serde_json::from_str(&text).expect("jradievo.json");
+    let size = |key: &str, i: usize| run[key][i].as_u64().map(|v| v as usize);
+    golden.pre_resize = size("image_resize", 0).zip(size("image_resize", 1));
+    golden.max_new_tokens = run["max_new_tokens"].as_u64().expect("a number") as usize;
+    let tokenizer = golden.tokenizer.as_ref().expect("a tokenizer");
+    let task = run["task"].as_str().expect("a text");
+    let prompt = bunny_prompt(tokenizer, task, golden.config.bos_token_id).expect("a prompt");
+    assert_eq!(prompt, golden.prompt());
+    golden.check();
 }
 
 /// Logits of the last prompt position of all rows, the whole prompt in one pass.
