@@ -8,12 +8,15 @@ from PIL import Image
 from . import phantoms, reports, scoring
 
 SETS = {"search": (50, "s"), "held_out": (100, "h")}
+# Stream 8 was the held-out set while recipes were compared; looked at, it no longer served. The committed set is
+# stream 9, drawn after the family was fixed.
+STREAMS = {"search": 7, "held_out": 9}
 
 
 def samples(seed, name):
     """[(phantom, Japanese findings, English findings)]; the wording is drawn with the phantom."""
     count, _ = SETS[name]
-    rng = np.random.default_rng([seed, 7 + list(SETS).index(name)])
+    rng = np.random.default_rng([seed, STREAMS[name]])
     out = []
     for _ in range(count):
         p = phantoms.sample_phantom(rng)
