@@ -14,9 +14,9 @@ pub fn programs() -> &'static Path {
         let own = std::env::current_exe().expect("a test knows its file");
         let folder = own.ancestors().nth(2).expect("tests lie in target/<profile>/deps").to_path_buf();
         let mut build = Command::new(env!("CARGO"));
-        // The whole workspace, as the tests themselves are built: another selection would unify features
-        // differently and build every dependency again.
-        build.args(["build", "--locked", "--workspace", "--bins"]).current_dir(root());
+        // All targets of the whole workspace, as the tests themselves are built: another selection would unify
+        // features differently and build every dependency again.
+        build.args(["build", "--locked", "--workspace", "--all-targets"]).current_dir(root());
         if folder.ends_with("release") {
             build.arg("--release");
         }

@@ -176,7 +176,7 @@ impl Generator {
             self.cache = None;
             self.cache = Some(language.new_cache(shape.rows, shape.capacity)?);
         }
-        if !self.prefix.as_ref().is_some_and(|c| c.capacity() == shape.shared.max(1)) {
+        if self.prefix.as_ref().is_none_or(|c| c.capacity() != shape.shared.max(1)) {
             self.prefix = Some(language.new_cache(1, shape.shared.max(1))?);
         }
         Ok(())

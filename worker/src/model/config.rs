@@ -254,7 +254,7 @@ fn vision(keys: &Keys) -> Result<VisionConfig> {
             if config.num_hidden_layers < 2 {
                 return Err(nested.fault("num_hidden_layers", "at least 2, as the last is not used".into()));
             }
-            if config.hidden_size % config.num_attention_heads != 0 {
+            if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
                 let reason = format!("does not divide hidden_size {}", config.hidden_size);
                 return Err(nested.fault("num_attention_heads", reason));
             }
