@@ -94,6 +94,25 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
     }
 }
 
+/// The status of a folder that nobody serves: nothing is lent.
+pub fn at_rest(mut status: wire::StatusReply) -> wire::StatusReply {
+    status.candidates_waiting += std::mem::take(&mut status.candidates_leased);
+    status
+}
+
+/// A candidate of a folder that nobody serves: an attempt that was open is interrupted, as `resume` will find
+/// unless its worker comes back.
+pub fn candidate_at_rest(state: &State, c: &Candidate) -> wire::CandidateView {
+    let mut view = candidate(state, c);
+    if view.state() == wire::CandidateState::Leased {
+        view.state = wire::CandidateState::Waiting as i32;
+    }
+    for attempt in view.attempts.iter_mut().filter(|a| a.ended_unix_ms.is_none()) {
+        attempt.end = "interrupted".into();
+    }
+    view
+}
+
 fn attempt(a: &Attempt) -> wire::AttemptView {
     wire::AttemptView {
         number: a.number,

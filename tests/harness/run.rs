@@ -71,6 +71,14 @@ impl Run {
         std::fs::write(self.path("overrides"), lines).expect("a writable folder");
     }
 
+    /// The same run with one more key overridden.
+    pub fn with(self, key: &str, value: &str) -> Run {
+        let mut text = std::fs::read_to_string(self.path("overrides")).expect("written by new");
+        text.push_str(&format!("{key}={value}\n"));
+        std::fs::write(self.path("overrides"), text).expect("a writable folder");
+        self
+    }
+
     /// A path in the run's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -157,7 +165,7 @@ impl Coordinator {
             "--name",
             name,
         ]);
-        command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info").env("NO_COLOR", "1");
+        command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info");
         Process::start(name, &mut command)
     }
 

@@ -1,5 +1,5 @@
 //! How a model is asked: task, image size and limits, from the command line, a run file, the model's own folder,
-//! or the paper's defaults, in that order.
+//! or the paper's task with the model's own preprocessing, in that order.
 
 use crate::cli::Asking;
 use anyhow::{Context, Result, bail};
@@ -53,10 +53,10 @@ pub fn resolve(asking: &Asking, model: &Path) -> Result<(Question, Option<RunPla
         question.task = task.clone();
     }
     if let Some(n) = asking.max_new_tokens {
-        question.generation.max_new_tokens = n.max(1);
+        question.generation.max_new_tokens = n;
     }
     if let Some(n) = asking.batch_size {
-        question.generation.batch_size = n.max(1);
+        question.generation.batch_size = n;
     }
     if let Some(size) = &asking.image_resize {
         question.generation.image_resize = Some(read_size(size)?);
@@ -68,9 +68,7 @@ fn of_folder(model: &Path) -> Result<Question> {
     let path = model.join(FILE);
     let folder = match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| path.display().to_string())?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Folder { task: None, image_resize: Some([512, 512]), max_new_tokens: None }
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Folder::default(),
         Err(e) => return Err(e).with_context(|| path.display().to_string()),
     };
     Ok(Question {

@@ -93,21 +93,22 @@ pub struct Merge {
 /// How a model is asked, where there is no run file to say so.
 #[derive(Clone, Debug, Args)]
 pub struct Asking {
-    /// Run file to take task, image size and limits from. A folder made by `merge` from a recipe of a run
-    /// remembers nothing of them.
+    /// Run file to take task, image size and limits from. Without it they come from jradievo.json in the model's
+    /// folder, where there is one (keys: task, image_resize, max_new_tokens); else the paper's task is asked, images
+    /// are only preprocessed as the model does itself, and 256 tokens may be written.
     #[arg(long, value_name = "RUN.toml")]
     pub run: Option<PathBuf>,
     /// What to ask; overrides the run file.
     #[arg(long)]
     pub task: Option<String>,
     /// Most new tokens; overrides the run file.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8192))]
     pub max_new_tokens: Option<u32>,
     /// Resize images to WxH before the model's own preprocessing; overrides the run file.
     #[arg(long, value_name = "WxH")]
     pub image_resize: Option<String>,
     /// Images generated together; overrides the run file.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: Option<u32>,
 }
 

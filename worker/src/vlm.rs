@@ -66,7 +66,14 @@ impl Vlm {
         }
         if tokenizer.vocab_size() > config.llama.vocab_size {
             let (tokens, rows) = (tokenizer.vocab_size(), config.llama.vocab_size);
-            bail!("{}: tokenizer.json has {tokens} tokens, the model only {rows} rows", folder.display());
+            bail!(
+                "{}: tokenizer.json has {tokens} tokens, the model only {rows} rows; put the model's own tokenizer there",
+                folder.display()
+            );
+        }
+        if let Some(id) = eos.iter().find(|id| **id as usize >= config.llama.vocab_size) {
+            let rows = config.llama.vocab_size;
+            bail!("{}: eos_token_id {id} is not below the vocabulary's {rows}; mend it", folder.display());
         }
         Ok(Vlm { checkpoint, config, tokenizer, eos, chosen: chosen.clone() })
     }

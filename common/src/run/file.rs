@@ -75,7 +75,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
         root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
     }
     let dataset = root.get("dataset").and_then(|_| read_dataset(&root.section("dataset"), &path));
-    let held_out = root.has("held_out").then(|| read_dataset(&root.section("held_out"), &path)).flatten();
+    let held_out = root.get("held_out").and_then(|_| read_dataset(&root.section("held_out"), &path));
     let task = read_task(&root.section("prompt"));
     let generation = read_generation(&root.section("generation"));
     let scoring = read_scoring(&root.section("scoring"), &path);

@@ -47,7 +47,10 @@ impl<'a> Section<'a> {
     }
 
     pub fn get(&self, key: &str) -> Option<&'a Node> {
-        self.asked.borrow_mut().push(key.into());
+        let mut asked = self.asked.borrow_mut();
+        if !asked.iter().any(|a| a == key) {
+            asked.push(key.into());
+        }
         self.table.get(key).copied()
     }
 

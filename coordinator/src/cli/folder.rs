@@ -9,7 +9,8 @@
 
 use super::Failure;
 use crate::state::Identity;
-use crate::store::sled::private_folder;
+use crate::store::Store;
+use crate::store::sled::{FOLDER as STORE, Sled, private_folder};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -21,14 +22,15 @@ const RUN: &str = "run.json";
 pub fn create(folder: &Path) -> Result<(), Failure> {
     let shown = folder.display();
     match std::fs::read_dir(folder) {
-        Ok(mut entries) => {
-            if folder.join(crate::store::sled::FOLDER).exists() {
+        Ok(entries) => {
+            // A start that was killed before its first record left a store without a run: that is no run.
+            if folder.join(STORE).exists() && Sled::open_or_create(folder)?.load()?.is_some() {
                 let error = crate::store::Error::NotEmpty { folder: folder.to_path_buf() };
                 return Err(Failure::Folder(error.to_string()));
             }
-            match entries.next() {
-                Some(_) => Err(Failure::Folder(format!("{shown} is not empty; choose a new folder"))),
-                None => Ok(()),
+            match entries.flatten().any(|e| e.file_name() != STORE) {
+                true => Err(Failure::Folder(format!("{shown} is not empty; choose a new folder"))),
+                false => Ok(()),
             }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -107,6 +109,9 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Durable;
+    use crate::testing::{manifest, plan};
+    use common::time::Millis;
 
     #[test]
     fn only_an_empty_folder_is_taken() {
@@ -115,8 +120,13 @@ mod tests {
         create(&dir.path().join("new/deep")).unwrap();
         let e = create(dir.path()).unwrap_err();
         assert!(e.to_string().contains("not empty"), "{e}");
-        std::fs::create_dir(dir.path().join("store")).unwrap();
-        let e = create(dir.path()).unwrap_err();
+        // A store without a run is no run; one with a run is.
+        let state = dir.path().join("state");
+        std::fs::create_dir_all(state.join("store")).unwrap();
+        create(&state).unwrap();
+        let durable = Durable::new(&plan(&[]), manifest(), Millis(7));
+        Sled::open(&state).unwrap().commit(&durable.records()).unwrap();
+        let e = create(&state).unwrap_err();
         assert!(e.to_string().contains("jradievo resume"), "{e}");
         assert_eq!(e.code(), super::super::exit::FOLDER);
     }

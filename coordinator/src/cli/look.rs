@@ -82,7 +82,7 @@ fn print(line: &str) -> bool {
 pub(super) async fn status(args: Looked) -> Result<u8, Failure> {
     let status = match Source::open(&args.target).await? {
         Source::Live(mut c) => c.status(wire::StatusRequest {}).await.map_err(refused)?.into_inner(),
-        Source::Rest(state, _) => report::status(&state, None),
+        Source::Rest(state, _) => report::at_rest(report::status(&state, None)),
     };
     match args.json {
         true => print(&json::status(&status)),
@@ -111,7 +111,7 @@ pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
             }
         }
         Source::Rest(state, _) => {
-            let views = state.candidates().iter().map(|c| report::candidate(&state, c));
+            let views = state.candidates().iter().map(|c| report::candidate_at_rest(&state, c));
             for view in views {
                 if !show(view) {
                     break;

@@ -21,8 +21,20 @@ pub use live::LogWriter;
 
 use crate::store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Prints a line. A search must outlive whoever reads its output, so a closed pipe is no failure (and no panic).
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// The same on standard error.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
 
 /// Exit codes, as `--help` documents them.
 pub mod exit {
@@ -59,7 +71,7 @@ Afterwards, or meanwhile:
   jradievo recipe runs/first > best.json                       every number of the best merge found
   jradievo-worker merge best.json --out merged                 the model itself
 
-Exit codes: 0 done, 1 failure, 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
+Exit codes: 0 done, 1 failure (also a search of which nothing could be evaluated), 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
 holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
 Logs go to standard error; RUST_LOG=info shows more of them.";
 

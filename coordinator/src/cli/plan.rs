@@ -1,10 +1,11 @@
 //! Run file → plan: the file is parsed, its dataset read, what it names is looked for.
 
-use super::{Check, Failure, Pin, exit};
+use super::{Check, Failure, Pin, exit, say};
 use common::dataset::{self, Reference};
 use common::digest::{FileDigest, Manifest};
 use common::files;
 use common::run::{DatasetPlan, Fault, Faults, RunFile, RunPlan};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Metric names that `[fitness]` may use: what workers compute for every report.
@@ -46,26 +47,19 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
     let mut plan = common::run::parse(&file).map_err(usage)?;
 
     let mut faults = Vec::new();
-    let mut load = |field: &str, dataset: &DatasetPlan| match references(dataset) {
+    let mut load = |section: &str, dataset: &DatasetPlan| match references(section, dataset) {
         Ok(references) => references,
-        Err(message) => {
-            faults.push(Fault::at(field, message, format!("mend {field}, or the file that it names")));
+        Err(fault) => {
+            faults.push(fault);
             Vec::new()
         }
     };
     let references = load("dataset", &plan.dataset);
-    if let Some(held_out) = &plan.held_out {
-        let held_out = load("held_out", held_out);
-        let seen = |r: &&Reference| references.iter().any(|s| s.id == r.id && s.text == r.text);
-        if let Some(both) = held_out.iter().find(seen) {
-            let message = format!("sample {:?} is in the search's dataset too", both.id);
-            faults.push(Fault::at(
-                "held_out",
-                message,
-                "held-out samples must be unseen: remove it from one",
-            ));
-        }
+    if let Some(dataset) = &plan.held_out {
+        let held_out = load("held_out", dataset);
+        faults.extend(overlap(&plan.dataset, &references, dataset, &held_out));
     }
+    faults.extend(named_files(&plan));
     if !faults.is_empty() {
         return Err(usage(Faults { file: name, faults }));
     }
@@ -73,14 +67,84 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
     Ok(Read { plan, references })
 }
 
-fn references(plan: &DatasetPlan) -> Result<Vec<Reference>, String> {
-    let text = std::fs::read_to_string(&plan.file).map_err(|e| format!("cannot read {}: {e}", plan.file))?;
-    let references = dataset::references(&text, plan).map_err(|e| format!("{}: {e}", plan.file))?;
-    let absent = |r: &&Reference| !Path::new(&plan.images).join(&r.image).is_file();
-    match references.iter().find(absent) {
-        Some(r) => Err(format!("sample {:?} has no image {} in {}", r.id, r.image, plan.images)),
+fn references(section: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Fault> {
+    let field = format!("{section}.file");
+    let unreadable = |e| {
+        let message = format!("cannot read {}: {e}", plan.file);
+        Fault::at(
+            &field,
+            message,
+            "give the path of a JSONL or CSV file; relative ones start at the run file's folder",
+        )
+    };
+    let text = std::fs::read_to_string(&plan.file).map_err(unreadable)?;
+    let unusable = |e| Fault::at(&field, format!("{}: {e}", plan.file), "mend that file");
+    let references = dataset::references(&text, plan).map_err(unusable)?;
+    let mut absent =
+        references.iter().filter(|r| !Path::new(&plan.images).join(&r.image).is_file()).peekable();
+    match absent.peek() {
+        Some(first) => {
+            let (id, image) = (first.id.clone(), first.image.clone());
+            let message = format!(
+                "{} of {} images are not in {}, such as {image} of sample {id:?}",
+                absent.count(),
+                references.len(),
+                plan.images
+            );
+            let remedy = format!("put them there, or set {section}.images to their folder");
+            Err(Fault::at(&format!("{section}.images"), message, remedy))
+        }
         None => Ok(references),
     }
+}
+
+/// Held-out samples that the search would see: the same image, by content.
+fn overlap(
+    search: &DatasetPlan,
+    seen: &[Reference],
+    plan: &DatasetPlan,
+    held_out: &[Reference],
+) -> Option<Fault> {
+    let digests = |plan: &DatasetPlan, references: &[Reference]| -> Vec<Option<FileDigest>> {
+        let digest =
+            |r: &Reference| files::digest_file(String::new(), &Path::new(&plan.images).join(&r.image)).ok();
+        references.iter().map(digest).collect()
+    };
+    let known: HashMap<_, _> =
+        digests(search, seen).into_iter().zip(seen).filter_map(|(d, r)| Some((d?.digest, &r.id))).collect();
+    let ours = digests(plan, held_out).into_iter().zip(held_out);
+    let (other, id) = ours.filter_map(|(d, r)| Some((*known.get(&d?.digest)?, &r.id))).next()?;
+    let message = format!("sample {id:?} has the image of the search's sample {other:?}");
+    Some(Fault::at("held_out.file", message, "held-out samples must be unseen: remove it from one"))
+}
+
+/// Files that the run file names and that are there but unusable, or that only this program would read.
+fn named_files(plan: &RunPlan) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let scoring = &plan.scoring;
+    let tokenizer = Path::new(&scoring.tokenizer).is_absolute().then_some(&scoring.tokenizer);
+    let named = [
+        ("scoring.tokenizer", tokenizer),
+        ("scoring.lexicon", scoring.lexicon.as_ref()),
+        ("scoring.extend_lexicon", scoring.extend_lexicon.as_ref()),
+    ];
+    for (field, path) in named.into_iter().filter_map(|(f, p)| Some((f, p?))) {
+        if !Path::new(path).exists() {
+            let remedy = "give an existing path; relative ones start at the run file's folder";
+            faults.push(Fault::at(field, format!("{path} does not exist"), remedy));
+        }
+    }
+    // A model folder that is not here may be on the workers; one that is here must be a model.
+    for model in plan.model_refs().into_iter().filter(|m| Path::new(&m.path).exists()) {
+        if let Err(e) = files::model_files(Path::new(&model.path)) {
+            let field = match model.name.as_str() {
+                "base" | "vlm" => format!("models.{}", model.name),
+                name => format!("models.sources ({name})"),
+            };
+            faults.push(Fault::at(&field, e.to_string(), "name a folder in Hugging Face's layout"));
+        }
+    }
+    faults
 }
 
 /// Digests what can be read here. What cannot is left to the first worker, and said.
@@ -119,18 +183,20 @@ fn model_bytes(folder: &Path) -> Result<u64, files::FilesError> {
 pub(super) fn check(args: Check) -> Result<u8, Failure> {
     let Read { plan, references } = read(&args.run_file, &args.overrides)?;
     if args.json {
-        println!("{}", plan.to_json());
+        say(&plan.to_json());
         return Ok(exit::DONE);
     }
-    print!("{}", super::table::plan(&plan, references.len()));
+    say((super::table::plan(&plan, references.len())).trim_end());
     for model in plan.model_refs() {
         match model_bytes(Path::new(&model.path)) {
             Ok(bytes) => {
-                println!("  model {:<16} {} ({})", model.name, model.path, super::table::bytes(bytes))
+                say(&format!("  model {:<16} {} ({})", model.name, model.path, super::table::bytes(bytes)))
             }
-            Err(e) => println!("  model {:<16} not readable here, only workers need it: {e}", model.name),
+            Err(e) => {
+                say(&format!("  model {:<16} not readable here, only workers need it: {e}", model.name))
+            }
         }
     }
-    println!("{}: no faults", args.run_file.display());
+    say(&format!("{}: no faults", args.run_file.display()));
     Ok(exit::DONE)
 }

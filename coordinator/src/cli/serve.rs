@@ -2,7 +2,7 @@
 
 use super::folder::{self, Announced};
 use super::live::Live;
-use super::{Failure, Listen, Resume, Start, exit, plan, table};
+use super::{Failure, Listen, Resume, Start, exit, plan, say, table, tell};
 use crate::Settings;
 use crate::state::{Durable, State};
 use crate::store::Store;
@@ -18,14 +18,14 @@ pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     let listen = checked(&args.listen, default)?;
     let read = plan::read(&args.run_file, &args.overrides)?;
     folder::create(&args.state)?;
-    let manifest = plan::manifest(&read, args.pin, &mut |line| println!("{line}"))?;
+    let manifest = plan::manifest(&read, args.pin, &mut |line| say(&line))?;
     let listener = bind(listen).await?;
 
     let mut store = Sled::open_or_create(&args.state)?;
     let durable = Durable::new(&read.plan, manifest, (crate::driver::system_clock())());
     store.commit(&durable.records())?;
     folder::write_run(&args.state, &durable.identity)?;
-    print!("{}", table::plan(&read.plan, read.references.len()));
+    say((table::plan(&read.plan, read.references.len())).trim_end());
     let state = crate::restore(durable)?;
     serve(&args.state, state, store, listener).await
 }
@@ -40,16 +40,17 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
     folder::write_run(&args.state, &durable.identity)?;
     let state = crate::restore(durable)?;
     if state.end().is_some() {
-        print!("{}", table::end(&state, &args.state));
-        return Ok(exit::DONE);
+        say((table::end(&state, &args.state)).trim_end());
+        // A search of which nothing could be evaluated is over, but not done.
+        return Ok(if state.best().is_some() { exit::DONE } else { exit::FAILURE });
     }
     let p = state.progress();
-    println!(
+    say(&format!(
         "resuming {}: {} of {} evaluated",
         state.identity().run,
         p.evaluations_done,
         p.evaluations_budget
-    );
+    ));
     let listener = bind(listen).await?;
     serve(&args.state, state, store, listener).await
 }
@@ -69,7 +70,7 @@ fn checked(listen: &Listen, default: SocketAddr) -> Result<SocketAddr, Failure> 
              everybody is trusted, add --insecure-listen"
         )));
     }
-    eprintln!("warning: {address} is open to everybody who can reach it; nothing is encrypted");
+    tell(&format!("warning: {address} is open to everybody who can reach it; nothing is encrypted"));
     Ok(address)
 }
 
@@ -88,12 +89,12 @@ async fn serve(
 ) -> Result<u8, Failure> {
     let listening = listener.local_addr()?;
     let announced = Announced::new(folder, listening)?;
-    println!("listening on http://{listening}");
-    println!("workers: jradievo-worker run --coordinator http://{listening}");
+    say(&format!("listening on http://{listening}"));
+    say(&format!("workers: jradievo-worker run --coordinator http://{listening}"));
     let (interrupted, stop) = tokio::sync::oneshot::channel();
     let signals = tokio::spawn(async move {
         signal().await;
-        eprintln!("\rstopping; once more to stop at once");
+        tell("\rstopping; once more to stop at once");
         let _ = interrupted.send(());
         signal().await;
         // Everything that was answered stands in the store already.
@@ -110,16 +111,17 @@ async fn serve(
     let ended = crate::run(settings, state, Box::new(store), incoming, shutdown).await;
     signals.abort();
     let state = ended.inspect_err(|_| {
-        eprintln!("what was recorded is safe; go on with: jradievo resume {}", folder.display());
+        tell(&format!("what was recorded is safe; go on with: jradievo resume {}", folder.display()));
     })?;
     drop(announced);
     if state.end().is_some() {
-        print!("{}", table::end(&state, folder));
-        return Ok(exit::DONE);
+        say((table::end(&state, folder)).trim_end());
+        // A search of which nothing could be evaluated is over, but not done.
+        return Ok(if state.best().is_some() { exit::DONE } else { exit::FAILURE });
     }
     let p = state.progress();
-    println!("stopped at {} of {} evaluations", p.evaluations_done, p.evaluations_budget);
-    println!("go on with: jradievo resume {}", folder.display());
+    say(&format!("stopped at {} of {} evaluations", p.evaluations_done, p.evaluations_budget));
+    say(&format!("go on with: jradievo resume {}", folder.display()));
     Ok(exit::STOPPED)
 }
 

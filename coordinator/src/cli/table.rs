@@ -72,7 +72,10 @@ pub fn end(state: &State, folder: &Path) -> String {
     );
     row("failed", format!("{} candidates, {} attempts", status.candidates_failed, status.attempts_failed));
     let Some(best) = state.best().and_then(|(id, _)| state.candidate(id)) else {
-        row("best", "none: no candidate could be evaluated; `jradievo candidates` has the reasons".into());
+        row(
+            "best",
+            "none: no candidate could be evaluated; `jradievo candidates --json` has the reasons".into(),
+        );
         return out;
     };
     let view = report::candidate(state, best);

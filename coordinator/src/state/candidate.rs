@@ -185,6 +185,12 @@ impl Candidate {
         self.attempts.iter().flat_map(|a| &a.end).filter(|e| e.how.counts()).count()
     }
 
+    /// Whether a worker of that name has ended an attempt of this candidate in a way that counts.
+    pub fn failed_on(&self, worker: &str) -> bool {
+        let ended = |a: &Attempt| a.end.as_ref().is_some_and(|e| e.how.counts());
+        self.attempts.iter().any(|a| a.worker_name == worker && ended(a))
+    }
+
     /// Lends it.
     ///
     /// # Panics

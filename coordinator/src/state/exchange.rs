@@ -1,6 +1,6 @@
 //! A worker's exchange: outcomes are settled, leases renewed, work granted.
 
-use super::candidate::{Ended, How, Score};
+use super::candidate::{Candidate, Ended, How, Score};
 use super::{Changes, Note, Record, State};
 use common::id::{LeaseId, WorkerId};
 use common::time::Millis;
@@ -79,7 +79,9 @@ impl State {
         answer
     }
 
-    /// Lends waiting candidates, lowest number first, to a worker with free slots.
+    /// Lends waiting candidates, lowest number first, to a worker with free slots. One that failed on this worker is
+    /// left to a worker of another name as long as there is one on which it has not failed: else a node that
+    /// fails fast would use up every candidate's attempts while sound ones are busy.
     fn grant(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) -> Vec<Grant> {
         let mut grants = Vec::new();
         let Some(worker) = self.roster.get(id) else { return grants };
@@ -87,8 +89,17 @@ impl State {
             return grants;
         }
         let (name, free) = (worker.name.clone(), worker.free_slots as usize);
-        let waiting: Vec<_> =
-            self.members().iter().filter(|c| c.is_waiting()).map(|c| c.id()).take(free).collect();
+        let others: Vec<&str> =
+            self.roster.iter().map(|(_, w)| w.name.as_str()).filter(|n| *n != name).collect();
+        let better_elsewhere =
+            |c: &Candidate| c.failed_on(&name) && others.iter().any(|other| !c.failed_on(other));
+        let waiting: Vec<_> = self
+            .members()
+            .iter()
+            .filter(|c| c.is_waiting() && !better_elsewhere(c))
+            .map(|c| c.id())
+            .take(free)
+            .collect();
         let lease_time = self.lease_time();
         for candidate_id in waiting {
             self.counters.last_lease += 1;

@@ -103,6 +103,7 @@ impl Checkpoint {
     /// [`Error::NoWeights`] when no known form is there; [`Error::Malformed`], [`Error::Dtype`] or
     /// [`Error::Pickle`] naming file and field when a file is not sound; [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Checkpoint> {
+        std::fs::read_dir(folder).map_err(Error::io("open the model folder", folder))?;
         let has = |name: &str| folder.join(name).is_file();
         let (index, expected) = if has(SAFETENSORS) {
             (None, single(SAFETENSORS))

@@ -110,7 +110,7 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         std::fs::write(out, &json).with_context(|| out.display().to_string())?;
     }
     if args.json {
-        print!("{json}");
+        out!("{}", json.trim_end());
     } else {
         print_comparison("On the samples that the search saw", &summary.search);
         if let Some(held_out) = &summary.held_out {
@@ -165,7 +165,7 @@ fn comparison(rows: Vec<Row>, constant_text: &str) -> Result<Comparison> {
 }
 
 fn print_comparison(title: &str, c: &Comparison) {
-    println!("\n{title} ({})\n", c.n);
+    out!("\n{title} ({})\n", c.n);
     let sources = c.sources.iter().map(|(name, f)| (format!("{name} inside the VLM"), name.as_str(), f));
     let merges = [("uniform", &c.uniform), ("middle", &c.middle)];
     let rows = std::iter::once(("constant text".to_string(), "constant", &c.constant))

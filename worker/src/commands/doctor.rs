@@ -30,7 +30,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             Err(e) => (false, format!("{e:#}")),
         };
         if !args.json {
-            println!("{}  {what:<12} {message}", if ok { "ok  " } else { "FAIL" });
+            out!("{}  {what:<12} {message}", if ok { "ok  " } else { "FAIL" });
         }
         checks.push(Check { what: what.into(), ok, message });
     };
@@ -78,7 +78,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&checks)?);
+        out!("{}", serde_json::to_string_pretty(&checks)?);
     }
     Ok(if checks.iter().all(|c| c.ok) { OK } else { FAILED })
 }

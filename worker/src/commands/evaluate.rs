@@ -50,7 +50,7 @@ pub fn run(args: &cli::Evaluate) -> Result<u8> {
     let metrics = figures(&evaluation.samples);
     if args.json {
         let scored = Scored { n: evaluation.samples.len(), metrics: &metrics, samples: &evaluation.samples };
-        println!("{}", serde_json::to_string_pretty(&scored)?);
+        out!("{}", serde_json::to_string_pretty(&scored)?);
     } else {
         table::print_figures(&metrics, evaluation.samples.len());
     }

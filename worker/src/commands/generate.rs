@@ -46,9 +46,9 @@ pub fn run(args: &cli::Generate) -> Result<u8> {
             Stop::NonFinite => "non-finite",
         };
         if args.json {
-            println!("{}", serde_json::to_string(&Line { image: &image, text, token_ids, stop })?);
+            out!("{}", serde_json::to_string(&Line { image: &image, text, token_ids, stop })?);
         } else {
-            println!("{image}\n{text}\n");
+            out!("{image}\n{text}\n");
         }
     }
     Ok(OK)

@@ -13,7 +13,9 @@ use std::time::Instant;
 
 /// Reads and checks a recipe file.
 pub fn read_recipe(path: &Path) -> Result<Recipe> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("{}: cannot read the recipe (make one with `jradievo recipe`)", path.display())
+    })?;
     Recipe::parse(&text).with_context(|| path.display().to_string())
 }
 

@@ -1,5 +1,13 @@
 //! One file per command. Each returns the program's exit code or an error for `main` to print.
 
+/// Prints a line to standard output. Whoever reads may stop early, as `head` does: no failure, and no panic.
+macro_rules! out {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout().lock(), $($text)*);
+    }};
+}
+
 pub mod compare;
 pub mod doctor;
 pub mod evaluate;

@@ -87,7 +87,7 @@ pub fn run(args: &cli::Score) -> Result<u8> {
     });
     let corpus = scorer.corpus(&scores);
     let output = Output { n: results.len(), metrics: &metrics, corpus: &corpus, samples: samples.collect() };
-    println!("{}", serde_json::to_string_pretty(&output)?);
+    out!("{}", serde_json::to_string_pretty(&output)?);
     Ok(OK)
 }
 

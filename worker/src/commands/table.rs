@@ -18,10 +18,10 @@ pub fn print(head: &[&str], rows: &[Vec<String>]) {
             0 => format!("{cell:<w$}"),
             _ => format!("{cell:>w$}"),
         });
-        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+        out!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
     };
     line(head.to_vec());
-    println!("{}", "─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)));
+    out!("{}", "─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)));
     rows.iter().for_each(|r| line(r.iter().map(String::as_str).collect()));
 }
 
@@ -41,5 +41,5 @@ pub fn print_figures(figures: &Figures, n: usize) {
         vec![name.clone(), format!("{:.4}", i.mean), format!("[{:.4}, {:.4}]", i.low, i.high)]
     };
     print(&["metric", "mean", "95 % interval"], &figures.iter().map(row).collect::<Vec<_>>());
-    println!("{n} samples");
+    out!("{n} samples");
 }

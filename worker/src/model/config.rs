@@ -268,7 +268,10 @@ fn vision(keys: &Keys) -> Result<VisionConfig> {
             let tower = keys.text("mm_vision_tower")?.unwrap_or("");
             // Some folders name a local copy of the tower by its path.
             if tower.rsplit('/').next() != Some("siglip-so400m-patch14-384") {
-                let reason = format!("{tower:?} is not a known tower; give its shape as vision_config");
+                let reason = match tower {
+                    "" => "missing: not a vision-language model in Bunny's layout".to_string(),
+                    _ => format!("{tower:?} is not a known tower; give its shape as vision_config"),
+                };
                 return Err(keys.fault("mm_vision_tower", reason));
             }
             VisionConfig::so400m()
