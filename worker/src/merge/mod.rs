@@ -27,6 +27,7 @@ mod export;
 pub mod field;
 mod flat;
 mod linear;
+pub mod mergekit;
 mod paper;
 mod prepare;
 mod simd;

@@ -1,0 +1,110 @@
+//! The numbers of an input, read in blocks and rounded to the type in which the arithmetic happens.
+
+use super::error::{MethodError, Result};
+use crate::checkpoint::Dtype;
+use crate::merge::block::{BLOCK, Block, Elements};
+use half::{bf16, f16};
+
+/// The type in which a merge computes: each operation gives a number of this type, rounded once from the exact
+/// (or, for sums, the float32) result. mergekit computes in the type that its `dtype` names, else in the one
+/// to which the stored types promote: two different 16-bit types, or any with float32, give float32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// float32.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// float16.
+    F16,
+}
+
+impl Compute {
+    /// The type of the arithmetic for tensors stored so: mergekit's, when its configuration names none. `None` for
+    /// no tensors and for types that cannot be merged.
+    pub fn promoted(stored: impl IntoIterator<Item = Dtype>) -> Option<Compute> {
+        stored.into_iter().try_fold(None, |so_far, dtype| {
+            let own = match dtype {
+                Dtype::F32 => Compute::F32,
+                Dtype::Bf16 => Compute::Bf16,
+                Dtype::F16 => Compute::F16,
+                _ => return None,
+            };
+            Some(Some(so_far.map_or(own, |seen| if seen == own { own } else { Compute::F32 })))
+        })?
+    }
+
+    /// The nearest number of the type, ties to even.
+    #[inline(always)]
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Compute::F32 => x,
+            Compute::Bf16 => bf16::from_f32(x).to_f32(),
+            Compute::F16 => f16::from_f32(x).to_f32(),
+        }
+    }
+}
+
+/// The elements of one input tensor in row-major order, where they lie.
+#[derive(Clone, Copy)]
+pub struct Values<'a>(Held<'a>);
+
+#[derive(Clone, Copy)]
+enum Held<'a> {
+    Stored(Elements<'a>, usize),
+    Float(&'a [f32]),
+}
+
+impl<'a> Values<'a> {
+    /// Elements as a checkpoint stores them, little-endian, at any alignment.
+    ///
+    /// # Errors
+    /// [`MethodError::Dtype`] for a type that cannot be merged.
+    pub fn stored(bytes: &'a [u8], dtype: Dtype) -> Result<Values<'a>> {
+        if !dtype.mergeable() {
+            return Err(MethodError::Dtype { dtype: dtype.name() });
+        }
+        Ok(Values(Held::Stored(Elements::new(bytes, dtype), bytes.len() / dtype.width())))
+    }
+
+    /// Elements in memory.
+    pub fn float(values: &'a [f32]) -> Values<'a> {
+        Values(Held::Float(values))
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self.0 {
+            Held::Stored(_, elements) => elements,
+            Held::Float(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the `count` elements from `first` on, rounded to `compute`; zeros fill the rest of the block.
+    #[inline(always)]
+    pub(super) fn read(&self, compute: Compute, first: usize, count: usize, out: &mut Block) {
+        debug_assert!(count <= BLOCK);
+        match self.0 {
+            Held::Stored(elements, _) => elements.widen(first, count, out),
+            Held::Float(values) => {
+                out[..count].copy_from_slice(&values[first..first + count]);
+                out[count..].fill(0.0);
+            }
+        }
+        round_all(compute, &mut out[..count]);
+    }
+}
+
+/// Rounds each number to the type.
+#[inline(always)]
+pub(super) fn round_all(compute: Compute, values: &mut [f32]) {
+    match compute {
+        Compute::F32 => {}
+        Compute::Bf16 => values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
+        Compute::F16 => values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
+    }
+}
