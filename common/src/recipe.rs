@@ -4,6 +4,7 @@
 //! alone. Files hold it as JSON, with a format version.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -30,14 +31,55 @@ pub enum Mask {
     Shared,
 }
 
+/// The numbers that a merge computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arithmetic {
+    /// Stored values are widened, every operation rounds to float32, the result is rounded once.
+    #[default]
+    Float32,
+    /// As the paper's authors: models are cast to float16 and every operation rounds to float16. For
+    /// [`Convention::Paper`] alone.
+    Float16,
+}
+
+/// What happens to a model whose vocabulary, the rows of its embedding and of its output matrix, is not the
+/// base's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Vocabulary {
+    /// Another number of rows is an error.
+    #[default]
+    Refuse,
+    /// Rows are matched by number: the leading rows that both have.
+    Cut,
+    /// Rows are matched by the tokens that they stand for, as `tokenizer.json` of each model tells.
+    Align,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Where a model is. The name is what nodes agree on, the path is where one of them keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRef {
     /// Short name within the run: `base`, `vlm`, or the source's.
     pub name: String,
     /// Folder that holds config.json and the weights.
     pub path: String,
+    /// Prefixes of stored tensor names → what stands in their place, so that names are the base's. The longest
+    /// prefix that fits a name counts; names that none fits stay as they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename: BTreeMap<String, String>,
+}
+
+impl ModelRef {
+    /// A model whose tensors are stored under the names that are used for them.
+    pub fn new(name: impl Into<String>, path: impl Into<String>) -> ModelRef {
+        ModelRef { name: name.into(), path: path.into(), rename: BTreeMap::new() }
+    }
 }
 
 /// One source of a merge with its coefficients.
@@ -49,6 +91,10 @@ pub struct SourceTerm {
     /// The model that the task vector is taken against, where it is not the recipe's base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<ModelRef>,
+    /// What happens where the vocabulary of the source or of its own base is not the recipe's base's; by default as
+    /// the recipe says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
     /// Factor of the task vector (or of the model itself, for [`Convention::Linear`]).
     pub weight: f64,
     /// DARE's drop probability, in [0, 1]. Survivors are divided by `1 − drop_rate`.
@@ -77,6 +123,12 @@ pub struct Recipe {
     pub mask: Mask,
     /// Seed of DARE's mask.
     pub mask_seed: u64,
+    /// What the merge computes in.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arithmetic: Arithmetic,
+    /// What happens where a vocabulary is not the base's: that of the VLM, and of sources that do not say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub vocabulary: Vocabulary,
 }
 
 /// Why a recipe is refused.
@@ -106,6 +158,11 @@ pub enum RecipeError {
     /// A linear merge needs something to average.
     #[error("a linear merge needs sources whose weights do not sum to zero")]
     NoWeight,
+    /// Float16 is what the authors' merge computes in, and only that.
+    #[error(
+        "arithmetic is \"float16\", which is defined for the convention \"paper\" alone: use \"float32\""
+    )]
+    Arithmetic,
 }
 
 impl Recipe {
@@ -145,6 +202,9 @@ impl Recipe {
         if self.convention == Convention::Linear && total == 0.0 {
             return Err(RecipeError::NoWeight);
         }
+        if self.convention != Convention::Paper && self.arithmetic != Arithmetic::Float32 {
+            return Err(RecipeError::Arithmetic);
+        }
         Ok(())
     }
 
@@ -165,7 +225,7 @@ impl Recipe {
     pub fn single(&self, index: usize) -> Recipe {
         let source =
             SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..self.sources[index].clone() };
-        Recipe { convention: Convention::Linear, sources: vec![source], scale: 1.0, ..self.clone() }
+        self.average(vec![source])
     }
 
     /// The recipe under which the language model is the base itself.
@@ -177,7 +237,12 @@ impl Recipe {
     pub fn uniform(&self) -> Recipe {
         let equal = |s: &SourceTerm| SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..s.clone() };
         let sources = self.sources.iter().map(equal).collect();
-        Recipe { convention: Convention::Linear, sources, scale: 1.0, ..self.clone() }
+        self.average(sources)
+    }
+
+    fn average(&self, sources: Vec<SourceTerm>) -> Recipe {
+        let (convention, arithmetic) = (Convention::Linear, Arithmetic::Float32);
+        Recipe { convention, arithmetic, sources, scale: 1.0, ..self.clone() }
     }
 }
 
@@ -186,9 +251,15 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn sample() -> Recipe {
-        let model = |n: &str| ModelRef { name: n.into(), path: format!("/models/{n}") };
-        let source =
-            |n: &str| SourceTerm { model: model(n), base: None, weight: 0.5, drop_rate: 0.1, trim_rate: 0.2 };
+        let model = |n: &str| ModelRef::new(n, format!("/models/{n}"));
+        let source = |n: &str| SourceTerm {
+            model: model(n),
+            base: None,
+            vocabulary: None,
+            weight: 0.5,
+            drop_rate: 0.1,
+            trim_rate: 0.2,
+        };
         Recipe {
             format: FORMAT,
             convention: Convention::Paper,
@@ -198,7 +269,38 @@ pub(crate) mod tests {
             scale: 1.0,
             mask: Mask::Independent,
             mask_seed: 42,
+            arithmetic: Arithmetic::Float32,
+            vocabulary: Vocabulary::Refuse,
         }
+    }
+
+    /// A recipe as version 0.1.0 wrote it, and its digest there: both must stay.
+    #[test]
+    fn choices_left_at_their_defaults_leave_no_trace() {
+        let text = r#"{"format":1,"convention":"paper","base":{"name":"base","path":"/b"},"vlm":{"name":"vlm","path":"/v"},"sources":[{"model":{"name":"a","path":"/a"},"weight":0.5,"drop_rate":0.1,"trim_rate":0.2}],"scale":1.0,"mask":"independent","mask_seed":42}"#;
+        let recipe = Recipe::parse(text).unwrap();
+        assert_eq!(serde_json::to_string(&recipe).unwrap(), text);
+        assert_eq!(recipe.digest(), crate::digest::Digest::of(text.as_bytes()));
+    }
+
+    #[test]
+    fn storage_choices_round_trip() {
+        let mut r = sample();
+        r.arithmetic = Arithmetic::Float16;
+        r.vocabulary = Vocabulary::Align;
+        r.sources[0].vocabulary = Some(Vocabulary::Cut);
+        r.sources[0].model.rename = BTreeMap::from([("llm.".to_string(), String::new())]);
+        let text = r.to_json();
+        for expected in ["\"float16\"", "\"align\"", "\"cut\"", "\"llm.\": \"\""] {
+            assert!(text.contains(expected), "{expected} is not in {text}");
+        }
+        assert_eq!(Recipe::parse(&text).unwrap(), r);
+        // What the tables of `compare` are made of stays sound.
+        r.single(0).check().unwrap();
+        r.uniform().check().unwrap();
+        r.base_alone().check().unwrap();
+        r.convention = Convention::Linear;
+        assert_eq!(r.check(), Err(RecipeError::Arithmetic));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! element written once, at the speed of a multi-threaded copy on this machine. Beside the seconds on the clock
 //! stand those that the processors worked, for machines that others use at the same time.
 
-use common::recipe::{Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm};
+use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -34,13 +34,13 @@ fn main() {
         Some(other) => panic!("{other}: expected bf16, f16 or f32"),
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let model = |name: String| ModelRef { path: folder.path().join(&name).display().to_string(), name };
+    let model = |name: String| ModelRef::new(name.clone(), folder.path().join(name).display().to_string());
     let base = model("base".into());
     write(Path::new(&base.path), tensors, dtype, 0);
     let source = |i: usize| {
         let model = model(format!("source{i}"));
         write(Path::new(&model.path), tensors, dtype, i as u32 + 1);
-        SourceTerm { model, base: None, weight: 0.5, drop_rate, trim_rate }
+        SourceTerm { model, base: None, vocabulary: None, weight: 0.5, drop_rate, trim_rate }
     };
     let sources: Vec<SourceTerm> = (0..sources).map(source).collect();
     let read_bytes = (sources.len() + 1) * tensors * TENSOR * dtype.width();
@@ -63,6 +63,8 @@ fn main() {
         scale: 1.0,
         mask: Mask::Independent,
         mask_seed: 42,
+        arithmetic: Arithmetic::Float32,
+        vocabulary: Vocabulary::Refuse,
     };
 
     let floor = copy(read_bytes, write_bytes);

@@ -61,7 +61,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("swallow")).unwrap();
         let locator = Locator { models: Some(dir.path().to_path_buf()), data: None };
-        let model = |name: &str, path: &str| ModelRef { name: name.into(), path: path.into() };
+        let model = |name: &str, path: &str| ModelRef::new(name, path);
         assert_eq!(locator.model(&model("swallow", "/m/Llama-3-Swallow")), dir.path().join("swallow"));
         assert_eq!(locator.model(&model("base", "/m/Meta-Llama-3-8B")), dir.path().join("Meta-Llama-3-8B"));
         let plain = Locator::default();

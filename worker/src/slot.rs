@@ -124,8 +124,8 @@ mod tests {
     }
 
     fn job(lease: u64, mask_seed: u64) -> Job {
-        use common::recipe::{Convention, FORMAT, Mask, ModelRef};
-        let model = ModelRef { name: "base".into(), path: "/".into() };
+        use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Vocabulary};
+        let model = ModelRef::new("base", "/");
         let recipe = Recipe {
             format: FORMAT,
             convention: Convention::Paper,
@@ -135,6 +135,8 @@ mod tests {
             scale: 1.0,
             mask: Mask::Shared,
             mask_seed,
+            arithmetic: Arithmetic::Float32,
+            vocabulary: Vocabulary::Refuse,
         };
         Job { lease, recipe, control: Arc::default() }
     }

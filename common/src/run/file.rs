@@ -10,7 +10,7 @@ use super::reader::{Section, edit_distance};
 use super::tree::{self, Value};
 use crate::dataset::Columns;
 use crate::fitness::Objective;
-use crate::recipe::{Convention, Mask, ModelRef};
+use crate::recipe::{Arithmetic, Convention, Mask, ModelRef, Vocabulary};
 use crate::report::{MissingPart, Part};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -106,28 +106,15 @@ const RESERVED: [&str; 5] = ["base", "constant", "uniform", "middle", "best"];
 fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<ModelsPlan> {
     let base = s.required_string("base", "\"models/Meta-Llama-3-8B\"").map(path);
     let vlm = s.required_string("vlm", "\"models/Bunny-v1_1-Llama-3-8B-V\"").map(path);
+    let base = base.map(|path| ModelRef { name: "base".into(), path, rename: read_rename(s, "base_rename") });
+    let vlm = vlm.map(|path| ModelRef { name: "vlm".into(), path, rename: read_rename(s, "vlm_rename") });
     let mut sources: Vec<SourcePlan> = Vec::new();
     let mut complete = true;
     for source in s.sections("sources") {
-        let name = source.required_string("name", "\"japanese\"");
-        let model = source.required_string("model", "\"models/japanese\"").map(path);
-        let own_base = source.string("base", "\"models/Meta-Llama-3-8B-Instruct\"").map(path);
-        source.finish();
-        let (Some(name), Some(model)) = (name, model) else {
-            complete = false;
-            continue;
-        };
-        if name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-            source.note(Some("name"), "not a plain name", "use up to 64 letters, digits, '-' and '_'");
-        } else if sources.iter().any(|s| s.model.name == name) {
-            source.note(Some("name"), format!("{name:?} names two sources"), "give each its own name");
-        } else if RESERVED.contains(&name.as_str()) || (name == "vlm" && Some(&model) != vlm.as_ref()) {
-            let remedy = "choose another: the word stands for a model or a row of its own in tables";
-            source.note(Some("name"), format!("{name:?} is taken"), remedy);
+        match read_source(&source, path, base.as_ref(), vlm.as_ref(), &sources) {
+            Some(source) => sources.push(source),
+            None => complete = false,
         }
-        let own_base = own_base.filter(|b| Some(b) != base.as_ref());
-        let own_base = own_base.map(|path| ModelRef { name: format!("{name}.base"), path });
-        sources.push(SourcePlan { model: ModelRef { name, path: model }, base: own_base });
     }
     if sources.is_empty() && complete {
         s.note(None, "no sources", "add at least one [[models.sources]] with name and model");
@@ -137,19 +124,96 @@ fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Model
         s.note(Some("sources"), "more than 64 sources", "merge fewer models");
     }
     s.finish();
-    let named = |name: &str, path: String| ModelRef { name: name.into(), path };
-    let (base, vlm) = (named("base", base?), named("vlm", vlm?));
+    let (base, vlm) = (base?, vlm?);
     complete.then_some(ModelsPlan { base, vlm, sources })
 }
 
+/// `earlier` are the sources that stand before it in the file.
+fn read_source(
+    s: &Section<'_>,
+    path: &dyn Fn(String) -> String,
+    base: Option<&ModelRef>,
+    vlm: Option<&ModelRef>,
+    earlier: &[SourcePlan],
+) -> Option<SourcePlan> {
+    let name = s.required_string("name", "\"japanese\"");
+    let model = s.required_string("model", "\"models/japanese\"").map(path);
+    let mut rename = read_rename(s, "rename");
+    let own_base = s.string("base", "\"models/Meta-Llama-3-8B-Instruct\"").map(path);
+    let base_rename = read_rename(s, "base_rename");
+    if own_base.is_none() && !base_rename.is_empty() {
+        s.note(
+            Some("base_rename"),
+            "given without base",
+            "name the source's own base, or use models.base_rename",
+        );
+    }
+    let vocabulary = s.has("vocabulary").then(|| s.choice("vocabulary", &VOCABULARIES, Vocabulary::Refuse));
+    s.finish();
+    let (name, model) = (name?, model?);
+    if name.len() > 64 || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        s.note(Some("name"), "not a plain name", "use up to 64 letters, digits, '-' and '_'");
+    } else if earlier.iter().any(|s| s.model.name == name) {
+        s.note(Some("name"), format!("{name:?} names two sources"), "give each its own name");
+    } else if RESERVED.contains(&name.as_str()) || (name == "vlm" && vlm.is_some_and(|v| v.path != model)) {
+        let remedy = "choose another: the word stands for a model or a row of its own in tables";
+        s.note(Some("name"), format!("{name:?} is taken"), remedy);
+    }
+    // The VLM and the source in it are one model, opened once.
+    if let Some(vlm) = vlm.filter(|_| name == "vlm") {
+        if !rename.is_empty() && rename != vlm.rename {
+            let remedy = "write it as models.vlm_rename, which counts for both";
+            s.note(Some("rename"), "the VLM's tensors cannot have two sets of names", remedy);
+        }
+        rename = vlm.rename.clone();
+    }
+    let own_base = own_base.map(|path| ModelRef { name: format!("{name}.base"), path, rename: base_rename });
+    let same = |own: &ModelRef, base: &ModelRef| own.path == base.path && own.rename == base.rename;
+    let own_base = own_base.filter(|own| !base.is_some_and(|base| same(own, base)));
+    Some(SourcePlan { model: ModelRef { name, path: model, rename }, base: own_base, vocabulary })
+}
+
+/// A table of prefixes: `rename = { "llm." = "" }`.
+fn read_rename(s: &Section<'_>, key: &str) -> BTreeMap<String, String> {
+    const EXAMPLE: &str = "for example { \"llm.\" = \"\" }: stored prefix = what stands in its place";
+    let Some(node) = s.get(key) else { return BTreeMap::new() };
+    let Value::Table(table) = &node.value else {
+        s.note(Some(key), format!("expected a table, found {}", node.value.kind()), EXAMPLE);
+        return BTreeMap::new();
+    };
+    let mut rename = BTreeMap::new();
+    for (from, to) in table {
+        match &to.value {
+            Value::String(to) if to == from => {
+                s.note(Some(key), format!("{from:?} stands for itself"), "leave it out");
+            }
+            Value::String(to) => drop(rename.insert(from.clone(), to.clone())),
+            other => {
+                s.note(Some(key), format!("{from:?}: expected a string, found {}", other.kind()), EXAMPLE);
+            }
+        }
+    }
+    rename
+}
+
+const VOCABULARIES: [(&str, Vocabulary); 3] =
+    [("refuse", Vocabulary::Refuse), ("cut", Vocabulary::Cut), ("align", Vocabulary::Align)];
+
 fn read_merge(s: &Section<'_>) -> MergePlan {
     let conventions = [("paper", Convention::Paper), ("linear", Convention::Linear)];
+    let arithmetics = [("float32", Arithmetic::Float32), ("float16", Arithmetic::Float16)];
     let masks = [("independent", Mask::Independent), ("shared", Mask::Shared)];
     let plan = MergePlan {
         convention: s.choice("convention", &conventions, Convention::Paper),
         mask: s.choice("mask", &masks, Mask::Independent),
         mask_seed: s.integer("mask_seed", 0..=u64::MAX >> 1, "42").unwrap_or(42),
+        arithmetic: s.choice("arithmetic", &arithmetics, Arithmetic::Float32),
+        vocabulary: s.choice("vocabulary", &VOCABULARIES, Vocabulary::Refuse),
     };
+    if plan.convention != Convention::Paper && plan.arithmetic != Arithmetic::Float32 {
+        let remedy = "remove it: only the paper's convention is defined in float16";
+        s.note(Some("arithmetic"), "\"float16\" beside another convention than \"paper\"", remedy);
+    }
     s.finish();
     plan
 }

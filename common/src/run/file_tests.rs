@@ -132,3 +132,51 @@ fn names_that_would_collide_are_refused() {
     let e = parse_with(GOOD, &["models.sources.0.name=base"]).unwrap_err().to_string();
     assert!(e.contains("is taken"), "{e}");
 }
+
+#[test]
+fn storage_choices_reach_the_recipe() {
+    let plain = parse_with(GOOD, &[]).unwrap();
+    for later in ["rename", "vocabulary", "arithmetic"] {
+        assert!(!plain.to_json().contains(later), "{later} left a trace in {}", plain.to_json());
+    }
+    let sets = [
+        "models.vlm_rename={ \"language_model.\" = \"\" }",
+        "models.base_rename={ \"\" = \"model.\" }",
+        "models.sources.0.rename={ \"llm.\" = \"\" }",
+        "models.sources.0.vocabulary=align",
+        "models.sources.1.base_rename={ \"x.\" = \"y.\" }",
+        "merge.vocabulary=cut",
+        "merge.arithmetic=float16",
+    ];
+    let plan = parse_with(GOOD, &sets).unwrap();
+    assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    let recipe = plan.recipe(&Genome::new(vec![0.5; 6]).unwrap());
+    let map = |from: &str, to: &str| BTreeMap::from([(from.to_string(), to.to_string())]);
+    assert_eq!(recipe.base.rename, map("", "model."));
+    assert_eq!(recipe.sources[0].model.rename, map("llm.", ""));
+    assert_eq!(recipe.sources[1].model.rename, recipe.vlm.rename);
+    assert_eq!(recipe.vlm.rename, map("language_model.", ""));
+    assert_eq!(recipe.sources[1].base.as_ref().unwrap().rename, map("x.", "y."));
+    assert_eq!((recipe.vocabulary, recipe.sources[0].vocabulary), (Vocabulary::Cut, Some(Vocabulary::Align)));
+    assert_eq!((recipe.sources[1].vocabulary, recipe.arithmetic), (None, Arithmetic::Float16));
+    assert_eq!(plan.authors_middle().vocabulary, Vocabulary::Cut);
+}
+
+#[test]
+fn storage_choices_are_checked() {
+    for (set, expected) in [
+        ("models.sources.0.rename=llm", "models.sources[0].rename: expected a table, found a string"),
+        ("models.sources.0.rename={ a = 3 }", "\"a\": expected a string, found an integer"),
+        ("models.sources.0.rename={ a = \"a\" }", "stands for itself"),
+        ("models.sources.0.base_rename={ a = \"b\" }", "given without base"),
+        ("models.sources.1.rename={ a = \"b\" }", "cannot have two sets of names"),
+        ("models.sources.0.vocabulary=trim", "choose one of \"refuse\", \"cut\", \"align\""),
+        ("merge.arithmetic=half", "choose one of \"float32\", \"float16\""),
+    ] {
+        let e = parse_with(GOOD, &[set]).unwrap_err().to_string();
+        assert!(e.contains(expected), "{e}");
+    }
+    let e =
+        parse_with(GOOD, &["merge.convention=linear", "merge.arithmetic=float16"]).unwrap_err().to_string();
+    assert!(e.contains("merge.arithmetic: \"float16\" beside another convention"), "{e}");
+}

@@ -4,7 +4,7 @@ use crate::dataset::Columns;
 use crate::digest::Digest;
 use crate::fitness::Objective;
 use crate::genome::Genome;
-use crate::recipe::{self, Convention, Mask, ModelRef, Recipe, SourceTerm};
+use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use crate::report::{MissingPart, Part};
 use crate::space::Space;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub struct SourcePlan {
     pub model: ModelRef,
     /// What its task vector is taken against, where that is not the run's base.
     pub base: Option<ModelRef>,
+    /// What happens where its vocabulary is not the base's, where it differs from the run's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<Vocabulary>,
 }
 
 /// The merge's fixed choices.
@@ -80,6 +83,21 @@ pub struct MergePlan {
     pub mask: Mask,
     /// Seed of DARE's mask.
     pub mask_seed: u64,
+    /// What merges compute in.
+    #[serde(default, skip_serializing_if = "is_float32")]
+    pub arithmetic: Arithmetic,
+    /// What happens where a vocabulary is not the base's.
+    #[serde(default, skip_serializing_if = "is_refuse")]
+    pub vocabulary: Vocabulary,
+}
+
+// Choices that came later leave no trace where they are not made, so that digests of earlier plans stay.
+fn is_float32(arithmetic: &Arithmetic) -> bool {
+    *arithmetic == Arithmetic::Float32
+}
+
+fn is_refuse(vocabulary: &Vocabulary) -> bool {
+    *vocabulary == Vocabulary::Refuse
 }
 
 /// Search algorithms.
@@ -213,6 +231,7 @@ impl RunPlan {
         let term = |(source, c): (&SourcePlan, &crate::space::SourceCoefficients)| SourceTerm {
             model: source.model.clone(),
             base: source.base.clone(),
+            vocabulary: source.vocabulary,
             weight: number(c.weight),
             drop_rate: number(c.drop_rate),
             trim_rate: number(c.trim_rate),
@@ -226,6 +245,8 @@ impl RunPlan {
             scale: number(self.space.scale),
             mask: self.merge.mask,
             mask_seed: self.merge.mask_seed,
+            arithmetic: self.merge.arithmetic,
+            vocabulary: self.merge.vocabulary,
         }
     }
 
@@ -235,6 +256,7 @@ impl RunPlan {
         let term = |source: &SourcePlan| SourceTerm {
             model: source.model.clone(),
             base: source.base.clone(),
+            vocabulary: source.vocabulary,
             weight: 0.5,
             drop_rate: 0.5,
             trim_rate: 0.5,
@@ -248,6 +270,8 @@ impl RunPlan {
             scale: 1.0,
             mask: self.merge.mask,
             mask_seed: self.merge.mask_seed,
+            arithmetic: self.merge.arithmetic,
+            vocabulary: self.merge.vocabulary,
         }
     }
 

@@ -19,6 +19,7 @@ mod dtype;
 mod error;
 mod index;
 mod map;
+mod rename;
 mod safetensors;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,7 @@ pub struct TensorInfo {
 
 /// A tensor and the place of its bytes. Readers make it only of ranges that lie within the file.
 struct Entry {
+    /// The stored name.
     name: String,
     info: TensorInfo,
     /// Which of the checkpoint's weight files.
@@ -85,7 +87,9 @@ pub struct Checkpoint {
     weights: Vec<(String, Map)>,
     /// The index file, where the weights are sharded.
     index: Option<&'static str>,
+    /// By the names that are used for them.
     tensors: BTreeMap<String, Entry>,
+    rename: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -103,6 +107,15 @@ impl Checkpoint {
     /// [`Error::NoWeights`] when no known form is there; [`Error::Malformed`], [`Error::Dtype`] or
     /// [`Error::Pickle`] naming file and field when a file is not sound; [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Checkpoint> {
+        Checkpoint::open_renamed(folder, &BTreeMap::new())
+    }
+
+    /// The same with prefixes of stored names replaced: `{"llm.": ""}` shows `llm.model.norm.weight` as
+    /// `model.norm.weight`. The longest prefix that fits a name counts.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; [`Error::Malformed`] when a prefix fits no name or two tensors would have one name.
+    pub fn open_renamed(folder: &Path, rename: &BTreeMap<String, String>) -> Result<Checkpoint> {
         std::fs::read_dir(folder).map_err(Error::io("open the model folder", folder))?;
         let has = |name: &str| folder.join(name).is_file();
         let (index, expected) = if has(SAFETENSORS) {
@@ -140,7 +153,18 @@ impl Checkpoint {
                 return Err(Error::malformed(path, tensor, fault));
             }
         }
-        Ok(Checkpoint { folder: folder.into(), weights, index, tensors })
+        let tensors = rename::apply(folder, tensors, rename)?;
+        Ok(Checkpoint { folder: folder.into(), weights, index, tensors, rename: rename.clone() })
+    }
+
+    /// The prefixes that it was opened with.
+    pub fn rename(&self) -> &BTreeMap<String, String> {
+        &self.rename
+    }
+
+    /// The name under which the tensor of that name is stored.
+    pub fn stored_name(&self, name: &str) -> Option<&str> {
+        self.tensors.get(name).map(|e| e.name.as_str())
     }
 
     /// The folder it was opened from.

@@ -110,7 +110,7 @@ fn dictionary(plan: &common::run::ScoringPlan) -> Result<String> {
 
 fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<String> {
     let folder = locator.model(model);
-    let checkpoint = Checkpoint::open(&folder)?;
+    let checkpoint = Checkpoint::open_renamed(&folder, &model.rename)?;
     let infos = checkpoint.names().filter_map(|n| checkpoint.info(n));
     let (mut elements, mut bytes) = (0usize, 0usize);
     for info in infos {

@@ -6,6 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use common::digest::FileDigest;
 use common::recipe::{Convention, Mask, Recipe};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,12 +38,15 @@ impl<'a> Export<'a> {
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written.
     pub fn write(&self, out: &Path, stop: &AtomicBool) -> Result<()> {
         self.check()?;
+        // The VLM may be read under other names than it is stored under; it is written as it is stored.
+        let names: HashMap<&str, &str> =
+            self.vlm.names().filter_map(|name| Some((self.vlm.stored_name(name)?, name))).collect();
         let specs: Vec<Spec> = self
             .vlm
             .names()
             .filter_map(|name| {
-                let info = self.vlm.info(name)?;
-                Some(Spec { name: name.into(), dtype: info.dtype, shape: info.shape.clone() })
+                let (info, stored) = (self.vlm.info(name)?, self.vlm.stored_name(name)?);
+                Some(Spec { name: stored.into(), dtype: info.dtype, shape: info.shape.clone() })
             })
             .collect();
         let writer = Writer::create(out)?;
@@ -53,13 +57,14 @@ impl<'a> Export<'a> {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            let stored = self.vlm.bytes(&spec.name)?;
-            if self.prepared.info(&spec.name).is_none() {
+            let name = names[spec.name.as_str()];
+            let stored = self.vlm.bytes(name)?;
+            if self.prepared.info(name).is_none() {
                 buffer.extend_from_slice(stored);
                 return Ok(());
             }
             buffer.resize(stored.len(), 0);
-            self.prepared.tensor_bytes(&spec.name, spec.dtype, buffer)
+            self.prepared.tensor_bytes(name, spec.dtype, buffer)
         })?;
         Ok(writer.finish()?)
     }

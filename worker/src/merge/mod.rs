@@ -43,7 +43,7 @@ pub use prepare::Prepared;
 use crate::checkpoint::Checkpoint;
 use common::recipe::{ModelRef, Recipe};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -64,7 +64,8 @@ impl Merger {
     /// Opens each model once, in the folder that `folder` gives for it.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a model that cannot be opened; [`Error::Ambiguous`] when one name has two folders.
+    /// [`Error::Checkpoint`] for a model that cannot be opened; [`Error::Ambiguous`] when one name has two folders
+    /// or two sets of renamed prefixes.
     pub fn open<'a>(
         models: impl IntoIterator<Item = &'a ModelRef>,
         folder: impl Fn(&ModelRef) -> PathBuf,
@@ -73,16 +74,21 @@ impl Merger {
         for model in models {
             let path = folder(model);
             if let Some(open) = merger.models.get(&model.name) {
-                if open.folder() != path {
+                if open.folder() != path || *open.rename() != model.rename {
+                    let words = |folder: &Path, rename: &BTreeMap<String, String>| match rename.is_empty() {
+                        true => folder.display().to_string(),
+                        false => format!("{} with renamed prefixes {rename:?}", folder.display()),
+                    };
                     return Err(Error::Ambiguous {
                         model: model.name.clone(),
-                        first: open.folder().display().to_string(),
-                        second: path.display().to_string(),
+                        first: words(open.folder(), open.rename()),
+                        second: words(&path, &model.rename),
                     });
                 }
                 continue;
             }
-            merger.models.insert(model.name.clone(), Arc::new(Checkpoint::open(&path)?));
+            let opened = Checkpoint::open_renamed(&path, &model.rename)?;
+            merger.models.insert(model.name.clone(), Arc::new(opened));
         }
         Ok(merger)
     }

@@ -4,7 +4,7 @@
 use super::*;
 use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
-use common::recipe::{Convention, FORMAT, Mask, SourceTerm};
+use common::recipe::{Arithmetic, Convention, FORMAT, Mask, SourceTerm, Vocabulary};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -32,12 +32,12 @@ fn write(folder: &Path, model: Model) {
 /// A recipe over the models, the first being base and VLM, with every weight and the scale 1.
 fn set_up(models: &[(&str, Model)]) -> (tempfile::TempDir, Recipe) {
     let parent = tempfile::tempdir().unwrap();
-    let reference =
-        |name: &str| ModelRef { name: name.into(), path: parent.path().join(name).display().to_string() };
+    let reference = |name: &str| ModelRef::new(name, parent.path().join(name).display().to_string());
     models.iter().for_each(|(name, model)| write(&parent.path().join(name), model));
     let source = |(name, _): &(&str, Model)| SourceTerm {
         model: reference(name),
         base: None,
+        vocabulary: None,
         weight: 1.0,
         drop_rate: 0.0,
         trim_rate: 0.0,
@@ -51,6 +51,8 @@ fn set_up(models: &[(&str, Model)]) -> (tempfile::TempDir, Recipe) {
         scale: 1.0,
         mask: Mask::Independent,
         mask_seed: 42,
+        arithmetic: Arithmetic::Float32,
+        vocabulary: Vocabulary::Refuse,
     };
     (parent, recipe)
 }
