@@ -9,7 +9,7 @@ use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
 use crate::generate::{Control as GenerateControl, Error as GenerateError, Generated, Generator, Options};
 use crate::locate::Locator;
-use crate::merge::{Merger, Prepared};
+use crate::merge::{Fit, Merger, Placement, Prepared};
 use crate::model::{Bunny, Features, Prompt, VisionLanguageModel};
 use crate::vlm::Vlm;
 use anyhow::{Context, Result, bail};
@@ -108,6 +108,10 @@ pub fn scorer(plan: &ScoringPlan) -> Result<Scorer> {
 pub struct Bench {
     /// The run's models, opened.
     pub merger: Merger,
+    /// How the sources and their own bases fit the base.
+    pub fits: Vec<Fit>,
+    /// Where merges go in the VLM.
+    pub placement: Placement,
     /// The VLM among them.
     pub vlm: Vlm,
     /// Compares texts.
@@ -120,27 +124,11 @@ impl Bench {
         let merger = Merger::open(plan.model_refs(), |m| locator.model(m))?;
         let vlm = merger.model(&plan.models.vlm.name).context("a run has a VLM")?;
         let vlm = Vlm::of(vlm.clone(), chosen)?;
-        let bench = Bench { vlm, merger, scorer: scorer(&plan.scoring)? };
-        bench.check_names(plan)?;
-        Ok(bench)
-    }
-
-    /// Every tensor that a merge makes must have its place in the VLM: said now, not at the first candidate.
-    fn check_names(&self, plan: &RunPlan) -> Result<()> {
-        let base = self.merger.model(&plan.models.base.name).context("a run has a base")?;
-        for name in base.names() {
-            let (ours, theirs) = (base.info(name), self.vlm.checkpoint.info(name));
-            if theirs.map(|i| &i.shape) != ours.map(|i| &i.shape) {
-                let (base, vlm) = (base.folder().display(), self.vlm.checkpoint.folder().display());
-                let shape = |i: Option<&crate::checkpoint::TensorInfo>| i.map(|i| i.shape.clone());
-                bail!(
-                    "{name}: {base} has shape {:?}, {vlm} has {:?}; base and VLM must be of one family",
-                    shape(ours).unwrap_or_default(),
-                    shape(theirs).unwrap_or_default()
-                );
-            }
-        }
-        Ok(())
+        // What does not fit is said now, not at the first candidate.
+        let recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
+        let fits = merger.fits(&recipe)?;
+        let placement = merger.placement(&recipe)?;
+        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)? })
     }
 
     /// Encodes and prepares a dataset of the run.
@@ -177,10 +165,22 @@ impl Pipeline {
             if cancelled() {
                 return Err(EvaluateError::Cancelled);
             }
-            let merged = merged_tensor(&prepared, name, self.stored_dtype(name)).map_err(failure)?;
+            let merged = match self.bench.placement.is_whole(name) {
+                true => merged_tensor(&prepared, name, self.stored_dtype(name)).map_err(failure)?,
+                false => self.placed_tensor(&prepared, name).map_err(failure)?,
+            };
             self.model.language().weights().overwrite(name, &merged).map_err(failure)?;
         }
         Ok(())
+    }
+
+    /// A tensor of which the VLM keeps rows of its own.
+    fn placed_tensor(&self, prepared: &Prepared, name: &str) -> Result<Tensor> {
+        let vlm = &self.bench.vlm.checkpoint;
+        let mut bytes = Vec::new();
+        self.bench.placement.tensor_bytes(prepared, vlm, name, &mut bytes)?;
+        let shape = &vlm.info(name).context("a placed tensor is the VLM's")?.shape;
+        Ok(Tensor::from_raw_buffer(&bytes, self.stored_dtype(name), shape, &Device::Cpu)?)
     }
 
     fn stored_dtype(&self, name: &str) -> DType {

@@ -38,9 +38,18 @@ pub(crate) fn state_dict(path: &Path, pickle: &[u8]) -> Result<Vec<(String, View
     let Some(Value::Dict(id)) = machine.stack.pop() else {
         return Err(machine.fault("holds something other than a dictionary of tensors".into()));
     };
-    let Cell::Dict(pairs) = &machine.heap[id] else {
+    let Cell::Dict(outer) = &machine.heap[id] else {
         return Err(machine.fault("a dictionary was expected".into()));
     };
+    let mut pairs = outer;
+    // Training programs put the state dictionary beside epoch and optimiser, under this name.
+    let nested = pairs.iter().find_map(|(name, value)| match (name, value) {
+        (Value::Text(name), Value::Dict(id)) if &**name == "state_dict" => Some(*id),
+        _ => None,
+    });
+    if let Some(Cell::Dict(inner)) = nested.map(|id| &machine.heap[id]) {
+        pairs = inner;
+    }
     let mut found = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         match (name, value) {
@@ -135,13 +144,14 @@ impl Machine<'_> {
                 self.take(8)?; // BINFLOAT
                 self.stack.push(Value::Other);
             }
-            b'K' => self.int(1)?,
-            b'M' => self.int(2)?,
-            b'J' => self.int(4)?,
+            b'K' => self.int(1, false)?,
+            b'M' => self.int(2, false)?,
+            b'J' => self.int(4, true)?,
             0x8a => {
                 let bytes = self.take(1)?[0] as usize; // LONG1
-                self.int(bytes)?;
+                self.int(bytes, true)?;
             }
+            b'I' => self.decimal()?,
             b'X' => self.text(4)?,
             0x8c => self.text(1)?, // SHORT_BINUNICODE
             b')' => self.tuple(0)?,
@@ -175,6 +185,11 @@ impl Machine<'_> {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?); // GLOBAL
                 self.global(&module, &name)?;
+            }
+            b'i' => {
+                // INST names what it calls. Nothing that a state dictionary needs is called this way.
+                let (module, name) = (self.line()?, self.line()?);
+                return Err(self.refusal(&module, &name));
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?); // STACK_GLOBAL
@@ -213,16 +228,26 @@ impl Machine<'_> {
         Ok(taken.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b)))
     }
 
-    /// Little endian; one and two bytes are unsigned, others are in two's complement.
-    fn int(&mut self, bytes: usize) -> Result<()> {
+    /// Little endian, where signed in two's complement.
+    fn int(&mut self, bytes: usize, signed: bool) -> Result<()> {
         if bytes > 8 {
             return Err(self.fault(format!("an integer of {bytes} bytes")));
         }
         let taken = self.take(bytes)?;
-        let negative = taken.len() > 2 && taken.last().is_some_and(|&b| b & 0x80 != 0);
+        let negative = signed && taken.last().is_some_and(|&b| b & 0x80 != 0);
         let start = if negative { -1i64 } else { 0 };
         let value = taken.iter().rev().fold(start, |n, &b| n << 8 | i64::from(b));
         self.stack.push(Value::Int(value));
+        Ok(())
+    }
+
+    /// INT, the decimal form of early protocols; `00` and `01` are flags.
+    fn decimal(&mut self) -> Result<()> {
+        let line = self.line()?;
+        self.stack.push(match line.as_str() {
+            "00" | "01" => Value::Other,
+            digits => Value::Int(digits.parse().map_err(|_| self.fault("an integer that is none".into()))?),
+        });
         Ok(())
     }
 
@@ -315,9 +340,13 @@ impl Machine<'_> {
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         match known(module, name) {
             Some(k) => self.stack.push(Value::Known(k)),
-            None => return Err(Error::Pickle { file: self.path.into(), global: format!("{module}.{name}") }),
+            None => return Err(self.refusal(module, name)),
         }
         Ok(())
+    }
+
+    fn refusal(&self, module: &str, name: &str) -> Error {
+        Error::Pickle { file: self.path.into(), global: format!("{module}.{name}") }
     }
 
     /// A storage: `('storage', torch.FloatStorage, key, location, element count)`.
@@ -407,7 +436,44 @@ mod tests {
         // os.system("true"), as pickle.dumps writes a __reduce__ that returns it.
         let attack = b"\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.";
         assert!(refusal(attack).contains("the pickle asks for posix.system"));
-        assert!(refusal(b"\x80\x02cbuiltins\neval\n.").contains("builtins.eval"));
+        for (module, name) in [
+            ("builtins", "eval"),
+            ("__builtin__", "exec"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("torch.hub", "load"),
+            ("torch", "load"),
+            ("torch._utils", "_rebuild_tensor"),
+            ("torch._utils", "_rebuild_from_type_v2"),
+            ("torch.nn.modules.linear", "Linear"),
+            ("collections", "defaultdict"),
+            ("codecs", "encode"),
+            // A part of a known name is not a known name.
+            ("collections", "OrderedDict.fromkeys"),
+            ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ] {
+            let expected = format!("the pickle asks for {module}.{name}");
+            let global = format!("\x02c{module}\n{name}\n.");
+            let (m, n) = (module.len() as u8, name.len() as u8);
+            let mut stacked = vec![0x80, 4, 0x8c, m];
+            stacked.extend(module.bytes());
+            stacked.extend([0x8c, n]);
+            stacked.extend(name.bytes());
+            stacked.extend([0x93, b'.']);
+            for pickle in [[&[0x80], global.as_bytes()].concat(), stacked] {
+                assert!(refusal(&pickle).contains(&expected), "{}", refusal(&pickle));
+            }
+        }
+        // The old instruction that names and calls at once, and the ones that create objects of registered classes.
+        assert!(refusal(b"\x80\x02(X\x04\x00\x00\x00trueios\nsystem\n.").contains("asks for os.system"));
+        for code in [0x81, 0x82, 0x83, 0x84, 0x92, b'o'] {
+            assert!(refusal(&[0x80, 2, b')', b')', b')', code, 0, 0, 0, 0, b'.']).contains("is not used by"));
+        }
+        // Known names do only what they are known for.
+        assert!(refusal(b"\x80\x02ctorch\nFloatStorage\nK\x01\x85R.").contains("in an unexpected way"));
+        assert!(refusal(b"\x80\x02ccollections\nOrderedDict\n]\x85R.").contains("in an unexpected way"));
+        assert!(refusal(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.").contains("unexpected arguments"));
+        assert!(refusal(b"\x80\x02ctorch._utils\n_rebuild_parameter\n)R.").contains("without a tensor"));
+        assert!(refusal(b"\x80\x02X\x01\x00\x00\x00aQ.").contains("no storage"));
         assert!(refusal(b"\x80\x02K\x01.").contains("other than a dictionary"));
         assert!(refusal(b"\x80\x02}X\x01\x00\x00\x00aK\x01s.").contains("entry a is not a tensor"));
     }

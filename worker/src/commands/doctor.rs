@@ -70,7 +70,19 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             note(&model.name, open_model(&locator, model));
         }
         if let Ok(chosen) = &chosen {
-            note("run", prepare(&plan, &locator, chosen));
+            let bench = Bench::open(&plan, &locator, chosen);
+            match bench.as_ref() {
+                Err(e) => note("merge", Err(anyhow::anyhow!("{e:#}"))),
+                Ok(bench) => {
+                    for fit in &bench.fits {
+                        note(&fit.model, Ok(fit.to_string()));
+                    }
+                    for (tensor, placed, rows) in bench.placement.resized() {
+                        note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
+                    }
+                    note("run", prepare(&plan, bench));
+                }
+            }
         }
         note("dataset", dataset(&plan.dataset));
         if let Some(held_out) = &plan.held_out {
@@ -122,9 +134,8 @@ fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<Str
 }
 
 /// Loads what a slot loads, and takes its memory.
-fn prepare(plan: &RunPlan, locator: &Locator, chosen: &device::Chosen) -> Result<String> {
+fn prepare(plan: &RunPlan, bench: &Bench) -> Result<String> {
     let began = Instant::now();
-    let bench = Bench::open(plan, locator, chosen)?;
     bench.vlm.answering()?;
     let prompt = bench.vlm.prompt(&plan.task)?;
     let positions = prompt.positions(bench.vlm.config.image_tokens());

@@ -8,7 +8,7 @@ use crate::device;
 use crate::evaluator::Control;
 use crate::figures::{Figures, figures};
 use crate::locate::Locator;
-use crate::merge::Merger;
+use crate::merge::{Merger, Placement};
 use crate::pipeline::{Bench, Exam, Pipeline, scorer};
 use crate::vlm::Vlm;
 use anyhow::{Result, bail};
@@ -45,7 +45,13 @@ pub fn run(args: &cli::Evaluate) -> Result<u8> {
     let scorer = scorer(&scoring)?;
     let vlm = Vlm::open(&args.model, &chosen)?;
     let exam = Exam::prepare(&vlm, &scorer, &dataset, references, &question.task, &question.generation)?;
-    let bench = Arc::new(Bench { merger: Merger::default(), vlm, scorer });
+    let bench = Arc::new(Bench {
+        merger: Merger::default(),
+        fits: Vec::new(),
+        placement: Placement::default(),
+        vlm,
+        scorer,
+    });
     let evaluation = Pipeline::new(bench, Arc::new(exam))?.answer(&Control::default(), 0)?;
     let metrics = figures(&evaluation.samples);
     if args.json {

@@ -4,6 +4,7 @@
 //! as bytes, so nothing depends on the alignment of mapped data.
 
 use super::simd::widest;
+use super::vocabulary::RowMap;
 use crate::checkpoint::Dtype;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
@@ -23,21 +24,61 @@ pub(crate) type Block = [f32; BLOCK];
 pub(crate) struct Elements<'a> {
     bytes: &'a [u8],
     dtype: Dtype,
+    /// Where the tensor is to be seen with other rows than it is stored with.
+    rows: Option<Rows<'a>>,
+}
+
+/// Rows in another order, some of them missing.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    map: &'a RowMap,
+    /// Elements of a row.
+    columns: usize,
+}
+
+impl Rows<'_> {
+    /// Calls `each` with every piece of a row among the `count` elements from `first` on: its place among them, its
+    /// length, and the stored element that it begins with, if the row is stored.
+    fn pieces(&self, first: usize, count: usize, mut each: impl FnMut(usize, usize, Option<usize>)) {
+        let mut at = 0;
+        while at < count {
+            let (row, column) = ((first + at) / self.columns, (first + at) % self.columns);
+            let length = (self.columns - column).min(count - at);
+            each(at, length, self.map.get(row).map(|r| r * self.columns + column));
+            at += length;
+        }
+    }
 }
 
 impl<'a> Elements<'a> {
     /// `dtype` must be mergeable, which the caller has checked to give a better message.
     pub(crate) fn new(bytes: &'a [u8], dtype: Dtype) -> Elements<'a> {
         assert!(dtype.mergeable(), "only float32, float16 and bfloat16 reach the kernels");
-        Elements { bytes, dtype }
+        Elements { bytes, dtype, rows: None }
     }
 
-    /// Writes the `count` elements from `first` on as f32, which is exact; zeros fill the rest of the block.
+    /// The same seen through a map of rows of `columns` elements, which is at least 1. The map must not lead beyond
+    /// the stored rows.
+    pub(crate) fn with_rows(self, map: &'a RowMap, columns: usize) -> Elements<'a> {
+        Elements { rows: Some(Rows { map, columns }), ..self }
+    }
+
+    /// Writes the `count` elements from `first` on as f32, which is exact; zeros stand for missing rows and fill
+    /// the rest of the block.
     #[inline(always)]
     pub(crate) fn widen(&self, first: usize, count: usize, out: &mut Block) {
-        let width = self.dtype.width();
-        let bytes = &self.bytes[first * width..(first + count) * width];
         out[count..].fill(0.0);
+        match self.rows {
+            None => self.stored(first, &mut out[..count]),
+            Some(rows) => self.widen_rows(rows, first, &mut out[..count]),
+        }
+    }
+
+    /// Stored elements from `first` on.
+    #[inline(always)]
+    fn stored(&self, first: usize, out: &mut [f32]) {
+        let (width, count) = (self.dtype.width(), out.len());
+        let bytes = &self.bytes[first * width..(first + count) * width];
         match self.dtype {
             Dtype::F32 => {
                 for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -55,10 +96,47 @@ impl<'a> Elements<'a> {
                 for (bits, b) in bits.iter_mut().zip(bytes.as_chunks::<2>().0) {
                     *bits = u16::from_le_bytes(*b);
                 }
-                bits[..count].reinterpret_cast::<f16>().convert_to_f32_slice(&mut out[..count]);
+                bits[..count].reinterpret_cast::<f16>().convert_to_f32_slice(out);
             }
         }
     }
+
+    // Two of a model's tensors at most have mapped rows, so this stays out of the kernels' way.
+    #[inline(never)]
+    fn widen_rows(&self, rows: Rows, first: usize, out: &mut [f32]) {
+        rows.pieces(first, out.len(), |at, length, stored| match stored {
+            Some(stored) => self.stored(stored, &mut out[at..at + length]),
+            None => out[at..at + length].fill(0.0),
+        });
+    }
+
+    /// Puts zeros where the block's rows are missing.
+    #[inline(always)]
+    pub(crate) fn clear_missing(&self, first: usize, count: usize, out: &mut Block) {
+        if let Some(rows) = self.rows {
+            clear(rows, first, &mut out[..count]);
+        }
+    }
+
+    /// Takes what is missing of `count` elements from `other`, whose rows are as the map shows them.
+    pub(crate) fn fill_missing(&self, first: usize, count: usize, other: Elements, out: &mut Block) {
+        if let Some(rows) = self.rows {
+            rows.pieces(first, count, |at, length, stored| {
+                if stored.is_none() {
+                    other.stored(first + at, &mut out[at..at + length]);
+                }
+            });
+        }
+    }
+}
+
+#[inline(never)]
+fn clear(rows: Rows, first: usize, out: &mut [f32]) {
+    rows.pieces(first, out.len(), |at, length, stored| {
+        if stored.is_none() {
+            out[at..at + length].fill(0.0);
+        }
+    });
 }
 
 /// A type that a merge can be rounded to: `f32`, [`half::f16`] or [`half::bf16`].
@@ -180,6 +258,25 @@ mod tests {
         for edge in [0.0f32, -0.0, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE].into_iter().chain(halfway) {
             assert_eq!(bf16_bits(edge), bf16::from_f32(edge).to_bits(), "{edge}");
         }
+    }
+
+    #[test]
+    fn rows_may_be_seen_in_another_order() {
+        let stored: Vec<f32> = (0..15).map(|i| i as f32).collect();
+        let bytes: Vec<u8> = stored.iter().flat_map(|v| v.to_le_bytes()).collect();
+        // Five stored rows of three: the output's rows are 4, none, 0.
+        let tokens = |list: &[(&str, u32)]| list.iter().map(|(t, n)| (t.to_string(), *n)).collect();
+        let map =
+            RowMap::align(&tokens(&[("a", 0), ("b", 1), ("c", 2)]), 3, &tokens(&[("a", 4), ("c", 0)]), 5);
+        let plain = Elements::new(&bytes, Dtype::F32);
+        let mapped = plain.with_rows(&map, 3);
+        let mut out = [7.0; BLOCK];
+        mapped.widen(1, 7, &mut out);
+        assert_eq!(out[..8], [13.0, 14.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        mapped.fill_missing(1, 7, plain, &mut out);
+        assert_eq!(out[..8], [13.0, 14.0, 3.0, 4.0, 5.0, 0.0, 1.0, 0.0]);
+        mapped.clear_missing(1, 7, &mut out);
+        assert_eq!(out[..8], [13.0, 14.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::checkpoint;
 use common::recipe::RecipeError;
+use std::path::PathBuf;
 
 /// Why a merge is refused or stops.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,38 @@ pub enum Error {
         first: String,
         /// The other folder.
         second: String,
+    },
+    /// A model's vocabulary has another number of rows than the base's, and nothing was chosen for that.
+    #[error(
+        "{}: tensor {tensor} of {model} has {found} rows, that of {base} has {expected}: the vocabularies differ; \
+         {remedy}", file.display()
+    )]
+    Vocabulary {
+        /// The file that holds the model's tensor.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// The model.
+        model: String,
+        /// Its rows.
+        found: usize,
+        /// The model that it must fit.
+        base: String,
+        /// That model's rows.
+        expected: usize,
+        /// What to write in the run file.
+        remedy: &'static str,
+    },
+    /// A tokenizer that is needed to match vocabularies cannot be read.
+    #[error(
+        "{}: cannot be read ({reason}); vocabulary = \"align\" matches rows by the tokens in this file: put the \
+         model's own there, or choose \"cut\"", file.display()
+    )]
+    Tokens {
+        /// The tokenizer's file.
+        file: PathBuf,
+        /// Why it cannot be read.
+        reason: String,
     },
     /// A model's tensor has another shape than the base's.
     #[error(
@@ -85,6 +118,10 @@ pub enum Error {
     #[error("merge stopped on request")]
     Stopped,
 }
+
+/// What to do about a vocabulary of another size.
+pub(crate) const CHOOSE: &str = "set vocabulary in [merge] or at the source: \"align\" matches rows by token (each \
+    model's tokenizer.json), \"cut\" takes the leading rows";
 
 /// Result of planning or computing a merge.
 pub type Result<T> = std::result::Result<T, Error>;

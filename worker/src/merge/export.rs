@@ -5,7 +5,7 @@ use super::prepare::Prepared;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use common::digest::FileDigest;
-use common::recipe::{Convention, Mask, Recipe};
+use common::recipe::{Arithmetic, Convention, Mask, Recipe};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -34,10 +34,12 @@ impl<'a> Export<'a> {
     /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `stop` is looked at between tensors.
     ///
     /// # Errors
-    /// [`Error::Missing`] or [`Error::Shape`] when the VLM lacks a merged tensor or has it in another shape;
+    /// [`Error::Missing`], [`Error::Shape`] or [`Error::Vocabulary`] when the VLM lacks a merged tensor or has it in another
+    /// shape;
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written.
     pub fn write(&self, out: &Path, stop: &AtomicBool) -> Result<()> {
-        self.check()?;
+        let recipe = self.recipe;
+        let placement = self.prepared.placement(&recipe.vlm.name, self.vlm, recipe.vocabulary)?;
         // The VLM may be read under other names than it is stored under; it is written as it is stored.
         let names: HashMap<&str, &str> =
             self.vlm.names().filter_map(|name| Some((self.vlm.stored_name(name)?, name))).collect();
@@ -58,39 +60,13 @@ impl<'a> Export<'a> {
                 return Err(Error::Stopped);
             }
             let name = names[spec.name.as_str()];
-            let stored = self.vlm.bytes(name)?;
             if self.prepared.info(name).is_none() {
-                buffer.extend_from_slice(stored);
+                buffer.extend_from_slice(self.vlm.bytes(name)?);
                 return Ok(());
             }
-            buffer.resize(stored.len(), 0);
-            self.prepared.tensor_bytes(name, spec.dtype, buffer)
+            placement.tensor_bytes(self.prepared, self.vlm, name, buffer)
         })?;
         Ok(writer.finish()?)
-    }
-
-    fn check(&self) -> Result<()> {
-        for name in self.prepared.names() {
-            let model = || self.recipe.vlm.name.clone();
-            let Some(found) = self.vlm.info(name) else {
-                let why = "whose language model the merge replaces";
-                return Err(Error::Missing { tensor: name.into(), model: model(), why });
-            };
-            let expected = self.prepared.info(name).map(|i| &i.shape);
-            if expected != Some(&found.shape) {
-                return Err(Error::Shape {
-                    tensor: name.into(),
-                    model: model(),
-                    found: found.shape.clone(),
-                    base: self.recipe.base.name.clone(),
-                    expected: expected.cloned().unwrap_or_default(),
-                });
-            }
-            if !found.dtype.mergeable() {
-                return Err(Error::Dtype { tensor: name.into(), model: model(), dtype: found.dtype.name() });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -105,12 +81,17 @@ fn card(recipe: &Recipe, digests: &[FileDigest]) -> String {
         Mask::Independent => "independent per source and tensor",
         Mask::Shared => "one for all sources and tensors",
     };
+    let arithmetic = match recipe.arithmetic {
+        Arithmetic::Float32 => "float32",
+        Arithmetic::Float16 => "float16, as the authors'",
+    };
     // Writing to a String cannot fail.
     let _ = write!(
         text,
         "The language model of `{}` was replaced by a merge; vision tower and projector are its own.\n\
          `recipe.json` repeats the merge exactly.\n\n\
-         | | |\n|---|---|\n| convention | {convention} |\n| base | `{}` |\n| scale | {} |\n| mask | {mask}, seed {} |\n\n\
+         | | |\n|---|---|\n| convention | {convention} |\n| base | `{}` |\n| scale | {} |\n| mask | {mask}, seed {} |\n\
+         | arithmetic | {arithmetic} |\n\n\
          | source | base | weight | drop rate | trim rate |\n|---|---|---|---|---|\n",
         recipe.vlm.name, recipe.base.name, recipe.scale, recipe.mask_seed
     );

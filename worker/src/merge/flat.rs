@@ -2,7 +2,8 @@
 
 use super::block::{BLOCK, CHUNK, Elements};
 use super::error::{Error, Result};
-use super::paper::Term;
+use super::paper::{Scratch, Term};
+use common::recipe::Arithmetic;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -19,6 +20,7 @@ pub(crate) struct Flat<'a> {
     pieces: Vec<Piece>,
     /// Elements of all tensors together: the N of the trim.
     pub(crate) elements: u64,
+    arithmetic: Arithmetic,
 }
 
 struct Piece {
@@ -37,19 +39,25 @@ pub(crate) struct Span {
 }
 
 impl<'a> Flat<'a> {
-    pub(crate) fn new(tensors: Vec<Tensor<'a>>) -> Flat<'a> {
+    pub(crate) fn new(tensors: Vec<Tensor<'a>>, arithmetic: Arithmetic) -> Flat<'a> {
         let mut pieces = Vec::new();
         for (tensor, t) in tensors.iter().enumerate() {
             let starts = (0..t.elements).step_by(CHUNK);
             pieces.extend(starts.map(|first| Piece { tensor, first, count: CHUNK.min(t.elements - first) }));
         }
         let elements = tensors.iter().map(|t| t.elements as u64).sum();
-        Flat { tensors, pieces, elements }
+        Flat { tensors, pieces, elements, arithmetic }
     }
 
-    /// The largest number of terms of any tensor.
-    pub(crate) fn terms(&self) -> usize {
-        self.tensors.iter().map(|t| t.terms.len()).max().unwrap_or(0)
+    /// Working memory for any of the tensors with all its terms.
+    pub(crate) fn scratch(&self) -> Scratch {
+        let terms = self.tensors.iter().map(|t| t.terms.len()).max().unwrap_or(0);
+        Scratch::new(terms, self.arithmetic)
+    }
+
+    /// Working memory for one term at a time.
+    pub(crate) fn scratch_for_one(&self) -> Scratch {
+        Scratch::new(1, self.arithmetic)
     }
 
     /// Runs `step` over every block, on all threads of the current pool, and returns the states, one per thread.

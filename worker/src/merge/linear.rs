@@ -2,7 +2,7 @@
 //!
 //! All arithmetic is f32 in the order of the sources: each product and its addition are rounded once together
 //! (fused), the divisor is a plain f32 sum, the division rounds again. That is what mergekit's function does on
-//! a CPU, bit for bit. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
+//! a CPU, bit for bit. Rows of a vocabulary that a model lacks are the base's. Source: `mergekit/merge_methods/linear.py` of mergekit 0.1.5, with `normalize`.
 
 use super::block::{BLOCK, Block, Elements};
 use super::simd::widest;
@@ -11,6 +11,8 @@ use super::simd::widest;
 pub(crate) struct Share<'a> {
     pub(crate) weight: f32,
     pub(crate) model: Elements<'a>,
+    /// What stands in for rows that the model lacks.
+    pub(crate) base: Elements<'a>,
 }
 
 /// Working memory of one task.
@@ -30,6 +32,7 @@ impl Scratch {
         self.sum.fill(-0.0);
         for share in shares {
             share.model.widen(first, count, &mut self.model);
+            share.model.fill_missing(first, count, share.base, &mut self.model);
             for (sum, model) in self.sum.iter_mut().zip(&self.model) {
                 *sum = share.weight.mul_add(*model, *sum);
             }

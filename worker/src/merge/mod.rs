@@ -5,7 +5,9 @@
 //! then gives each tensor in one fused, multi-threaded pass, in the type asked for. Which tensors exist is the
 //! base's to say. Results are the same bits whatever the number of threads.
 //!
-//! Not here: devices, the model that runs, renamed or resized tensors. Methods: `paper.rs` and `linear.rs`, with
+//! Not here: devices, the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
+//! by [`Checkpoint::open_renamed`], rows of vocabularies by `vocabulary.rs` and `fit.rs`, and `placement.rs` finds the merge's
+//! place in the VLM. Methods: `paper.rs` and `linear.rs`, with
 //! `field.rs` (the random mask) and `trim.rs` (the exact global trim), each stating its formulas and their source.
 //!
 //! ```no_run
@@ -25,39 +27,74 @@ mod block;
 mod error;
 mod export;
 pub mod field;
+mod fit;
 mod flat;
 mod linear;
 pub mod mergekit;
 mod paper;
+mod placement;
 mod prepare;
 mod simd;
 #[cfg(test)]
 mod tests;
 mod trim;
+pub mod vocabulary;
 
 pub use block::Element;
 pub use error::{Error, Result};
 pub use export::Export;
+pub use fit::Fit;
+pub use placement::Placement;
 pub use prepare::Prepared;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dtype};
+use block::Elements;
 use common::recipe::{ModelRef, Recipe};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use vocabulary::Tokens;
 
 /// The models of a run, opened once, by the names that recipes use.
 #[derive(Debug, Default)]
 pub struct Merger {
-    models: BTreeMap<String, Arc<Checkpoint>>,
+    models: BTreeMap<String, Opened>,
 }
 
 /// An opened model with its name.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Opened {
     name: String,
     model: Arc<Checkpoint>,
+    /// Its tokens, once somebody has asked for them.
+    tokens: Arc<Mutex<Option<Arc<Tokens>>>>,
+}
+
+impl Opened {
+    fn new(name: &str, model: Arc<Checkpoint>) -> Opened {
+        Opened { name: name.into(), model, tokens: Arc::default() }
+    }
+
+    /// The model's tokens, read once.
+    fn tokens(&self) -> Result<Arc<Tokens>> {
+        let mut known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokens) = &*known {
+            return Ok(tokens.clone());
+        }
+        Ok(known.insert(Arc::new(Tokens::read(self.model.folder())?)).clone())
+    }
+}
+
+/// The stored elements of a tensor, in a type that merging reads.
+fn elements<'a>(opened: &'a Opened, name: &str) -> Result<Elements<'a>> {
+    let model: &'a Arc<Checkpoint> = &opened.model;
+    let bytes = model.bytes(name)?;
+    let dtype = model.info(name).map_or(Dtype::U8, |i| i.dtype);
+    if !dtype.mergeable() {
+        return Err(Error::Dtype { tensor: name.into(), model: opened.name.clone(), dtype: dtype.name() });
+    }
+    Ok(Elements::new(bytes, dtype))
 }
 
 impl Merger {
@@ -73,7 +110,7 @@ impl Merger {
         let mut merger = Merger::default();
         for model in models {
             let path = folder(model);
-            if let Some(open) = merger.models.get(&model.name) {
+            if let Some(open) = merger.model(&model.name) {
                 if open.folder() != path || *open.rename() != model.rename {
                     let words = |folder: &Path, rename: &BTreeMap<String, String>| match rename.is_empty() {
                         true => folder.display().to_string(),
@@ -88,7 +125,7 @@ impl Merger {
                 continue;
             }
             let opened = Checkpoint::open_renamed(&path, &model.rename)?;
-            merger.models.insert(model.name.clone(), Arc::new(opened));
+            merger.models.insert(model.name.clone(), Opened::new(&model.name, Arc::new(opened)));
         }
         Ok(merger)
     }
@@ -104,12 +141,12 @@ impl Merger {
 
     /// The opened model of that name.
     pub fn model(&self, name: &str) -> Option<&Arc<Checkpoint>> {
-        self.models.get(name)
+        self.models.get(name).map(|o| &o.model)
     }
 
     /// The opened models by name, sorted.
     pub fn models(&self) -> impl ExactSizeIterator<Item = (&str, &Arc<Checkpoint>)> {
-        self.models.iter().map(|(name, model)| (name.as_str(), model))
+        self.models.iter().map(|(name, opened)| (name.as_str(), &opened.model))
     }
 
     /// Makes `recipe` ready: checks names, shapes and types, finds trim thresholds and the sign for ties. Models
@@ -122,12 +159,29 @@ impl Merger {
         Prepared::new(recipe, |name| self.opened(name), stop)
     }
 
+    /// How the recipe's sources and their own bases fit its base, without the passes that [`Merger::plan`] makes.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`] where models do not fit.
+    pub fn fits(&self, recipe: &Recipe) -> Result<Vec<Fit>> {
+        Ok(Prepared::fitted(recipe, |name| self.opened(name))?.fits())
+    }
+
+    /// Where merges of `recipe` go in its VLM.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Shape`], [`Error::Vocabulary`], [`Error::Dtype`]: base and VLM do not fit;
+    /// [`Error::Unknown`]; [`Error::Tokens`].
+    pub fn placement(&self, recipe: &Recipe) -> Result<Placement> {
+        let (base, vlm) = (self.opened(&recipe.base.name)?, self.opened(&recipe.vlm.name)?);
+        Placement::new(&base, &vlm.name, &vlm.model, recipe.vocabulary)
+    }
+
     fn opened(&self, name: &str) -> Result<Opened> {
         let unknown = || {
             let opened = self.models.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             Error::Unknown { model: name.into(), opened }
         };
-        let model = self.models.get(name).ok_or_else(unknown)?;
-        Ok(Opened { name: name.into(), model: model.clone() })
+        self.models.get(name).cloned().ok_or_else(unknown)
     }
 }

@@ -6,7 +6,7 @@
 //! Source: arXiv 2411.09933 and its authors' code.
 //!
 //! All arithmetic is f32, each operation rounded once, sums in the order of the sources, so a restatement of
-//! these lines in any language gives the same bits.
+//! these lines in any language gives the same bits. Or ([`Scratch`] made so) it is float16, as the authors': see below.
 //!
 //! 1. `τ = m − b`, from the source's own base where it has one.
 //! 2. Dropped elements become +0 (see `field.rs`).
@@ -19,13 +19,46 @@
 //!
 //! An element without any agreeing τ keeps the base's value, bit for bit, −0 included. A −0 counts as zero. A sum
 //! that is NaN (a NaN in a source, or infinities of both signs) gives NaN; a NaN that was dropped does nothing.
+//! A row that a source, or its own base, has none for (`vocabulary.rs`) has τ = 0.
+//!
+//! **In float16** stored values are rounded to float16 first, and so is the outcome of every operation: `m − b`; `/ (1 − p)`;
+//! each addition of the sum that elects; `w τ`; each addition of those; `/ count`; `λ · mean`; `b +`. The numbers `1 − p`, `w`
+//! and `λ` themselves are f32, as PyTorch's operators of a float16 tensor and a number take them. Survivors are rescaled
+//! *before* the trim, whose threshold is thus a float16 and may tie more of them. Two things are not the authors': the
+//! threshold is exact where theirs is bisected (22 halvings of [0, 64], and no magnitude may reach 64), and what is
+//! dropped or trimmed is +0, where multiplying by a mask would leave −0, or NaN for an infinity.
 
 use super::block::{BLOCK, Elements};
 use super::field::{self, Key};
 use super::simd::widest;
+use common::recipe::Arithmetic;
 
 /// The bits of an f32 without its sign.
 const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// What an operation leaves: `x` itself, or in float16 `x` rounded to it.
+#[inline(always)]
+fn round<const F16: bool>(x: f32) -> f32 {
+    if F16 { f16_nearest(x) } else { x }
+}
+
+/// The float16 nearest to `x`, ties to even, without branches so that it vectorises. Operations on float16 numbers
+/// that are rounded to f32 and then by this are rounded as if once: 24 bits are at least twice 11 and two more.
+#[inline(always)]
+fn f16_nearest(x: f32) -> f32 {
+    const INFINITY: u32 = 0x7f80_0000;
+    /// 2^-14, the smallest normal float16, and 2^16, which is beyond the largest.
+    const NORMAL: u32 = 0x3880_0000;
+    const BEYOND: u32 = 0x4780_0000;
+    let magnitude = x.to_bits() & MAGNITUDE;
+    let normal = magnitude.wrapping_add(0xfff + (magnitude >> 13 & 1)) & !0x1fff;
+    // Between a half and one f32 has float16's smallest step, 2^-24.
+    let small = ((f32::from_bits(magnitude) + 0.5) - 0.5).to_bits();
+    let rounded = if magnitude < NORMAL { small } else { normal };
+    let bounded = if rounded >= BEYOND { INFINITY } else { rounded };
+    let bits = if magnitude > INFINITY { magnitude } else { bounded };
+    f32::from_bits(bits | x.to_bits() & !MAGNITUDE)
+}
 
 /// How one source takes part, the same for all its tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +72,14 @@ pub(crate) struct Rule {
     /// Bits of the magnitude below which elements are trimmed; zero trims nothing. Bits of magnitudes sort as
     /// their values do, and NaNs above all.
     pub(crate) threshold: u32,
+}
+
+/// Rounds a block of stored values to the type that operations round to.
+#[inline(always)]
+fn cast<const F16: bool>(block: &mut [f32; BLOCK]) {
+    if F16 {
+        block.iter_mut().for_each(|x| *x = f16_nearest(*x));
+    }
 }
 
 /// One source's share of one tensor.
@@ -82,12 +123,14 @@ pub(crate) struct Scratch {
     /// One block of τ per term.
     tau: Vec<Spaced<f32>>,
     merged: Spaced<f32>,
+    f16: bool,
 }
 
 impl Scratch {
-    /// For tensors of at most `terms` sources.
-    pub(crate) fn new(terms: usize) -> Scratch {
+    /// For tensors of at most `terms` sources, in this arithmetic.
+    pub(crate) fn new(terms: usize, arithmetic: Arithmetic) -> Scratch {
         Scratch {
+            f16: arithmetic == Arithmetic::Float16,
             base: Spaced::new(),
             own: Spaced::new(),
             words: Spaced::new(),
@@ -102,54 +145,61 @@ impl Scratch {
         &self.merged.block[..count]
     }
 
-    /// Steps 1 and 2 for all terms.
+    /// Steps 1 and 2 for all terms, in float16 also step 4.
     #[inline(always)]
-    fn deltas(&mut self, base: Elements, terms: &[Term], first: usize, count: usize) {
+    fn deltas<const F16: bool>(&mut self, base: Elements, terms: &[Term], first: usize, count: usize) {
         base.widen(first, count, &mut self.base.block);
+        cast::<F16>(&mut self.base.block);
         for (s, term) in terms.iter().enumerate() {
-            self.delta(term, s, first, count);
+            self.delta::<F16>(term, s, first, count);
         }
     }
 
-    /// Steps 1 and 2 into `tau[s]`; `self.base` holds the recipe's base.
+    /// The same of one term into `tau[s]`; `self.base` holds the recipe's base.
     #[inline(always)]
-    fn delta(&mut self, term: &Term, s: usize, first: usize, count: usize) {
+    fn delta<const F16: bool>(&mut self, term: &Term, s: usize, first: usize, count: usize) {
         let tau = &mut self.tau[s].block;
         term.model.widen(first, count, tau);
         let base = match term.base {
             Some(own) => {
                 own.widen(first, count, &mut self.own.block);
+                cast::<F16>(&mut self.own.block);
                 &self.own.block
             }
             None => &self.base.block,
         };
         if term.rule.drop == 0 {
             for (tau, base) in tau.iter_mut().zip(base) {
-                *tau -= base;
+                *tau = round::<F16>(round::<F16>(*tau) - base);
             }
-            return;
+        } else {
+            if self.drawn != Some((term.key, first)) {
+                field::fill(term.key, first as u64, &mut self.words.block);
+                self.drawn = Some((term.key, first));
+            }
+            for ((tau, base), word) in tau.iter_mut().zip(base).zip(&self.words.block) {
+                let delta = round::<F16>(round::<F16>(*tau) - base);
+                let scaled = if F16 { round::<F16>(delta / term.rule.keep) } else { delta };
+                *tau = if word >> 8 < term.rule.drop { 0.0 } else { scaled };
+            }
         }
-        if self.drawn != Some((term.key, first)) {
-            field::fill(term.key, first as u64, &mut self.words.block);
-            self.drawn = Some((term.key, first));
-        }
-        for ((tau, base), word) in tau.iter_mut().zip(base).zip(&self.words.block) {
-            let delta = *tau - base;
-            *tau = if word >> 8 < term.rule.drop { 0.0 } else { delta };
+        term.model.clear_missing(first, count, tau);
+        if let Some(own) = term.base {
+            own.clear_missing(first, count, tau);
         }
     }
 
-    /// Steps 3 and 4 for one strip of all terms, left in `tau`, and the sum of step 5.
+    /// Steps 3 and 4 (in float16 step 3 alone) for one strip of all terms, left in `tau`, and the sum of step 5.
     #[inline(always)]
-    fn survivors(&mut self, terms: &[Term], strip: usize) -> [f32; STRIP] {
+    fn survivors<const F16: bool>(&mut self, terms: &[Term], strip: usize) -> [f32; STRIP] {
         let mut sum = [0.0; STRIP];
         for (term, tau) in terms.iter().zip(&mut self.tau) {
             let Rule { threshold, keep, .. } = term.rule;
             let tau = &mut tau.block.as_chunks_mut::<STRIP>().0[strip];
             for (tau, sum) in tau.iter_mut().zip(&mut sum) {
                 let kept = if tau.to_bits() & MAGNITUDE < threshold { 0.0 } else { *tau };
-                *tau = kept / keep;
-                *sum += *tau;
+                *tau = if F16 { kept } else { kept / keep };
+                *sum = round::<F16>(*sum + *tau);
             }
         }
         sum
@@ -157,11 +207,11 @@ impl Scratch {
 
     /// The sum of the elected signs.
     #[inline(always)]
-    fn signs(&mut self, terms: &[Term]) -> i64 {
+    fn signs<const F16: bool>(&mut self, terms: &[Term]) -> i64 {
         let mut total = [0i32; STRIP];
         for strip in 0..BLOCK / STRIP {
             // What lies beyond the last element is 0 − 0 from every source and counts nothing.
-            for (total, sum) in total.iter_mut().zip(self.survivors(terms, strip)) {
+            for (total, sum) in total.iter_mut().zip(self.survivors::<F16>(terms, strip)) {
                 *total += i32::from(sum > 0.0) - i32::from(sum < 0.0);
             }
         }
@@ -170,9 +220,9 @@ impl Scratch {
 
     /// Steps 3 to 6 into `merged`.
     #[inline(always)]
-    fn elect(&mut self, terms: &[Term], whole: Whole) {
+    fn elect<const F16: bool>(&mut self, terms: &[Term], whole: Whole) {
         for strip in 0..BLOCK / STRIP {
-            let sum = self.survivors(terms, strip);
+            let sum = self.survivors::<F16>(terms, strip);
             let sign: [f32; STRIP] = std::array::from_fn(|i| {
                 let elected = if sum[i] < 0.0 { -1.0 } else { whole.tie };
                 if sum[i] > 0.0 { 1.0 } else { elected }
@@ -182,14 +232,16 @@ impl Scratch {
                 let tau = &tau.block.as_chunks::<STRIP>().0[strip];
                 for i in 0..STRIP {
                     let agrees = tau[i] * sign[i] > 0.0;
-                    total[i] += if agrees { term.rule.weight * tau[i] } else { 0.0 };
+                    let share = if agrees { round::<F16>(term.rule.weight * tau[i]) } else { 0.0 };
+                    total[i] = round::<F16>(total[i] + share);
                     count[i] += if agrees { 1.0 } else { 0.0 };
                 }
             }
             let base = &self.base.block.as_chunks::<STRIP>().0[strip];
             let merged = &mut self.merged.block.as_chunks_mut::<STRIP>().0[strip];
             for i in 0..STRIP {
-                let moved = base[i] + whole.scale * (total[i] / count[i]);
+                let mean = round::<F16>(total[i] / count[i]);
+                let moved = round::<F16>(base[i] + round::<F16>(whole.scale * mean));
                 let chosen = if count[i] > 0.0 { moved } else { base[i] };
                 merged[i] = if sum[i].is_nan() { sum[i] } else { chosen };
             }
@@ -198,9 +250,13 @@ impl Scratch {
 }
 
 widest! {
-    /// The bits of |τ| of one block after steps 1 and 2: what a trim ranks. Zeros follow the last element.
+    /// The bits of |τ| of one block as a trim ranks them: after steps 1 and 2, in float16 also 4. Zeros follow the last
+    /// element.
     pub(crate) fn magnitudes(scratch: &mut Scratch, base: Elements, term: &Term, first: usize, count: usize, out: &mut [u32; BLOCK]) {
-        scratch.deltas(base, std::slice::from_ref(term), first, count);
+        match scratch.f16 {
+            false => scratch.deltas::<false>(base, std::slice::from_ref(term), first, count),
+            true => scratch.deltas::<true>(base, std::slice::from_ref(term), first, count),
+        }
         for (bits, tau) in out.iter_mut().zip(&scratch.tau[0].block) {
             *bits = tau.to_bits() & MAGNITUDE;
         }
@@ -210,16 +266,26 @@ widest! {
 widest! {
     /// Adds to `total` the sum of one block's elected signs, ties counting nothing.
     pub(crate) fn signs(scratch: &mut Scratch, base: Elements, terms: &[Term], first: usize, count: usize, total: &mut i64) {
-        scratch.deltas(base, terms, first, count);
-        *total += scratch.signs(terms);
+        if scratch.f16 {
+            scratch.deltas::<true>(base, terms, first, count);
+            *total += scratch.signs::<true>(terms);
+        } else {
+            scratch.deltas::<false>(base, terms, first, count);
+            *total += scratch.signs::<false>(terms);
+        }
     }
 }
 
 widest! {
     /// Merges one block: `count` elements from `first` on, found in [`Scratch::merged`].
     pub(crate) fn merge(scratch: &mut Scratch, base: Elements, terms: &[Term], whole: Whole, first: usize, count: usize) {
-        scratch.deltas(base, terms, first, count);
-        scratch.elect(terms, whole);
+        if scratch.f16 {
+            scratch.deltas::<true>(base, terms, first, count);
+            scratch.elect::<true>(terms, whole);
+        } else {
+            scratch.deltas::<false>(base, terms, first, count);
+            scratch.elect::<false>(terms, whole);
+        }
     }
 }
 
@@ -230,4 +296,42 @@ pub(crate) struct Whole {
     pub(crate) scale: f32,
     /// The sign of elements whose sum is zero: 1, −1, or 0 where none is elected.
     pub(crate) tie: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::f16_nearest;
+    use half::f16;
+
+    #[test]
+    fn rounds_as_the_half_crate() {
+        let check = |x: f32| {
+            let (found, expected) = (f16_nearest(x), f16::from_f32(x).to_f32());
+            assert!(
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                "{x:e}: {found:e}, expected {expected:e}"
+            );
+        };
+        // Every float16, the middle between it and its neighbour, and the f32 beside that middle.
+        for bits in 0..=u16::MAX {
+            let x = f16::from_bits(bits).to_f32();
+            let middle = f32::from_bits(x.to_bits().wrapping_add(0x1000));
+            let subnormal_middle = x + 2f32.powi(-25);
+            for x in [x, middle, subnormal_middle] {
+                check(x);
+                check(f32::from_bits(x.to_bits().wrapping_add(1)));
+                check(f32::from_bits(x.to_bits().wrapping_sub(1)));
+            }
+        }
+        let mut bits = 1u32;
+        for _ in 0..200_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            check(f32::from_bits(bits));
+        }
+        for edge in
+            [65504.0, 65519.99, 65520.0, -65520.0, 65536.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY]
+        {
+            check(edge);
+        }
+    }
 }

@@ -1,15 +1,16 @@
 //! A recipe made ready: models checked against each other, global quantities found, tensors on demand.
 
-use super::block::{BLOCK, CHUNK, Element, Elements, narrow_bytes};
+use super::block::{BLOCK, CHUNK, Element, narrow_bytes};
 use super::error::{Error, Result};
 use super::field::{DROP_ALL, Key, drop_limit};
+use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
 use super::paper::{self, Rule, Term, Whole};
-use super::{Opened, linear, trim};
+use super::placement::Placement;
+use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
-use common::recipe::{Convention, Mask, Recipe};
+use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use rayon::prelude::*;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
@@ -19,13 +20,14 @@ pub struct Prepared {
     method: Method,
     mask: Mask,
     seed: u64,
+    arithmetic: Arithmetic,
 }
 
 /// One source of the recipe.
 struct Source {
-    model: Opened,
+    model: Fitted,
     /// The source's own base, where it is not the recipe's.
-    own: Option<Opened>,
+    own: Option<Fitted>,
     rule: Rule,
     /// False when nothing of the task vector is left: everything dropped or trimmed.
     live: bool,
@@ -44,6 +46,18 @@ impl Prepared {
         open: impl Fn(&str) -> Result<Opened>,
         stop: &AtomicBool,
     ) -> Result<Prepared> {
+        let mut prepared = Prepared::fitted(recipe, open)?;
+        if let Method::Paper(whole) = prepared.method {
+            let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
+            prepared.trim(&rates, stop)?;
+            let tie = prepared.tie(whole, stop)?;
+            prepared.method = Method::Paper(Whole { tie, ..whole });
+        }
+        Ok(prepared)
+    }
+
+    /// The models checked against each other, global quantities still unknown.
+    pub(super) fn fitted(recipe: &Recipe, open: impl Fn(&str) -> Result<Opened>) -> Result<Prepared> {
         recipe.check()?;
         let base = open(&recipe.base.name)?;
         let mut sources = Vec::with_capacity(recipe.sources.len());
@@ -52,23 +66,34 @@ impl Prepared {
             let drop = drop_limit(term.drop_rate);
             let rule =
                 Rule { weight: term.weight as f32, drop, keep: (1.0 - term.drop_rate) as f32, threshold: 0 };
-            let model = open(&term.model.name)?;
-            let own = own.map(|b| open(&b.name)).transpose()?;
+            let choice = term.vocabulary.unwrap_or(recipe.vocabulary);
+            let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
+            let model = fit(&term.model.name)?;
+            let own = own.map(|b| fit(&b.name)).transpose()?;
             sources.push(Source { model, own, rule, live: drop < DROP_ALL });
         }
         let method = match recipe.convention {
             Convention::Paper => Method::Paper(Whole { scale: recipe.scale as f32, tie: 0.0 }),
             Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
         };
-        let mut prepared = Prepared { base, sources, method, mask: recipe.mask, seed: recipe.mask_seed };
+        let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
+        let prepared = Prepared { base, sources, method, mask, seed, arithmetic };
         prepared.check_models()?;
-        if let Method::Paper(whole) = prepared.method {
-            let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
-            prepared.trim(&rates, stop)?;
-            let tie = prepared.tie(whole, stop)?;
-            prepared.method = Method::Paper(Whole { tie, ..whole });
-        }
         Ok(prepared)
+    }
+
+    /// How each source, and each own base, fits the base.
+    pub fn fits(&self) -> Vec<Fit> {
+        let models = self.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.own));
+        models.map(|m| m.describe(&self.base)).collect()
+    }
+
+    /// Where the merge goes in the model `vlm`, which recipes call `name`.
+    ///
+    /// # Errors
+    /// As [`super::Merger::placement`].
+    pub fn placement(&self, name: &str, vlm: &Checkpoint, choice: Vocabulary) -> Result<Placement> {
+        Placement::new(&self.base, name, vlm, choice)
     }
 
     /// Names of the tensors that the merge makes: the base's, sorted.
@@ -121,7 +146,7 @@ impl Prepared {
             Method::Paper(whole) => {
                 let terms = self.terms(name)?;
                 chunks.for_each_init(
-                    || paper::Scratch::new(terms.len()),
+                    || paper::Scratch::new(terms.len(), self.arithmetic),
                     |scratch, (i, out)| {
                         each_block(i, out, per, |first, count, out| {
                             paper::merge(scratch, base, &terms, whole, first, count);
@@ -131,10 +156,9 @@ impl Prepared {
                 );
             }
             Method::Linear(total) => {
-                let shares = self
-                    .sources
-                    .iter()
-                    .map(|s| Ok(linear::Share { weight: s.rule.weight, model: elements(&s.model, name)? }));
+                let shares = self.sources.iter().map(|s| {
+                    Ok(linear::Share { weight: s.rule.weight, model: s.model.elements(name)?, base })
+                });
                 let shares = shares.collect::<Result<Vec<_>>>()?;
                 chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
                     each_block(i, out, per, |first, count, out| {
@@ -152,55 +176,38 @@ impl Prepared {
         for name in self.base.model.names() {
             elements(&self.base, name)?;
             for source in &self.sources {
-                let present = self.check_fit(&source.model, name)?;
+                let present = source.model.check(&self.base, name)?;
                 let Some(own) = &source.own else {
                     if !present && matches!(self.method, Method::Linear(_)) {
                         let why = "and an average needs every model's";
                         return Err(Error::Missing {
                             tensor: name.into(),
-                            model: source.model.name.clone(),
+                            model: source.model.opened.name.clone(),
                             why,
                         });
                     }
                     continue;
                 };
-                if present && matches!(self.method, Method::Paper(_)) && !self.check_fit(own, name)? {
+                if present && matches!(self.method, Method::Paper(_)) && !own.check(&self.base, name)? {
                     let why = "the base that a source's task vector is taken against";
-                    return Err(Error::Missing { tensor: name.into(), model: own.name.clone(), why });
+                    return Err(Error::Missing { tensor: name.into(), model: own.opened.name.clone(), why });
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether `opened` has the tensor; an error when it has it in another shape or an unreadable type.
-    fn check_fit(&self, opened: &Opened, name: &str) -> Result<bool> {
-        let (Some(found), Some(expected)) = (opened.model.info(name), self.base.model.info(name)) else {
-            return Ok(false);
-        };
-        if found.shape != expected.shape {
-            return Err(Error::Shape {
-                tensor: name.into(),
-                model: opened.name.clone(),
-                found: found.shape.clone(),
-                base: self.base.name.clone(),
-                expected: expected.shape.clone(),
-            });
-        }
-        elements(opened, name).map(|_| true)
-    }
-
     /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
     fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
-        let live =
-            self.sources.iter().enumerate().filter(|(_, s)| s.live && s.model.model.info(name).is_some());
+        let present = |s: &Source| s.model.opened.model.info(name).is_some();
+        let live = self.sources.iter().enumerate().filter(|(_, s)| s.live && present(s));
         live.map(|(source, s)| {
             Ok(Term {
                 source,
                 rule: s.rule,
-                key: Key::new(self.mask, self.seed, &s.model.name, name),
-                model: elements(&s.model, name)?,
-                base: s.own.as_ref().map(|own| elements(own, name)).transpose()?,
+                key: Key::new(self.mask, self.seed, &s.model.opened.name, name),
+                model: s.model.elements(name)?,
+                base: s.own.as_ref().map(|own| own.elements(name)).transpose()?,
             })
         })
         .collect()
@@ -215,7 +222,7 @@ impl Prepared {
                 terms: self.terms(name)?,
             })
         };
-        Ok(Flat::new(self.names().map(tensor).collect::<Result<_>>()?))
+        Ok(Flat::new(self.names().map(tensor).collect::<Result<_>>()?, self.arithmetic))
     }
 
     /// Finds each source's trim threshold.
@@ -249,7 +256,7 @@ impl Prepared {
             return Ok(0.0);
         }
         let flat = self.flat()?;
-        let state = || (paper::Scratch::new(flat.terms()), 0i64);
+        let state = || (flat.scratch(), 0i64);
         let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
             for span in spans {
                 paper::signs(scratch, tensor.base, &tensor.terms, span.first, span.count, total);
@@ -265,15 +272,4 @@ fn each_block<O>(chunk: usize, out: &mut [O], per: usize, mut f: impl FnMut(usiz
     for (b, out) in out.chunks_mut(BLOCK * per).enumerate() {
         f(chunk * CHUNK + b * BLOCK, out.len() / per, out);
     }
-}
-
-/// The stored elements of a tensor, in a type that merging reads.
-fn elements<'a>(opened: &'a Opened, name: &str) -> Result<Elements<'a>> {
-    let model: &'a Arc<Checkpoint> = &opened.model;
-    let bytes = model.bytes(name)?;
-    let dtype = model.info(name).map_or(Dtype::U8, |i| i.dtype);
-    if !dtype.mergeable() {
-        return Err(Error::Dtype { tensor: name.into(), model: opened.name.clone(), dtype: dtype.name() });
-    }
-    Ok(Elements::new(bytes, dtype))
 }

@@ -115,7 +115,7 @@ impl Window {
 
 /// Per query the histogram of the upper bits over one block in `stride`.
 fn coarse(flat: &Flat, queries: &[Query], stride: usize, stop: &AtomicBool) -> Result<Vec<Vec<u64>>> {
-    let state = || (Scratch::new(1), vec![vec![0u64; BINS]; queries.len()]);
+    let state = || (flat.scratch_for_one(), vec![vec![0u64; BINS]; queries.len()]);
     let states = flat.walk(stop, state, |(scratch, counts), tensor, spans| {
         let mut bits = [0u32; BLOCK];
         for span in spans.filter(|s| s.number.is_multiple_of(stride)) {
@@ -150,7 +150,7 @@ fn fine(flat: &Flat, searched: &[(Query, Window)], stop: &AtomicBool) -> Result<
     let empty = || -> Vec<Count> {
         searched.iter().map(|(_, w)| Count { below: 0, inside: vec![0; w.width as usize] }).collect()
     };
-    let state = || (Scratch::new(1), empty());
+    let state = || (flat.scratch_for_one(), empty());
     let states: Vec<(Scratch, Vec<Count>)> = flat.walk(stop, state, |(scratch, counts), tensor, spans| {
         let mut bits = [0u32; BLOCK];
         for span in spans {
@@ -223,6 +223,7 @@ mod tests {
     use super::super::paper::{Rule, Term};
     use super::*;
     use crate::checkpoint::Dtype;
+    use common::recipe::Arithmetic;
 
     fn check(values: &[f32], ranks: &[u64], stride: usize, margin: f64) -> usize {
         let zeros = vec![0u8; values.len() * 4];
@@ -231,7 +232,7 @@ mod tests {
         let model = Elements::new(&bytes, Dtype::F32);
         let terms = vec![Term { source: 3, rule, key: Key([0; 2]), model, base: None }];
         let base = Elements::new(&zeros, Dtype::F32);
-        let flat = Flat::new(vec![Tensor { base, elements: values.len(), terms }]);
+        let flat = Flat::new(vec![Tensor { base, elements: values.len(), terms }], Arithmetic::Float32);
         let mut sorted: Vec<u32> = values.iter().map(|v| v.abs().to_bits()).collect();
         sorted.sort_unstable();
         let queries: Vec<Query> = ranks.iter().map(|&rank| Query { source: 3, rank }).collect();
