@@ -9,7 +9,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use worker::generate::{Control, Generator, Options, Progress};
 use worker::model::weights::expected_parameters;
-use worker::model::{Bunny, BunnyConfig, Features, Llama, Prompt, VisionLanguageModel};
+use worker::model::{BunnyConfig, Features, Llama, Prompt};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given: Vec<usize> = std::env::args().skip(1).map(|a| a.parse()).collect::<Result<_, _>>()?;
@@ -37,10 +37,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tensors.insert(name, tensor);
     }
     let language = Llama::load(&config.llama, &tensors, DType::F32, &device)?;
-    let model = Bunny::from_parts(config, None, language);
-    let features = Features::new(Tensor::randn(0f32, 1.0, (rows, model.image_tokens(), hidden), &device)?)?;
-    let prompt = Prompt { before: (0..27).collect(), after: (30..62).collect() };
-    let length = prompt.positions(model.image_tokens());
+    let features = Features::new(Tensor::randn(0f32, 1.0, (rows, config.image_tokens(), hidden), &device)?)?;
+    let prompt = Prompt::around((0..27).collect(), config.image_tokens(), (30..62).collect());
+    let length = prompt.positions();
     println!("{parameters} parameters, {rows} rows x ({length} + {new_tokens})");
 
     let mut generator = Generator::new();
@@ -50,7 +49,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let options = Options { max_new_tokens, batch_size: rows, ..Options::default() };
             let mut progress = Progress { samples_done: 0, samples: rows, tokens: 0 };
             let start = Instant::now();
-            generator.token_ids(&model, &prompt, &features, &options, Control::default(), &mut progress)?;
+            generator.token_ids(
+                &language,
+                &prompt,
+                &features,
+                &options,
+                Control::default(),
+                &mut progress,
+            )?;
             *seconds = start.elapsed().as_secs_f64();
         }
         let [prefill, whole] = seconds;

@@ -7,10 +7,12 @@
 use crate::data::read_image;
 use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
-use crate::generate::{Control as GenerateControl, Error as GenerateError, Generated, Generator, Options};
+use crate::generate::{
+    Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions,
+};
 use crate::locate::Locator;
 use crate::merge::{Fit, Merger, Placement, Prepared};
-use crate::model::{Bunny, Features, Prompt, VisionLanguageModel};
+use crate::model::Llama;
 use crate::vlm::Vlm;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -31,8 +33,7 @@ pub struct Exam {
     references: Vec<Reference>,
     /// The references, tokenised and searched for terms.
     prepared: Vec<score::Reference>,
-    features: Features,
-    prompt: Prompt,
+    questions: Questions,
     options: Options,
 }
 
@@ -47,15 +48,9 @@ impl Exam {
         generation: &GenerationPlan,
     ) -> Result<Exam> {
         let images = references.iter().map(|r| read_image(dataset, r));
-        let features = vlm.features(images, generation.image_resize)?;
+        let questions = vlm.questions(images, generation.image_resize, task)?;
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
-        Ok(Exam {
-            references,
-            prepared,
-            features,
-            prompt: vlm.prompt(task)?,
-            options: options(vlm, generation),
-        })
+        Ok(Exam { references, prepared, questions, options: options(vlm, generation) })
     }
 
     /// The samples, in order.
@@ -141,15 +136,15 @@ impl Bench {
 pub struct Pipeline {
     bench: Arc<Bench>,
     exam: Arc<Exam>,
-    model: Bunny,
+    language: Llama,
     generator: Generator,
 }
 
 impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
-        let model = bench.vlm.answering()?;
-        Ok(Pipeline { bench, exam, model, generator: Generator::new() })
+        let language = bench.vlm.answering()?;
+        Ok(Pipeline { bench, exam, language, generator: Generator::new() })
     }
 
     /// Goes on with other samples and the same model.
@@ -169,7 +164,7 @@ impl Pipeline {
                 true => merged_tensor(&prepared, name, self.stored_dtype(name)).map_err(failure)?,
                 false => self.placed_tensor(&prepared, name).map_err(failure)?,
             };
-            self.model.language().weights().overwrite(name, &merged).map_err(failure)?;
+            self.language.weights().overwrite(name, &merged).map_err(failure)?;
         }
         Ok(())
     }
@@ -193,15 +188,9 @@ impl Pipeline {
         let cancelled = || control.is_cancelled();
         let progress = |p: crate::generate::Progress| control.set_samples_done(p.samples_done);
         let control = GenerateControl { cancelled: Some(&cancelled), progress: Some(&progress) };
-        let Exam { prompt, features, options, .. } = &*self.exam;
-        let written = self.generator.generate(
-            &self.model,
-            &self.bench.vlm.tokenizer,
-            prompt,
-            features,
-            options,
-            control,
-        );
+        let Exam { questions, options, .. } = &*self.exam;
+        let tokenizer = &self.bench.vlm.tokenizer;
+        let written = self.generator.generate(&self.language, tokenizer, questions, options, control);
         written.map_err(|e| match e {
             GenerateError::Cancelled => EvaluateError::Cancelled,
             other => EvaluateError::Failed(other.to_string()),

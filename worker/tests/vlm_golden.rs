@@ -4,7 +4,7 @@
 //! a model and a `reference.json` beside it is checked by [`Golden::check`]; another family is one more call of
 //! [`Golden::open`] with its three folders, and of `check`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -13,11 +13,12 @@ use worker::generate::{
     Control, Error as GenerateError, Generator, Options, Progress, Stop, TextTokenizer, bunny_prompt,
 };
 use worker::image::{Limits, Preprocess, decode, resize_bicubic};
+use worker::model::bunny::Vision;
 use worker::model::llama::Kernels;
 use worker::model::{
-    Bunny, BunnyConfig, Features, Llama, LlamaWeights, Prompt, VisionLanguageModel,
-    eos_from_generation_config,
+    BunnyConfig, Features, Llama, LlamaWeights, Prompt, TensorSource, eos_from_generation_config,
 };
+use worker::vlm::{Vlm, family};
 
 /// A largest allowed difference and why it is allowed.
 struct Tolerance {
@@ -67,6 +68,26 @@ fn data(part: &str) -> PathBuf {
 
 fn tensors(path: &Path) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu).expect("a reference file")
+}
+
+/// A model with all its parts.
+struct Bunny {
+    vision: Vision,
+    language: Llama,
+}
+
+impl Bunny {
+    fn load(
+        config: &BunnyConfig,
+        tensors: &HashMap<String, Tensor>,
+        dtype: DType,
+        kernels: Kernels,
+    ) -> worker::model::Result<Bunny> {
+        let cpu = Device::Cpu;
+        let vision = Vision::load(config, tensors, dtype, &cpu)?;
+        let weights = LlamaWeights::load(&config.llama, tensors, dtype, &cpu)?;
+        Ok(Bunny { vision, language: Llama::new(config.llama.clone(), weights, kernels)? })
+    }
 }
 
 /// A model and the values it should give.
@@ -121,17 +142,7 @@ impl Golden {
     }
 
     fn model(&self, kernels: Kernels) -> Bunny {
-        let cpu = Device::Cpu;
-        let full = Bunny::load(&self.config, &self.tensors, DType::F32, &cpu).expect("all tensors are there");
-        if kernels == Kernels::Auto {
-            return full;
-        }
-        let weights =
-            LlamaWeights::load(&self.config.llama, &self.tensors, DType::F32, &cpu).expect("weights");
-        let language = Llama::new(self.config.llama.clone(), weights, kernels).expect("tables");
-        let vision =
-            worker::model::bunny::Vision::load(&self.config, &self.tensors, DType::F32, &cpu).expect("tower");
-        Bunny::from_parts(self.config.clone(), Some(vision), language)
+        Bunny::load(&self.config, &self.tensors, DType::F32, kernels).expect("all tensors are there")
     }
 
     fn ids(&self, key: &str) -> Vec<u32> {
@@ -139,7 +150,7 @@ impl Golden {
     }
 
     fn prompt(&self) -> Prompt {
-        Prompt { before: self.ids("before"), after: self.ids("after") }
+        Prompt::around(self.ids("before"), self.config.image_tokens(), self.ids("after"))
     }
 
     fn samples(&self) -> &[Value] {
@@ -150,13 +161,13 @@ impl Golden {
         Options { max_new_tokens: self.max_new_tokens, eos: self.eos.clone(), ..Options::default() }
     }
 
-    fn preprocess(&self, model: &Bunny) -> Preprocess {
-        Preprocess { pre_resize: self.pre_resize, ..model.preprocess() }
+    fn preprocess(&self) -> Preprocess {
+        Preprocess { pre_resize: self.pre_resize, pad: self.config.pad, size: self.config.input_size() }
     }
 
     /// Features of all samples, checked on the way against whatever the reference holds of them.
     fn features(&self, model: &Bunny) -> Features {
-        let prepare = self.preprocess(model);
+        let prepare = self.preprocess();
         let mut all = Vec::new();
         for sample in self.samples() {
             let id = sample["id"].as_str().expect("an id");
@@ -180,7 +191,7 @@ impl Golden {
             }
             let pixels =
                 Tensor::from_vec(pixels, (3, prepare.size, prepare.size), &Device::Cpu).expect("memory");
-            let vision = model.vision().expect("a tower");
+            let vision = &model.vision;
             if let Some(want) = self.values.get(&format!("{id}.features")) {
                 FEATURES.check(
                     &format!("{id} features"),
@@ -188,7 +199,7 @@ impl Golden {
                     want,
                 );
             }
-            let projected = model.encode_image(&pixels).expect("a pass");
+            let projected = vision.encode(&pixels).expect("a pass");
             if let Some(want) = self.values.get(&format!("{id}.projected")) {
                 FEATURES.check(&format!("{id} projected"), &projected, want);
             }
@@ -200,9 +211,8 @@ impl Golden {
     /// Everything: pixels, features, logits of the prompt, greedy ids and stops, in several batch sizes.
     fn check(&self) {
         for kernels in [Kernels::Auto, Kernels::Plain] {
-            let mut model = self.model(kernels);
+            let model = self.model(kernels);
             let features = self.features(&model);
-            model.drop_vision();
             let logits = prompt_logits(&model, &self.prompt(), &features);
             for (row, sample) in self.samples().iter().enumerate() {
                 let id = sample["id"].as_str().expect("an id");
@@ -248,27 +258,95 @@ fn the_trained_family_equals_transformers() {
     golden.max_new_tokens = run["max_new_tokens"].as_u64().expect("a number") as usize;
     let tokenizer = golden.tokenizer.as_ref().expect("a tokenizer");
     let task = run["task"].as_str().expect("a text");
-    let prompt = bunny_prompt(tokenizer, task, golden.config.bos_token_id).expect("a prompt");
+    let prompt = bunny_prompt(tokenizer, task, golden.config.bos_token_id, golden.config.image_tokens())
+        .expect("a prompt");
     assert_eq!(prompt, golden.prompt());
     golden.check();
+}
+
+/// The same by the way that commands and runs go: a folder, its family, questions, answers.
+#[test]
+fn the_trained_family_answers_through_its_folder() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
+    let read = |path: PathBuf| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("a file")).expect("JSON")
+    };
+    let run = read(data.join("family/vlm/jradievo.json"));
+    let reference = read(data.join("golden/vlm/reference.json"));
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let resize = run["image_resize"].as_array().map(|v| [number(&v[0]) as u32, number(&v[1]) as u32]);
+    let chosen = worker::device::choose("cpu").expect("a CPU");
+    let vlm = Vlm::open(&data.join("family/vlm"), &chosen).expect("a model folder");
+    let samples = reference["samples"].as_array().expect("samples");
+    let images = samples.iter().map(|sample| {
+        let path = data.join(sample["image"].as_str().expect("an image"));
+        Ok(decode(&path, &Limits::default()).expect("a picture"))
+    });
+    let task = run["task"].as_str().expect("a text");
+    let questions = vlm.questions(images, resize, task).expect("encoded");
+    assert_eq!((questions.len(), questions.groups().len()), (samples.len(), 1));
+    let longest = vlm.longest_prompt(task, resize).expect("a prompt").positions();
+    assert_eq!(longest, questions.groups()[0].prompt.positions());
+    let options = Options {
+        max_new_tokens: number(&run["max_new_tokens"]) as usize,
+        eos: vlm.eos.clone(),
+        ..Options::default()
+    };
+    let language = vlm.answering().expect("weights");
+    let written = Generator::new()
+        .generate(&language, &vlm.tokenizer, &questions, &options, Control::default())
+        .expect("answers");
+    for (sample, answer) in samples.iter().zip(written) {
+        assert_eq!(answer.token_ids, ids(&sample["token_ids"]));
+    }
+}
+
+/// Notes which tensors are asked for.
+struct Noted<'a> {
+    tensors: &'a HashMap<String, Tensor>,
+    read: std::cell::RefCell<BTreeMap<String, Vec<usize>>>,
+}
+
+impl TensorSource for Noted<'_> {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|t| t.dims().to_vec())
+    }
+
+    fn get(&self, name: &str) -> worker::model::Result<Tensor> {
+        let tensor = TensorSource::get(self.tensors, name)?;
+        self.read.borrow_mut().insert(name.into(), tensor.dims().to_vec());
+        Ok(tensor)
+    }
+}
+
+#[test]
+fn the_listed_vision_parameters_are_those_that_are_read() {
+    for name in ["v10", "v11"] {
+        let golden = Golden::tiny(name);
+        let family = family::open(&data(name)).expect("a known family");
+        let source = Noted { tensors: &golden.tensors, read: Default::default() };
+        family.load_vision(&source, DType::F32, &Device::Cpu).expect("all tensors");
+        let listed: BTreeMap<String, Vec<usize>> = family.vision_parameters().into_iter().collect();
+        assert_eq!(listed, source.read.into_inner());
+    }
 }
 
 /// Logits of the last prompt position of all rows, the whole prompt in one pass.
 fn prompt_logits(model: &Bunny, prompt: &Prompt, features: &Features) -> Tensor {
     let rows = features.len();
-    let shared = model.embed_shared(prompt).expect("known ids");
+    let shared = prompt.embed_shared(&model.language).expect("known ids");
     let shared = shared.repeat((rows, 1, 1)).expect("memory");
-    let rest = model.embed_rest(prompt, features.tensor()).expect("known ids");
+    let rest = prompt.embed_rest(&model.language, features.tensor()).expect("known ids");
     let embeds = Tensor::cat(&[&shared, &rest], 1).expect("equal widths");
-    let cache = model.language().new_cache(rows, embeds.dim(1).expect("three axes")).expect("memory");
-    let hidden = model.language().forward(&embeds, &cache, 0, 0).expect("a pass");
-    model.language().logits(&hidden).expect("a position")
+    let cache = model.language.new_cache(rows, embeds.dim(1).expect("three axes")).expect("memory");
+    let hidden = model.language.forward(&embeds, &cache, 0, 0).expect("a pass");
+    model.language.logits(&hidden).expect("a position")
 }
 
 fn generate(model: &Bunny, prompt: &Prompt, features: &Features, options: &Options) -> Vec<(Vec<u32>, Stop)> {
     let mut progress = Progress { samples_done: 0, samples: features.len(), tokens: 0 };
     let got = Generator::new()
-        .token_ids(model, prompt, features, options, Control::default(), &mut progress)
+        .token_ids(&model.language, prompt, features, options, Control::default(), &mut progress)
         .expect("a run");
     assert_eq!(progress.samples_done, features.len());
     assert_eq!(progress.tokens, got.iter().map(|(ids, _)| ids.len()).sum::<usize>());
@@ -306,11 +384,14 @@ fn sixteen_bits_stay_near_float32() {
         let features = golden.features(&exact);
         let want = prompt_logits(&exact, &golden.prompt(), &features);
         for (dtype, tolerance) in [(DType::F16, HALF), (DType::BF16, BRAIN)] {
-            let model = Bunny::load(&golden.config, &golden.tensors, dtype, &Device::Cpu).expect("weights");
-            let prepare = golden.preprocess(&model);
+            let model = Bunny::load(&golden.config, &golden.tensors, dtype, Kernels::Auto).expect("weights");
+            let prepare = golden.preprocess();
             let image = golden.samples()[0]["image"].as_str().expect("an image");
             let image = decode(&golden.images.join(image), &Limits::default()).expect("a picture");
-            let one = model.encode_rgb(&[image], prepare.pre_resize).expect("a pass");
+            let pixels = prepare.apply(&image).expect("sizes");
+            let pixels =
+                Tensor::from_vec(pixels, (3, prepare.size, prepare.size), &Device::Cpu).expect("memory");
+            let one = Features::stack(&[model.vision.encode(&pixels).expect("a pass")]).expect("one");
             assert_eq!(one.tensor().dtype(), dtype);
             let got = prompt_logits(&model, &golden.prompt(), &one);
             tolerance.check(&format!("{name} {dtype:?} logits"), &got, &want.narrow(0, 0, 1).expect("a row"));
@@ -331,7 +412,7 @@ fn overwritten_weights_are_seen_and_can_be_put_back() {
         t
     };
     let first = logits("as loaded");
-    let weights = model.language().weights();
+    let weights = model.language.weights();
     let names: Vec<String> = weights.parameters().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names.len(), 3 * 9 + 3);
     for name in &names {
@@ -373,10 +454,9 @@ fn rows_that_are_not_finite_stop_without_touching_the_others() {
             assert_eq!(got[row].0, ids(&golden.samples()[row]["token_ids"]));
         }
         // Weights of NaN stop all rows.
-        let head =
-            model.language().weights().parameter("lm_head.weight").expect("a parameter").dims().to_vec();
+        let head = model.language.weights().parameter("lm_head.weight").expect("a parameter").dims().to_vec();
         let bad = Tensor::full(f32::INFINITY, head, &Device::Cpu).expect("memory");
-        model.language().weights().overwrite("lm_head.weight", &bad).expect("equal shapes");
+        model.language.weights().overwrite("lm_head.weight", &bad).expect("equal shapes");
         let got = generate(&model, &golden.prompt(), &features, &golden.options());
         assert!(got.iter().all(|row| *row == (Vec::new(), Stop::NonFinite)));
     }
@@ -395,7 +475,7 @@ fn a_generator_can_be_cancelled_and_used_again() {
     let mut progress = Progress { samples_done: 0, samples: 0, tokens: 0 };
     let mut run = |control| {
         let (prompt, options) = (golden.prompt(), golden.options());
-        generator.token_ids(&model, &prompt, &features, &options, control, &mut progress)
+        generator.token_ids(&model.language, &prompt, &features, &options, control, &mut progress)
     };
     assert!(matches!(run(control), Err(GenerateError::Cancelled)));
     let again = run(Control::default()).expect("a run");
@@ -407,9 +487,8 @@ fn a_generator_can_be_cancelled_and_used_again() {
 #[test]
 fn faults_are_refused_before_anything_runs() {
     let golden = Golden::tiny("v10");
-    let cpu = Device::Cpu;
     let load = |tensors: &HashMap<String, Tensor>| {
-        Bunny::load(&golden.config, tensors, DType::F32, &cpu).map(|_| ()).map_err(|e| e.to_string())
+        Bunny::load(&golden.config, tensors, DType::F32, Kernels::Auto).map(|_| ()).map_err(|e| e.to_string())
     };
     for name in ["model.layers.1.mlp.up_proj.weight", "model.mm_projector.2.bias"] {
         let mut tensors = golden.tensors.clone();
@@ -431,20 +510,27 @@ fn faults_are_refused_before_anything_runs() {
     let features = golden.features(&model);
     let mut progress = Progress { samples_done: 0, samples: 0, tokens: 0 };
     let mut run = |prompt: &Prompt, features: &Features, options: Options| {
-        Generator::new().token_ids(&model, prompt, features, &options, Control::default(), &mut progress)
+        Generator::new().token_ids(
+            &model.language,
+            prompt,
+            features,
+            &options,
+            Control::default(),
+            &mut progress,
+        )
     };
     let (prompt, options) = (golden.prompt(), golden.options());
     assert!(run(&prompt, &features, Options { batch_size: 0, ..options.clone() }).is_err());
     assert!(run(&prompt, &features, Options { max_new_tokens: 0, ..options.clone() }).is_err());
     assert!(run(&prompt, &features, Options { max_length: Some(5), ..options.clone() }).is_err());
-    let long = Prompt { before: vec![1; 200], after: vec![3] };
+    let long = Prompt { before: vec![1; 200], ..golden.prompt() };
     assert!(run(&long, &features, options.clone()).is_err());
-    let unknown = Prompt { before: vec![1, 100_000], after: vec![3] };
+    let unknown = Prompt { before: vec![1, 100_000], ..golden.prompt() };
     assert!(run(&unknown, &features, options.clone()).is_err());
     let narrow = Features::new(features.tensor().narrow(2, 0, 3).expect("in range")).expect("three axes");
     assert!(run(&prompt, &narrow, options.clone()).is_err());
     // The sequence's bound cuts the answer short, with the same beginning.
-    let length = prompt.positions(model.image_tokens());
+    let length = prompt.positions();
     let short = run(&prompt, &features, Options { max_length: Some(length + 2), ..options }).expect("a run");
     for (sample, (token_ids, _)) in golden.samples().iter().zip(short) {
         let want = ids(&sample["token_ids"]);

@@ -137,13 +137,14 @@ fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<Str
 fn prepare(plan: &RunPlan, bench: &Bench) -> Result<String> {
     let began = Instant::now();
     bench.vlm.answering()?;
-    let prompt = bench.vlm.prompt(&plan.task)?;
-    let positions = prompt.positions(bench.vlm.config.image_tokens());
-    let longest = bench.vlm.config.llama.max_position_embeddings;
+    let prompt = bench.vlm.longest_prompt(&plan.task, plan.generation.image_resize)?;
+    let positions = prompt.positions();
+    let longest = bench.vlm.family.language().max_position_embeddings;
     if positions + plan.generation.max_new_tokens as usize > longest {
         bail!("{positions} prompt positions and max_new_tokens exceed the model's {longest} positions");
     }
-    Ok(format!("models fit each other, {positions} prompt positions, {:.1} s", began.elapsed().as_secs_f64()))
+    let (family, seconds) = (bench.vlm.family.family(), began.elapsed().as_secs_f64());
+    Ok(format!("{family}: models fit each other, up to {positions} prompt positions, {seconds:.1} s"))
 }
 
 fn dataset(plan: &DatasetPlan) -> Result<String> {

@@ -28,13 +28,11 @@ pub fn run(args: &cli::Generate) -> Result<u8> {
     let (question, _) = asking::resolve(&args.asking, &args.model)?;
     let vlm = Vlm::open(&args.model, &chosen)?;
     let images = args.image.iter().map(|path| Ok(decode(path, &Limits::default())?));
-    let features = vlm.features(images, question.generation.image_resize)?;
-    let model = vlm.answering()?;
+    let questions = vlm.questions(images, question.generation.image_resize, &question.task)?;
     let written = Generator::new().generate(
-        &model,
+        &vlm.answering()?,
         &vlm.tokenizer,
-        &vlm.prompt(&question.task)?,
-        &features,
+        &questions,
         &options(&vlm, &question.generation),
         Control::default(),
     )?;

@@ -1,13 +1,15 @@
 //! Batched greedy decoding.
 //!
-//! All prompts have equal length, so rows differ in their image alone. The text before the image is run once and its keys and
-//! values copied to every row; the rest is run in chunks of rows to bound memory; then all rows advance together, one token a
-//! step. A row that stops is compacted away: the last running row takes its place in the cache.
+//! Samples run in groups of one prompt, so rows of a batch have equal length and differ in their image alone. The text before
+//! the image is run once and its keys and values copied to every row; the rest is run in chunks of rows to bound memory; then
+//! all rows advance together, one token a step. A row that stops is compacted away: the last running row takes its place in
+//! the cache.
 
 use candle_core::Tensor;
 
-use super::{Error, Result, TextTokenizer};
-use crate::model::{Features, KvCache, Llama, Prompt, VisionLanguageModel};
+use super::questions::Group;
+use super::{Error, Questions, Result, TextTokenizer};
+use crate::model::{Features, KvCache, Llama, Prompt};
 
 /// What a run fixes about generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,89 +97,94 @@ impl Generator {
         Self::default()
     }
 
-    /// Answers for all samples, in the order of their features.
+    /// Answers for all samples, in their order.
     ///
     /// # Errors
     /// [`Error::Option`], [`Error::Cancelled`], or [`Error::Model`], which includes prompts longer than the model allows.
     pub fn generate(
         &mut self,
-        model: &dyn VisionLanguageModel,
+        language: &Llama,
         tokenizer: &TextTokenizer,
-        prompt: &Prompt,
-        features: &Features,
+        questions: &Questions,
         options: &Options,
         control: Control,
     ) -> Result<Vec<Generated>> {
-        let mut progress = Progress { samples_done: 0, samples: features.len(), tokens: 0 };
-        let rows = self.token_ids(model, prompt, features, options, control, &mut progress)?;
-        rows.into_iter()
-            .map(|(token_ids, stop)| {
+        check(options)?;
+        let shape = |g: &Group| Shape::new(language, &g.prompt, &g.features, options);
+        let shapes = questions.groups().iter().map(shape).collect::<Result<Vec<_>>>()?;
+        self.make_room(language, &shapes)?;
+        let mut progress = Progress { samples_done: 0, samples: questions.len(), tokens: 0 };
+        let mut answers: Vec<Option<Generated>> = vec![None; questions.len()];
+        for (Group { samples, prompt, features }, shape) in questions.groups().iter().zip(&shapes) {
+            let rows = self.run(language, prompt, features, shape, options, control, &mut progress)?;
+            for (&sample, (token_ids, stop)) in samples.iter().zip(rows) {
                 let text = match stop {
                     Stop::NonFinite => String::new(),
                     _ => tokenizer.decode(&token_ids)?,
                 };
-                Ok(Generated { token_ids, text, stop })
-            })
-            .collect()
+                answers[sample] = Some(Generated { token_ids, text, stop });
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
     }
 
-    /// As [`Generator::generate`], but without text.
+    /// As [`Generator::generate`] for samples of one prompt, without text and in the order of their features.
     ///
     /// # Errors
     /// As [`Generator::generate`].
     pub fn token_ids(
         &mut self,
-        model: &dyn VisionLanguageModel,
+        language: &Llama,
         prompt: &Prompt,
         features: &Features,
         options: &Options,
         control: Control,
         progress: &mut Progress,
     ) -> Result<Vec<(Vec<u32>, Stop)>> {
-        for (option, value) in
-            [("max_new_tokens", options.max_new_tokens), ("batch_size", options.batch_size)]
-        {
-            if value == 0 {
-                return Err(Error::Option { option, reason: "must be at least 1".into() });
-            }
-        }
-        if options.prefill_rows == Some(0) {
-            return Err(Error::Option { option: "prefill_rows", reason: "must be at least 1".into() });
-        }
+        check(options)?;
         if features.is_empty() {
             return Ok(Vec::new());
         }
-        let shape = Shape::new(model, prompt, features, options)?;
-        self.make_room(model.language(), &shape)?;
-        self.run_prefix(model, prompt, &shape)?;
+        let shape = Shape::new(language, prompt, features, options)?;
+        self.make_room(language, std::slice::from_ref(&shape))?;
+        self.run(language, prompt, features, &shape, options, control, progress)
+    }
+
+    /// Runs the samples of one prompt in the memory taken before.
+    #[allow(clippy::too_many_arguments)]
+    fn run(
+        &mut self,
+        language: &Llama,
+        prompt: &Prompt,
+        features: &Features,
+        shape: &Shape,
+        options: &Options,
+        control: Control,
+        progress: &mut Progress,
+    ) -> Result<Vec<(Vec<u32>, Stop)>> {
+        self.run_prefix(language, prompt, shape)?;
         let mut results = Vec::with_capacity(features.len());
         for first in (0..features.len()).step_by(shape.rows) {
             let rows = shape.rows.min(features.len() - first);
             control.check()?;
-            let logits = self.prefill(model, prompt, features, first, rows, &shape, control)?;
-            results.extend(self.decode(
-                model.language(),
-                logits,
-                rows,
-                &shape,
-                options,
-                control,
-                progress,
-            )?);
+            let logits = self.prefill(language, prompt, features, first, rows, shape, control)?;
+            results.extend(self.decode(language, logits, rows, shape, options, control, progress)?);
         }
         Ok(results)
     }
 
-    /// Takes cache memory, or keeps what the last run left if it is large enough but not wasteful.
-    fn make_room(&mut self, language: &Llama, shape: &Shape) -> Result<()> {
-        let fits = |cache: &KvCache| cache.rows() == shape.rows && cache.capacity() == shape.capacity;
+    /// Takes cache memory for the largest of the groups, or keeps what the last run left if it is as large.
+    fn make_room(&mut self, language: &Llama, shapes: &[Shape]) -> Result<()> {
+        let most = |size: fn(&Shape) -> usize| shapes.iter().map(size).max().unwrap_or(0);
+        let (rows, capacity, shared) = (most(|s| s.rows), most(|s| s.capacity), most(|s| s.shared).max(1));
+        let fits = |cache: &KvCache| cache.rows() == rows && cache.capacity() == capacity;
         if !self.cache.as_ref().is_some_and(fits) {
             // Freed first: the old and the new one together may not fit.
             self.cache = None;
-            self.cache = Some(language.new_cache(shape.rows, shape.capacity)?);
+            self.cache = Some(language.new_cache(rows, capacity)?);
         }
-        if self.prefix.as_ref().is_none_or(|c| c.capacity() != shape.shared.max(1)) {
-            self.prefix = Some(language.new_cache(1, shape.shared.max(1))?);
+        if self.prefix.as_ref().is_none_or(|c| c.capacity() != shared) {
+            self.prefix = Some(language.new_cache(1, shared)?);
         }
         Ok(())
     }
@@ -190,9 +197,9 @@ impl Generator {
     }
 
     /// Runs the text before the image once; its keys and values serve every row of every batch.
-    fn run_prefix(&self, model: &dyn VisionLanguageModel, prompt: &Prompt, shape: &Shape) -> Result<()> {
+    fn run_prefix(&self, language: &Llama, prompt: &Prompt, shape: &Shape) -> Result<()> {
         if shape.shared > 0 {
-            model.language().forward(&model.embed_shared(prompt)?, self.caches()?.1, 0, 0)?;
+            language.forward(&prompt.embed_shared(language)?, self.caches()?.1, 0, 0)?;
         }
         Ok(())
     }
@@ -201,7 +208,7 @@ impl Generator {
     #[allow(clippy::too_many_arguments)]
     fn prefill(
         &self,
-        model: &dyn VisionLanguageModel,
+        language: &Llama,
         prompt: &Prompt,
         features: &Features,
         first: usize,
@@ -216,9 +223,9 @@ impl Generator {
             control.check()?;
             let count = shape.prefill_rows.min(rows - row);
             let features = features.rows(first + row, count).map_err(Error::Model)?;
-            let embeds = model.embed_rest(prompt, &features)?;
-            let hidden = model.language().forward(&embeds, cache, row, shape.shared)?;
-            logits.push(model.language().logits(&hidden)?);
+            let embeds = prompt.embed_rest(language, &features)?;
+            let hidden = language.forward(&embeds, cache, row, shape.shared)?;
+            logits.push(language.logits(&hidden)?);
         }
         Ok(if logits.len() == 1 {
             logits.swap_remove(0)
@@ -295,7 +302,20 @@ impl Generator {
     }
 }
 
-/// The sizes of one run.
+/// Whether the options are in range.
+fn check(options: &Options) -> Result<()> {
+    let given = [
+        ("max_new_tokens", Some(options.max_new_tokens)),
+        ("batch_size", Some(options.batch_size)),
+        ("prefill_rows", options.prefill_rows),
+    ];
+    match given.iter().find(|(_, value)| *value == Some(0)) {
+        Some((option, _)) => Err(Error::Option { option, reason: "must be at least 1".into() }),
+        None => Ok(()),
+    }
+}
+
+/// The sizes of a group's run.
 struct Shape {
     rows: usize,
     shared: usize,
@@ -306,15 +326,10 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(
-        model: &dyn VisionLanguageModel,
-        prompt: &Prompt,
-        features: &Features,
-        options: &Options,
-    ) -> Result<Self> {
-        let config = model.language().config();
+    fn new(language: &Llama, prompt: &Prompt, features: &Features, options: &Options) -> Result<Self> {
+        let config = language.config();
         let rows = options.batch_size.min(features.len());
-        let length = prompt.positions(model.image_tokens());
+        let length = prompt.positions();
         let limit = options.max_length.unwrap_or(usize::MAX).min(config.max_position_embeddings);
         let room = limit.saturating_sub(length);
         if room == 0 {

@@ -1,16 +1,18 @@
 //! From image features and a task text to written answers: prompt, batched greedy decoding, text.
 //!
-//! In: a [`VisionLanguageModel`](crate::model::VisionLanguageModel), features of all samples, one prompt. Out: one
-//! [`Generated`] a sample. Only greedy decoding: the repetition penalty is 1.0, which is none, and nothing is drawn.
+//! In: a [`Llama`](crate::model::Llama) and [`Questions`], features and prompt of every sample. Out: one [`Generated`] a
+//! sample. Only greedy decoding: the repetition penalty is 1.0, which is none, and nothing is drawn.
 
 mod batch;
 mod prompt;
+mod questions;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 
 pub use batch::{Control, Generated, Generator, Options, Progress, Stop};
 pub use prompt::{TEMPLATE_AFTER, TEMPLATE_BEFORE, bunny_prompt, bunny_texts};
+pub use questions::{Group, Questions};
 pub use tokenizer::TextTokenizer;
 
 /// Why nothing was generated.

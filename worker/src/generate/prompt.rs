@@ -25,11 +25,11 @@ pub fn bunny_texts(task: &str) -> Result<(String, String)> {
 
 /// The prompt's ids for a task: both parts tokenised apart, the begin-of-text id kept in the first only.
 ///
-/// `bos` is what the model's configuration names, if it does.
+/// `bos` is what the model's configuration names, if it does; `rows` is the number of the image's features.
 ///
 /// # Errors
 /// [`Error::Prompt`] if the tokenizer treats the begin of text in another way than the model was trained with.
-pub fn bunny_prompt(tokenizer: &TextTokenizer, task: &str, bos: Option<u32>) -> Result<Prompt> {
+pub fn bunny_prompt(tokenizer: &TextTokenizer, task: &str, bos: Option<u32>, rows: usize) -> Result<Prompt> {
     let (before, after) = bunny_texts(task)?;
     let before = tokenizer.encode(&before)?;
     let mut after = tokenizer.encode(&after)?;
@@ -49,7 +49,7 @@ pub fn bunny_prompt(tokenizer: &TextTokenizer, task: &str, bos: Option<u32>) -> 
             if before.is_empty() || after.is_empty() {
                 return Err(Error::Prompt("the tokenizer gives no tokens for the template".into()));
             }
-            Ok(Prompt { before, after })
+            Ok(Prompt::around(before, rows, after))
         }
     }
 }

@@ -45,21 +45,21 @@ fn the_template_is_the_published_one() {
 
 #[test]
 fn the_second_begin_of_text_is_dropped() {
-    let with = bunny_prompt(&tokenizer(true), "read", Some(1)).expect("a tokenizer that adds it");
+    let with = bunny_prompt(&tokenizer(true), "read", Some(1), 36).expect("a tokenizer that adds it");
     assert_eq!(with.before[0], 1);
     assert_eq!(with.after[0], 3, "the line feed follows the image");
     assert_eq!(with.before.last(), Some(&4), "the space before the image is kept");
-    let without = bunny_prompt(&tokenizer(false), "read", None).expect("no begin of text at all");
+    let without = bunny_prompt(&tokenizer(false), "read", None, 36).expect("no begin of text at all");
     assert_eq!(without.before, with.before[1..]);
     assert_eq!(without.after, with.after);
-    assert_eq!(with.positions(36), with.before.len() + 36 + with.after.len());
+    assert_eq!(with.positions(), with.before.len() + 36 + with.after.len());
 }
 
 #[test]
 fn a_tokenizer_without_begin_of_text_is_refused() {
-    let error = bunny_prompt(&tokenizer(false), "read", Some(1)).expect_err("none is added");
+    let error = bunny_prompt(&tokenizer(false), "read", Some(1), 36).expect_err("none is added");
     assert!(error.to_string().contains("begin-of-text id 1"), "{error}");
-    assert!(bunny_prompt(&tokenizer(true), "read", Some(2)).is_err());
+    assert!(bunny_prompt(&tokenizer(true), "read", Some(2), 36).is_err());
 }
 
 #[test]

@@ -71,12 +71,20 @@ pub enum Error {
         /// What it was.
         got: String,
     },
-    /// The vision part was dropped, so images can no longer be encoded.
-    #[error("the vision tower was dropped from this model")]
-    NoVision,
     /// The tensor library failed, mostly for want of memory.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// What preparing a picture reported.
+    pub(crate) fn image(e: &crate::image::Error) -> Self {
+        Error::Argument {
+            what: "image",
+            expected: "a picture that can be resized".into(),
+            got: e.to_string(),
+        }
+    }
 }
 
 /// A result with this module's [`Error`].

@@ -41,3 +41,13 @@ impl Projector {
         self.second.forward(&self.first.forward(features)?.gelu_erf()?)
     }
 }
+
+/// Names and shapes that [`Projector::load`] reads.
+pub fn expected_parameters(prefix: &str, (input, output): (usize, usize)) -> Vec<(String, Vec<usize>)> {
+    vec![
+        (format!("{prefix}0.weight"), vec![output, input]),
+        (format!("{prefix}0.bias"), vec![output]),
+        (format!("{prefix}2.weight"), vec![output, output]),
+        (format!("{prefix}2.bias"), vec![output]),
+    ]
+}

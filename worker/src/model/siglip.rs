@@ -1,9 +1,9 @@
-//! The SigLIP vision tower up to the layer before the last.
+//! The SigLIP vision tower, up to the block that a model takes its features from.
 //!
-//! Patch embedding without padding, learned positions, pre-norm blocks, tanh GELU, attention with softmax in float32. The
-//! feature is the output of the last block but one; the last block, the final norm and the pooling head are never loaded.
+//! Patch embedding without padding, learned positions, pre-norm blocks, tanh GELU, attention with softmax in float32. What
+//! lies above a model's features (the last block for Bunny, the pooling head for all) is never loaded.
 //!
-//! Source: transformers' `modeling_siglip.py`; the choice of layer is Bunny's (`select_layer = -2`).
+//! Source: transformers' `modeling_siglip.py`, and `modeling_idefics2.py` for pictures that are not the tower's square.
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -15,6 +15,15 @@ use super::source::{TensorSource, fetch};
 /// Most memory that one block's attention scores may take, in bytes; tiles beyond it run in a further pass.
 const SCORE_BYTES: usize = 256 << 20;
 
+/// How far up a tower its features are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Blocks that are run.
+    pub blocks: usize,
+    /// Whether the norm above the last block (`post_layernorm`) is applied to what they give.
+    pub final_norm: bool,
+}
+
 /// The tower's weights and shape.
 #[derive(Debug)]
 pub struct Siglip {
@@ -22,7 +31,36 @@ pub struct Siglip {
     patch: Linear,
     positions: Tensor,
     blocks: Vec<Block>,
+    final_norm: Option<Norm>,
     dtype: DType,
+}
+
+/// Names and shapes that [`Siglip::load`] reads.
+pub fn expected_parameters(config: &VisionConfig, reach: Reach, prefix: &str) -> Vec<(String, Vec<usize>)> {
+    let (w, p, f) = (config.hidden_size, config.patch_size, config.intermediate_size);
+    let mut list = Vec::new();
+    let mut both = |name: String, weight: Vec<usize>, bias: usize| {
+        list.push((format!("{prefix}{name}.weight"), weight));
+        list.push((format!("{prefix}{name}.bias"), vec![bias]));
+    };
+    both("embeddings.patch_embedding".into(), vec![w, 3, p, p], w);
+    for index in 0..reach.blocks {
+        let name = |part: &str| format!("encoder.layers.{index}.{part}");
+        for part in ["layer_norm1", "layer_norm2"] {
+            both(name(part), vec![w], w);
+        }
+        for part in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+            both(name(&format!("self_attn.{part}")), vec![w, w], w);
+        }
+        both(name("mlp.fc1"), vec![f, w], f);
+        both(name("mlp.fc2"), vec![w, f], w);
+    }
+    if reach.final_norm {
+        both("post_layernorm".into(), vec![w], w);
+    }
+    let cells = config.grid() * config.grid();
+    list.push((format!("{prefix}embeddings.position_embedding.weight"), vec![cells, w]));
+    list
 }
 
 /// A linear map with bias: weight (out, in), bias (out).
@@ -67,14 +105,21 @@ struct Block {
 
 /// LayerNorm in float32 whatever the dtype around it.
 #[derive(Debug)]
-struct Norm {
+pub(super) struct Norm {
     weight: Tensor,
     bias: Tensor,
     eps: f32,
 }
 
 impl Norm {
-    fn load(source: &dyn TensorSource, name: &str, width: usize, eps: f64, device: &Device) -> Result<Self> {
+    /// Loads `name.weight` and `name.bias`.
+    pub(super) fn load(
+        source: &dyn TensorSource,
+        name: &str,
+        width: usize,
+        eps: f64,
+        device: &Device,
+    ) -> Result<Self> {
         Ok(Self {
             weight: fetch(source, &format!("{name}.weight"), &[width], DType::F32, device)?,
             bias: fetch(source, &format!("{name}.bias"), &[width], DType::F32, device)?,
@@ -82,7 +127,8 @@ impl Norm {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// Normalises the last axis.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = candle_nn::ops::layer_norm(&x.to_dtype(DType::F32)?, &self.weight, &self.bias, self.eps)?;
         Ok(y.to_dtype(x.dtype())?)
     }
@@ -95,6 +141,7 @@ impl Siglip {
     /// [`Error::MissingTensor`] or [`Error::Shape`] with the tensor's name, or what source and device report.
     pub fn load(
         config: &VisionConfig,
+        reach: Reach,
         source: &dyn TensorSource,
         prefix: &str,
         dtype: DType,
@@ -110,7 +157,7 @@ impl Siglip {
         };
         let name = format!("{prefix}embeddings.position_embedding.weight");
         let positions = fetch(source, &name, &[cells, w], dtype, device)?;
-        let blocks = (0..config.num_hidden_layers - 1)
+        let blocks = (0..reach.blocks)
             .map(|index| {
                 let name = |part: &str| format!("{prefix}encoder.layers.{index}.{part}");
                 let square = |part: &str| Linear::load(source, &name(part), (w, w), dtype, device);
@@ -127,7 +174,10 @@ impl Siglip {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), patch, positions, blocks, dtype })
+        let norm = format!("{prefix}post_layernorm");
+        let norm = || Norm::load(source, &norm, w, config.layer_norm_eps, device);
+        let final_norm = reach.final_norm.then(norm).transpose()?;
+        Ok(Self { config: config.clone(), patch, positions, blocks, final_norm, dtype })
     }
 
     /// The tower's shape.
@@ -173,13 +223,57 @@ impl Siglip {
             .permute((0, 2, 4, 1, 3, 5))?
             .contiguous()?
             .reshape((n, g * g, 3 * p * p))?;
-        let mut hidden = self.patch.forward(&patches)?.broadcast_add(&self.positions)?;
+        self.blocks(self.patch.forward(&patches)?.broadcast_add(&self.positions)?)
+    }
+
+    /// Features of pictures cut into patches already, each patch at a place of the table of positions.
+    ///
+    /// # Shapes
+    /// `patches` (N, L, 3 p p), channel, then row, then column within a patch; `positions` L rows of the table; the
+    /// result (N, L, W).
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another shape.
+    pub fn forward_patches(&self, patches: &Tensor, positions: &[u32]) -> Result<Tensor> {
+        let (n, l, values) = patches.dims3()?;
+        let p = self.config.patch_size;
+        let cells = self.positions.dim(0)?;
+        if n == 0
+            || l != positions.len()
+            || values != 3 * p * p
+            || positions.iter().any(|&i| i as usize >= cells)
+        {
+            return Err(Error::Argument {
+                what: "patches",
+                expected: format!("(N, {}, {}) at positions below {cells}", positions.len(), 3 * p * p),
+                got: format!("{:?}", patches.dims()),
+            });
+        }
+        let positions = Tensor::new(positions, self.positions.device())?;
+        let positions = self.positions.index_select(&positions, 0)?;
+        let each = self.config.num_attention_heads * l * l * DType::F32.size_in_bytes();
+        let step = (SCORE_BYTES / each.max(1)).clamp(1, n);
+        let parts = (0..n)
+            .step_by(step)
+            .map(|from| {
+                let patches = patches.narrow(0, from, step.min(n - from))?.to_dtype(self.dtype)?;
+                self.blocks(self.patch.forward(&patches)?.broadcast_add(&positions)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(if parts.len() == 1 { parts[0].clone() } else { Tensor::cat(&parts, 0)? })
+    }
+
+    /// Runs the blocks in use over embedded patches (N, L, W).
+    fn blocks(&self, mut hidden: Tensor) -> Result<Tensor> {
         for block in &self.blocks {
             hidden = (&hidden + self.attend(block, &block.norm1.forward(&hidden)?)?)?;
             let inner = block.fc1.forward(&block.norm2.forward(&hidden)?)?.gelu()?;
             hidden = (hidden + block.fc2.forward(&inner)?)?;
         }
-        Ok(hidden)
+        match &self.final_norm {
+            Some(norm) => norm.forward(&hidden),
+            None => Ok(hidden),
+        }
     }
 
     fn attend(&self, block: &Block, x: &Tensor) -> Result<Tensor> {

@@ -1,0 +1,127 @@
+//! A vision-language model as a folder on this machine, opened for use on one device.
+
+pub mod bunny;
+pub mod family;
+
+pub use bunny::Bunny;
+pub use family::{Encoded, Slices, VisionEncoder, VisionLanguageModel};
+
+use crate::checkpoint::Checkpoint;
+use crate::device::Chosen;
+use crate::generate::{Questions, TextTokenizer};
+use crate::image::{Rgb8, resize_bicubic};
+use crate::model::{Error as ModelError, Llama, Prompt, TensorSource, eos_from_generation_config};
+use anyhow::{Context, Result, bail};
+use candle_core::{Device, Tensor};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Lets a model read its tensors from a checkpoint's files.
+struct Stored<'a>(&'a Checkpoint);
+
+impl TensorSource for Stored<'_> {
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.0.info(name).map(|i| i.shape.clone())
+    }
+
+    fn get(&self, name: &str) -> crate::model::Result<Tensor> {
+        self.0
+            .tensor(name, &Device::Cpu)
+            .map_err(|e| ModelError::Source { name: name.into(), reason: e.to_string() })
+    }
+}
+
+/// An opened VLM: files, configuration and tokenizer; weights are read when a part is asked for.
+#[derive(Debug)]
+pub struct Vlm {
+    /// The model's files, the language model's tensors under their usual names.
+    pub checkpoint: Arc<Checkpoint>,
+    /// What kind of model it is, and how its parts fit together.
+    pub family: Box<dyn VisionLanguageModel>,
+    /// The model's tokenizer.
+    pub tokenizer: TextTokenizer,
+    /// Ids that end an answer.
+    pub eos: Vec<u32>,
+    /// Where it runs.
+    pub chosen: Chosen,
+}
+
+impl Vlm {
+    /// Opens the model in `folder`.
+    pub fn open(folder: &Path, chosen: &Chosen) -> Result<Vlm> {
+        let checkpoint = Checkpoint::open(folder)?;
+        Vlm::of(Arc::new(checkpoint), chosen)
+    }
+
+    /// The same for files that are open already.
+    pub fn of(checkpoint: Arc<Checkpoint>, chosen: &Chosen) -> Result<Vlm> {
+        let folder = checkpoint.folder().to_path_buf();
+        let family = family::open(&folder)?;
+        let tokenizer = TextTokenizer::from_folder(&folder)?;
+        let generation = folder.join("generation_config.json");
+        let named = generation.is_file().then(|| eos_from_generation_config(&generation)).transpose()?;
+        let eos = family.end_ids(&tokenizer, named).with_context(|| folder.display().to_string())?;
+        if eos.is_empty() {
+            bail!("{}: no eos_token_id in config.json or generation_config.json", folder.display());
+        }
+        let rows = family.language().vocab_size;
+        if tokenizer.vocab_size() > rows {
+            let tokens = tokenizer.vocab_size();
+            bail!(
+                "{}: tokenizer.json has {tokens} tokens, the model only {rows} rows; put the model's own tokenizer there",
+                folder.display()
+            );
+        }
+        if let Some(id) = eos.iter().find(|id| **id as usize >= rows) {
+            bail!("{}: eos_token_id {id} is not below the vocabulary's {rows}; mend it", folder.display());
+        }
+        Ok(Vlm { checkpoint, family, tokenizer, eos, chosen: chosen.clone() })
+    }
+
+    /// The model's prompt around a task, for a picture that is cut so.
+    pub fn prompt(&self, task: &str, slices: Slices) -> Result<Prompt> {
+        Ok(self.family.prompt(&self.tokenizer, task, slices)?)
+    }
+
+    /// The longest prompt that a run can have: that of its one picture size, or of whatever picture takes most.
+    pub fn longest_prompt(&self, task: &str, resize: Option<[u32; 2]>) -> Result<Prompt> {
+        let slices = match resize {
+            Some([width, height]) => self.family.slices(width as usize, height as usize)?,
+            None => self.family.most_slices(),
+        };
+        self.prompt(task, slices)
+    }
+
+    /// Encodes images with the tower, which is loaded for this call and dropped after it, and puts the task to each.
+    pub fn questions(
+        &self,
+        images: impl Iterator<Item = Result<Rgb8>>,
+        resize: Option<[u32; 2]>,
+        task: &str,
+    ) -> Result<Questions> {
+        let Chosen { device, dtype, .. } = &self.chosen;
+        let vision = self
+            .family
+            .load_vision(&Stored(&self.checkpoint), *dtype, device)
+            .with_context(|| self.checkpoint.folder().display().to_string())?;
+        let mut asked = Vec::new();
+        for image in images {
+            // One image at a time: the tower's activations for all of them would not fit at full size.
+            let mut image = image?;
+            if let Some([width, height]) = resize {
+                image = resize_bicubic(&image, width as usize, height as usize)?;
+            }
+            let Encoded { features, slices } = vision.encode(&image)?;
+            asked.push((self.prompt(task, slices)?, features));
+        }
+        Ok(Questions::new(asked)?)
+    }
+
+    /// The model's own language model: what answers, once features are known.
+    pub fn answering(&self) -> Result<Llama> {
+        let Chosen { device, dtype, .. } = &self.chosen;
+        let language = Llama::load(self.family.language(), &Stored(&self.checkpoint), *dtype, device)
+            .with_context(|| self.checkpoint.folder().display().to_string())?;
+        Ok(language)
+    }
+}
