@@ -67,10 +67,17 @@ impl<'a> Elements<'a> {
     /// the rest of the block.
     #[inline(always)]
     pub(crate) fn widen(&self, first: usize, count: usize, out: &mut Block) {
-        out[count..].fill(0.0);
+        let (out, rest) = out.split_at_mut(count);
+        rest.fill(0.0);
+        self.widen_slice(first, out);
+    }
+
+    /// As [`Elements::widen`], for all of a slice of at most [`BLOCK`] elements.
+    #[inline(always)]
+    pub(crate) fn widen_slice(&self, first: usize, out: &mut [f32]) {
         match self.rows {
-            None => self.stored(first, &mut out[..count]),
-            Some(rows) => self.widen_rows(rows, first, &mut out[..count]),
+            None => self.stored(first, out),
+            Some(rows) => self.widen_rows(rows, first, out),
         }
     }
 
@@ -184,7 +191,7 @@ widest! {
 
 /// Rounds to nearest even without branches, so that it vectorises. A NaN stays a NaN.
 #[inline(always)]
-fn bf16_bits(x: f32) -> u16 {
+pub(crate) fn bf16_bits(x: f32) -> u16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     let quiet = bits | 0x0040_0000;

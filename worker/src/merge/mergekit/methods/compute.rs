@@ -1,6 +1,5 @@
 //! Elementwise passes over a tensor: blocks in the first-level cache, tasks over chunks, every thread at work.
 
-use super::Checked;
 use super::values::{Compute, round_all};
 use crate::merge::block::{BLOCK, Block, CHUNK};
 use rayon::prelude::*;
@@ -10,18 +9,18 @@ pub(super) fn blocks(n: usize) -> Vec<Block> {
     vec![[0.0; BLOCK]; n]
 }
 
-/// Computes every element of a tensor, block by block. `compute` fills the first `count` elements of the block from
-/// what it knows of the elements from `first` on; its first argument is a task's working memory, made by `scratch`.
+/// Computes every element of a tensor, block by block. `compute` fills a block from what it knows of the elements
+/// from an index on; its first argument is a task's working memory, made by `scratch`.
 pub(super) fn each_block<S: Send>(
     elements: usize,
-    scratch: impl Fn(usize) -> S + Sync,
-    compute: impl Fn(&mut S, usize, usize, &mut [f32]) + Sync,
+    scratch: impl Fn() -> S + Sync,
+    compute: impl Fn(&mut S, usize, &mut [f32]) + Sync,
 ) -> Vec<f32> {
     let mut out = vec![0.0; elements];
     out.par_chunks_mut(CHUNK).enumerate().for_each(|(c, chunk)| {
-        let mut scratch = scratch(c);
+        let mut scratch = scratch();
         for (b, block) in chunk.chunks_mut(BLOCK).enumerate() {
-            compute(&mut scratch, c * CHUNK + b * BLOCK, block.len(), block);
+            compute(&mut scratch, c * CHUNK + b * BLOCK, block);
         }
     });
     out
@@ -39,12 +38,4 @@ pub(super) fn map(compute: Compute, values: &mut [f32], f: impl Fn(f32) -> f32) 
 pub(super) fn zip(compute: Compute, values: &mut [f32], others: &[f32], f: impl Fn(f32, f32) -> f32) {
     values.iter_mut().zip(others).for_each(|(x, y)| *x = f(*x, *y));
     round_all(compute, values);
-}
-
-impl Checked<'_> {
-    /// The type of the arithmetic.
-    #[inline(always)]
-    pub(super) fn compute(&self) -> Compute {
-        self.call.compute
-    }
 }

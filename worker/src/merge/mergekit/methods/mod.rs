@@ -12,11 +12,20 @@
 //! its number is at least `1 − p`. The result does not depend on threads, sharding or the order of tensors.
 
 mod compute;
+mod delta;
 mod error;
 mod linear;
+mod mask;
+mod model_stock;
+mod nuslerp;
 mod parameters;
 mod passthrough;
 mod reduce;
+mod sce;
+mod slerp;
+mod sort;
+mod task;
+mod trig;
 mod values;
 
 pub use error::{MethodError, Result};
@@ -235,13 +244,20 @@ struct Checked<'a> {
 /// not suit the method.
 pub fn merge(method: Method, call: &Call) -> Result<Vec<f32>> {
     let checked = check(method, call)?;
+    // Every method that needs a base has been refused without one.
+    let Some(base) = checked.base else {
+        return Ok(match method {
+            Method::Passthrough => passthrough::merge(&checked),
+            Method::Nuslerp => nuslerp::merge(&checked),
+            _ => linear::merge(&checked),
+        });
+    };
     match method {
-        Method::Linear => Ok(linear::merge(&checked)),
-        Method::Passthrough => Ok(passthrough::merge(&checked)),
-        _ => Err(MethodError::UnknownMethod {
-            name: method.name().into(),
-            known: "linear and passthrough, in this build".into(),
-        }),
+        Method::Slerp => Ok(slerp::merge(&checked, base)),
+        Method::Nuslerp => Ok(nuslerp::merge(&checked)),
+        Method::ModelStock => Ok(model_stock::merge(&checked, base)),
+        Method::Sce => Ok(sce::merge(&checked, base)),
+        _ => task::merge(method, &checked, base),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::error::{MethodError, Result};
 use crate::checkpoint::Dtype;
-use crate::merge::block::{BLOCK, Block, Elements};
+use crate::merge::block::{BLOCK, Elements, bf16_bits};
+use crate::merge::simd::widest;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// The type in which a merge computes: each operation gives a number of this type, rounded once from the exact
@@ -84,27 +86,36 @@ impl<'a> Values<'a> {
         self.len() == 0
     }
 
-    /// Writes the `count` elements from `first` on, rounded to `compute`; zeros fill the rest of the block.
-    #[inline(always)]
-    pub(super) fn read(&self, compute: Compute, first: usize, count: usize, out: &mut Block) {
-        debug_assert!(count <= BLOCK);
+    /// Writes the elements from `first` on, at most a block of them, rounded to `compute`.
+    #[inline]
+    pub(super) fn read(&self, compute: Compute, first: usize, out: &mut [f32]) {
         match self.0 {
-            Held::Stored(elements, _) => elements.widen(first, count, out),
-            Held::Float(values) => {
-                out[..count].copy_from_slice(&values[first..first + count]);
-                out[count..].fill(0.0);
-            }
+            Held::Stored(elements, _) => elements.widen_slice(first, out),
+            Held::Float(values) => out.copy_from_slice(&values[first..first + out.len()]),
         }
-        round_all(compute, &mut out[..count]);
+        round_all(compute, out);
     }
 }
 
 /// Rounds each number to the type.
-#[inline(always)]
+#[inline]
 pub(super) fn round_all(compute: Compute, values: &mut [f32]) {
     match compute {
         Compute::F32 => {}
-        Compute::Bf16 => values.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
-        Compute::F16 => values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
+        Compute::Bf16 => round_bf16(values),
+        Compute::F16 => {
+            let mut rounded = [f16::ZERO; BLOCK];
+            for values in values.chunks_mut(BLOCK) {
+                let rounded = &mut rounded[..values.len()];
+                rounded.convert_from_f32_slice(values);
+                rounded.convert_to_f32_slice(values);
+            }
+        }
+    }
+}
+
+widest! {
+    fn round_bf16(values: &mut [f32]) {
+        values.iter_mut().for_each(|x| *x = f32::from_bits(u32::from(bf16_bits(*x)) << 16));
     }
 }

@@ -1,0 +1,218 @@
+//! Task vectors, made sparse.
+//!
+//! Four ways to thin a task vector τ out, each keeping about the share `density` of its elements:
+//! - **magnitude** (`ties`): the max(1, ⌊density · n⌋) largest;
+//! - **outliers** (`breadcrumbs`): the ⌊density · n⌋ largest but for the ⌊gamma · n⌋ very largest, of which fewer
+//!   go where too little would stay;
+//! - **random** (`dare_*`): each with probability `density`;
+//! - **ranked** (`della*`): each with a probability that rises from `density − epsilon` to `density + epsilon` with
+//!   its rank of magnitude within its row.
+//!
+//! With `rescale`, what stays is multiplied by Σ|τ| before ÷ Σ|τ| after, unless either is below 1e-7. The masks of the last
+//! two are computed in float32 where the type is float16. Source: `mergekit/sparsify.py`.
+
+use super::error::{MethodError, Result};
+use super::mask::{Mask, Ties, descending, magnitude_bits};
+use super::parameters::Settled;
+use super::reduce;
+use super::values::{Compute, round_all};
+use super::{Call, Input, Method};
+use crate::merge::block::BLOCK;
+use crate::merge::field::Key;
+use common::recipe::Mask as Masks;
+
+/// Norms below this are not divided by.
+const TINY_NORM: f32 = 1e-7;
+
+/// The task vector of one source: m − b, thinned out.
+pub(super) struct Delta<'a> {
+    input: &'a Input<'a>,
+    base: &'a Input<'a>,
+    compute: Compute,
+    kept: Kept,
+    /// The type of mask and scale.
+    work: Compute,
+    scale: Option<f32>,
+}
+
+enum Kept {
+    All,
+    Nothing,
+    Some(Mask),
+}
+
+impl<'a> Delta<'a> {
+    /// All of the task vector.
+    pub(super) fn whole(input: &'a Input<'a>, base: &'a Input<'a>, compute: Compute) -> Delta<'a> {
+        Delta { input, base, compute, kept: Kept::All, work: compute, scale: None }
+    }
+
+    /// As `method` thins it out, with the parameters of the input.
+    pub(super) fn sparse(
+        method: Method,
+        call: &Call,
+        input: &'a Input<'a>,
+        base: &'a Input<'a>,
+        settled: &Settled,
+        rescale: bool,
+    ) -> Result<Delta<'a>> {
+        let mut delta = Delta::whole(input, base, call.compute);
+        let Some(density) = settled.number("density").filter(|d| *d < 1.0) else { return Ok(delta) };
+        let elements = input.values.len();
+        let size = |share: f64| (share * elements as f64) as usize;
+        let key = Key::new(Masks::Independent, call.seed, input.source, call.tensor);
+        match method {
+            Method::Ties => {
+                if density <= 0.0 || elements == 0 {
+                    delta.kept = Kept::Nothing;
+                    return Ok(delta);
+                }
+                let keys = |first: usize, keys: &mut [u32]| delta.keys(first, keys, descending);
+                delta.kept = Kept::Some(Mask::ranks(elements, keys, (0, size(density).max(1)), Ties::Sorted));
+            }
+            Method::Breadcrumbs | Method::BreadcrumbsTies => {
+                let gamma = settled.number("gamma").unwrap_or_default();
+                for (parameter, value) in [("density", density), ("gamma", gamma)] {
+                    if value < 0.0 {
+                        return Err(refused(parameter, value, "a number of at least 0"));
+                    }
+                }
+                let keep = size(density);
+                let from = elements.saturating_sub(keep).saturating_sub(size(gamma));
+                let keys = |first: usize, keys: &mut [u32]| delta.keys(first, keys, |key| key);
+                delta.kept = Kept::Some(Mask::ranks(elements, keys, (from, from + keep), Ties::Sorted));
+            }
+            Method::DareLinear | Method::DareTies => {
+                if density < 0.0 {
+                    return Err(refused("density", density, "a number of at least 0"));
+                }
+                delta.work = work(call.compute);
+                let probability = delta.work.round(density as f32);
+                delta.kept = Kept::Some(Mask::random(elements, key, probability));
+            }
+            Method::Della | Method::DellaLinear => {
+                let epsilon = settled.number("epsilon").unwrap_or_default();
+                if density <= 0.0 {
+                    delta.kept = Kept::Nothing;
+                    return Ok(delta);
+                }
+                if density + epsilon >= 1.0 || density - epsilon <= 0.0 {
+                    return Err(refused(
+                        "epsilon",
+                        epsilon,
+                        "a number with density ± epsilon between 0 and 1",
+                    ));
+                }
+                delta.work = work(call.compute);
+                let work = delta.work;
+                let fill = |first: usize, out: &mut [f32]| delta.difference(first, out);
+                let chances =
+                    |keys: &[u32], chances: &mut [f32]| ranked(work, density, epsilon, keys, chances);
+                let mask = Mask::random_lines(elements, key, lines(call.shape), &fill, chances);
+                delta.kept = Kept::Some(mask);
+            }
+            _ => return Ok(delta),
+        }
+        if rescale {
+            delta.scale = delta.norm_kept(call.threads);
+        }
+        Ok(delta)
+    }
+
+    /// The source's elements less the base's.
+    #[inline]
+    fn difference(&self, first: usize, out: &mut [f32]) {
+        let mut base = [0.0; BLOCK];
+        let base = &mut base[..out.len()];
+        self.base.values.read(self.compute, first, base);
+        self.read_against(base, first, out);
+    }
+
+    #[inline]
+    fn read_against(&self, base: &[f32], first: usize, out: &mut [f32]) {
+        self.input.values.read(self.compute, first, out);
+        out.iter_mut().zip(base).for_each(|(x, b)| *x -= b);
+        round_all(self.compute, out);
+    }
+
+    fn keys(&self, first: usize, keys: &mut [u32], order: impl Fn(u32) -> u32) {
+        let mut block = [0.0; BLOCK];
+        let block = &mut block[..keys.len()];
+        self.difference(first, block);
+        keys.iter_mut().zip(block).for_each(|(key, x)| *key = order(magnitude_bits(*x)));
+    }
+
+    /// Writes the elements from `first` on, at most a block of them, given the base's.
+    #[inline]
+    pub(super) fn read(&self, base: &[f32], first: usize, out: &mut [f32]) {
+        match &self.kept {
+            Kept::Nothing => out.fill(0.0),
+            Kept::All => self.read_against(base, first, out),
+            Kept::Some(mask) => {
+                self.read_against(base, first, out);
+                mask.apply(first, out);
+                if let Some(scale) = self.scale {
+                    out.iter_mut().for_each(|x| *x *= scale);
+                    // What the mask's own type is, the tensor's is no wider.
+                    round_all(self.compute, out);
+                }
+            }
+        }
+    }
+
+    /// What gives the kept elements the sum of magnitudes of all.
+    fn norm_kept(&self, threads: usize) -> Option<f32> {
+        let elements = self.input.values.len();
+        let magnitudes = |kept: bool| {
+            let fill = |first: usize, out: &mut [f32]| {
+                self.difference(first, out);
+                if let (true, Kept::Some(mask)) = (kept, &self.kept) {
+                    mask.apply(first, out);
+                }
+                out.iter_mut().for_each(|x| *x = x.abs());
+            };
+            reduce::sum(self.work, threads, elements, &fill)
+        };
+        let (before, after) = (magnitudes(false), magnitudes(true));
+        let tiny = self.work.round(TINY_NORM);
+        (!(before < tiny || after < tiny)).then(|| self.work.round(before / after))
+    }
+}
+
+/// float16 masks are drawn in float32.
+fn work(compute: Compute) -> Compute {
+    if compute == Compute::F16 { Compute::F32 } else { compute }
+}
+
+fn refused(parameter: &'static str, value: f64, takes: &'static str) -> MethodError {
+    MethodError::Value { parameter, value: value.to_string(), takes }
+}
+
+/// Length and stride of the lines within which magnitudes are ranked: the second dimension, or the only one.
+fn lines(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [n] => (*n, 1),
+        [_, n, rest @ ..] => (*n, rest.iter().product()),
+    }
+}
+
+/// The probability of each element of a line to be kept.
+fn ranked(work: Compute, density: f64, epsilon: f64, keys: &[u32], chances: &mut [f32]) {
+    let rank = |i: usize| work.round(work.round(i as f32) + 1.0);
+    let (least, most) = (rank(0), rank(keys.len() - 1));
+    let range = work.round(most - least);
+    let from = work.round((density - epsilon) as f32);
+    let chance = |i: usize| {
+        // One element has no rank among others.
+        let share =
+            if range > 0.0 { work.round(work.round(rank(i) - least) / range).clamp(0.0, 1.0) } else { 0.5 };
+        let more = work.round(work.round(share * 2.0) * epsilon as f32);
+        work.round(from + more)
+    };
+    let mut items: Vec<super::sort::Item> = keys.iter().copied().zip(0..).collect();
+    super::sort::sort(&mut items);
+    for (i, (_, element)) in items.into_iter().enumerate() {
+        chances[element as usize] = chance(i);
+    }
+}

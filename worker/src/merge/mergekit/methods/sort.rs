@@ -1,0 +1,235 @@
+//! Which of several equal elements come first where torch sorts: the partitioning of introsort.
+//!
+//! torch 2.6 sorts on a CPU with C++'s `std::sort` and finds the largest with `std::nth_element` and
+//! `std::partial_sort`, none of which keeps equal elements in order. In 16 bits a tensor holds thousands of elements of one
+//! magnitude, and where a rank falls among them decides what a trim keeps. So these algorithms are restated as
+//! the GNU implementation runs them: median of three to the front, unguarded partition, heaps when that goes too
+//! deep, insertion for what is short (Musser: "Introspective sorting and selection algorithms", 1997). Partitions
+//! that no rank of interest falls into are left alone, which makes a trim linear in time.
+
+/// An element: what it is compared by, and which it is.
+pub(super) type Item = (u32, u32);
+
+/// Stretches up to this length are left to insertion.
+const SHORT: usize = 16;
+
+fn depth(items: usize) -> usize {
+    if items == 0 { 0 } else { 2 * items.ilog2() as usize }
+}
+
+/// Sorts by key, with equal keys in the order in which `std::sort` leaves them.
+pub(super) fn sort(items: &mut [Item]) {
+    let wanted = |_: usize, _: usize| true;
+    introsort(items, 0, depth(items.len()), &wanted);
+}
+
+/// Arranges `items` so that for each of the `ranks` the elements before it are those that `std::sort` would put
+/// there, in any order.
+pub(super) fn split(items: &mut [Item], ranks: &[usize]) {
+    let wanted = |from: usize, to: usize| ranks.iter().any(|&r| from < r && r < to);
+    introsort(items, 0, depth(items.len()), &wanted);
+}
+
+/// Arranges `items` so that the first `count` are those that torch's selection of the smallest finds.
+pub(super) fn smallest(items: &mut [Item], count: usize) {
+    if count == 0 || count >= items.len() {
+        return;
+    }
+    if count.saturating_mul(64) <= items.len() {
+        return heap_select(items, count);
+    }
+    let (nth, mut first, mut last, mut depth) = (count - 1, 0, items.len(), depth(items.len()));
+    while last - first > 3 {
+        if depth == 0 {
+            heap_select(&mut items[first..last], nth + 1 - first);
+            items.swap(first, nth);
+            return;
+        }
+        depth -= 1;
+        let cut = first + partition(&mut items[first..last]);
+        if cut <= nth {
+            first = cut;
+        } else {
+            last = cut;
+        }
+    }
+    insertion(&mut items[first..last]);
+}
+
+/// `items` begin at `offset` of the whole; stretches of the whole that are not `wanted` stay unsorted.
+fn introsort(items: &mut [Item], offset: usize, mut depth: usize, wanted: &dyn Fn(usize, usize) -> bool) {
+    let mut end = items.len();
+    while end > SHORT {
+        if !wanted(offset, offset + end) {
+            return;
+        }
+        if depth == 0 {
+            return heap_sort(&mut items[..end]);
+        }
+        depth -= 1;
+        let cut = partition(&mut items[..end]);
+        introsort(&mut items[cut..end], offset + cut, depth, wanted);
+        end = cut;
+    }
+    insertion(&mut items[..end]);
+}
+
+/// Splits at the median of three; returns where the upper part begins.
+fn partition(items: &mut [Item]) -> usize {
+    let (a, b, c) = (1, items.len() / 2, items.len() - 1);
+    let key = |i: usize| items[i].0;
+    let median = if key(a) < key(b) {
+        if key(b) < key(c) {
+            b
+        } else if key(a) < key(c) {
+            c
+        } else {
+            a
+        }
+    } else if key(a) < key(c) {
+        a
+    } else if key(b) < key(c) {
+        c
+    } else {
+        b
+    };
+    items.swap(0, median);
+    let pivot = items[0].0;
+    let (mut low, mut high) = (1, items.len());
+    // The median of three bounds both scans.
+    loop {
+        while items[low].0 < pivot {
+            low += 1;
+        }
+        high -= 1;
+        while pivot < items[high].0 {
+            high -= 1;
+        }
+        if low >= high {
+            return low;
+        }
+        items.swap(low, high);
+        low += 1;
+    }
+}
+
+/// A stable sort of few items.
+fn insertion(items: &mut [Item]) {
+    for i in 1..items.len() {
+        let item = items[i];
+        let mut at = i;
+        while at > 0 && item.0 < items[at - 1].0 {
+            items[at] = items[at - 1];
+            at -= 1;
+        }
+        items[at] = item;
+    }
+}
+
+/// Moves the hole down to a leaf, then `item` from there up to its place.
+fn adjust(heap: &mut [Item], top: usize, item: Item) {
+    let (mut hole, mut child) = (top, top);
+    while child < (heap.len() - 1) / 2 {
+        child = 2 * (child + 1);
+        if heap[child].0 < heap[child - 1].0 {
+            child -= 1;
+        }
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    if heap.len().is_multiple_of(2) && child == (heap.len() - 2) / 2 {
+        child = 2 * (child + 1);
+        heap[hole] = heap[child - 1];
+        hole = child - 1;
+    }
+    while hole > top {
+        let parent = (hole - 1) / 2;
+        if heap[parent].0 >= item.0 {
+            break;
+        }
+        heap[hole] = heap[parent];
+        hole = parent;
+    }
+    heap[hole] = item;
+}
+
+fn make_heap(heap: &mut [Item]) {
+    if heap.len() < 2 {
+        return;
+    }
+    for parent in (0..=(heap.len() - 2) / 2).rev() {
+        adjust(heap, parent, heap[parent]);
+    }
+}
+
+/// Brings the `count` smallest to the front, as a heap.
+fn heap_select(items: &mut [Item], count: usize) {
+    let (heap, rest) = items.split_at_mut(count);
+    make_heap(heap);
+    for item in rest {
+        if item.0 < heap[0].0 {
+            let smaller = std::mem::replace(item, heap[0]);
+            adjust(heap, 0, smaller);
+        }
+    }
+}
+
+fn heap_sort(items: &mut [Item]) {
+    make_heap(items);
+    for last in (1..items.len()).rev() {
+        let item = items[last];
+        items[last] = items[0];
+        adjust(&mut items[..last], 0, item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::field::{Key, words};
+
+    fn items(n: usize, distinct: u32) -> Vec<Item> {
+        let mut keys = vec![0; n];
+        words(Key([n as u32, distinct]), 0, &mut keys);
+        keys.iter().zip(0..).map(|(k, i)| (k % distinct, i)).collect()
+    }
+
+    #[test]
+    fn sorts_and_splits_alike() {
+        for (n, distinct) in [(0, 1), (1, 1), (16, 3), (17, 3), (1000, 1), (1000, 7), (5000, 4000), (4096, 2)]
+        {
+            let mut sorted = items(n, distinct);
+            sort(&mut sorted);
+            assert!(sorted.is_sorted_by_key(|i| i.0));
+            for rank in [0, 1, n / 3, n / 2, n] {
+                let rank = rank.min(n);
+                let mut halves = items(n, distinct);
+                split(&mut halves, &[rank]);
+                let set =
+                    |items: &[Item]| items.iter().map(|i| i.1).collect::<std::collections::BTreeSet<_>>();
+                assert_eq!(set(&sorted[..rank]), set(&halves[..rank]), "{n} {distinct} {rank}");
+                let mut least = items(n, distinct);
+                smallest(&mut least, rank);
+                let mut keys: Vec<u32> = least[..rank].iter().map(|i| i.0).collect();
+                keys.sort_unstable();
+                assert!(keys.iter().eq(sorted[..rank].iter().map(|i| &i.0)), "{n} {distinct} {rank}");
+            }
+        }
+    }
+
+    /// An input on which the median of three always takes the second smallest, so that heaps must help.
+    #[test]
+    fn falls_back_to_heaps() {
+        let n = 2000u32;
+        let mut killer: Vec<Item> = (0..n).map(|i| (0, i)).collect();
+        for i in 0..n / 2 {
+            killer[i as usize].0 = if i % 2 == 0 { i } else { i + n / 2 };
+            killer[(i + n / 2) as usize].0 = 2 * i + 1;
+        }
+        sort(&mut killer);
+        assert!(killer.is_sorted_by_key(|i| i.0));
+        let mut items = items(300, 11);
+        heap_sort(&mut items);
+        assert!(items.is_sorted_by_key(|i| i.0));
+    }
+}

@@ -1,0 +1,144 @@
+//! Base plus weighted task vectors: `task_arithmetic`, `ties`, `dare_*`, `della*` and `breadcrumbs*`.
+//!
+//! Each task vector is thinned out as the method says and multiplied by its weight. The methods that elect signs add up, per
+//! element, those whose sign is that of the sum of all (positive for a sum of zero); with `normalize` the result is
+//! divided by the sum of the weights that took part, 1 for zero. The others add all and divide by the sum of all
+//! weights. Then comes `lambda`, then the base. Source: `mergekit/merge_methods/generalized_task_arithmetic.py`.
+//!
+//! One pass over the elements does all of it; what a trim or a mask needs to know of the whole tensor is found before.
+
+use super::compute::{blocks, each_block, map, zip};
+use super::delta::Delta;
+use super::error::Result;
+use super::reduce::{self, Columns};
+use super::values::{Compute, round_all};
+use super::{Checked, Input, Method};
+use crate::merge::block::Block;
+use rayon::prelude::*;
+
+pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<f32>> {
+    let compute = checked.call.compute;
+    let rescale = checked.shared.holds("rescale");
+    let deltas: Vec<Delta> = checked
+        .others
+        .par_iter()
+        .map(|(input, settled)| Delta::sparse(method, checked.call, input, base, settled, rescale))
+        .collect::<Result<_>>()?;
+    let weights: Vec<f32> = checked
+        .others
+        .iter()
+        .map(|(_, settled)| compute.round(settled.number("weight").unwrap_or_default() as f32))
+        .collect();
+    let rule = Rule {
+        compute,
+        columns: Columns::new(compute, weights.len(), checked.elements),
+        divisor: divisor(method, compute, &weights),
+        normalize: checked.shared.holds("normalize"),
+        lambda: checked.shared.number("lambda").filter(|l| *l != 1.0).map(|l| l as f32),
+        weights,
+    };
+    Ok(each_block(
+        checked.elements,
+        || (blocks(1), blocks(2 * deltas.len())),
+        |(base_block, blocks), first, out| {
+            let base_block = &mut base_block[0][..out.len()];
+            base.values.read(compute, first, base_block);
+            for ((delta, weight), block) in deltas.iter().zip(&rule.weights).zip(blocks.iter_mut()) {
+                let block = &mut block[..out.len()];
+                delta.read(base_block, first, block);
+                map(compute, block, |x| x * weight);
+            }
+            if deltas.is_empty() {
+                out.copy_from_slice(base_block);
+                return;
+            }
+            rule.mix(first, blocks, out);
+            zip(compute, out, base_block, |x, b| b + x);
+        },
+    ))
+}
+
+/// Whether the method elects signs.
+fn elects(method: Method) -> bool {
+    matches!(method, Method::Ties | Method::DareTies | Method::Della | Method::BreadcrumbsTies)
+}
+
+/// What a sum without election is divided by.
+fn divisor(method: Method, compute: Compute, weights: &[f32]) -> Option<f32> {
+    let sum = compute.round(reduce::short(compute, weights));
+    let tiny = compute.round(1e-8);
+    (!elects(method)).then_some(if sum.abs() < tiny { 1.0 } else { sum })
+}
+
+/// How weighted task vectors become one.
+struct Rule {
+    compute: Compute,
+    weights: Vec<f32>,
+    columns: Columns,
+    /// Set for the methods that do not elect signs.
+    divisor: Option<f32>,
+    normalize: bool,
+    lambda: Option<f32>,
+}
+
+impl Rule {
+    /// Mixes the task vectors in the first half of `blocks` into `out`; the second half is working memory.
+    #[inline(always)]
+    fn mix(&self, first: usize, blocks: &mut [Block], out: &mut [f32]) {
+        let (terms, weights) = blocks.split_at_mut(self.weights.len());
+        sum_columns(self.compute, &self.columns, first, terms, out);
+        match self.divisor {
+            Some(divisor) if self.normalize => map(self.compute, out, |x| x / divisor),
+            Some(_) => {}
+            None => {
+                elect(out, terms, &self.weights, weights);
+                sum_columns(self.compute, &self.columns, first, terms, out);
+                if self.normalize {
+                    let mut divisors = [0.0; crate::merge::block::BLOCK];
+                    let divisors = &mut divisors[..out.len()];
+                    sum_columns(self.compute, &self.columns, first, weights, divisors);
+                    zip(self.compute, out, divisors, |x, d| x / if d == 0.0 { 1.0 } else { d });
+                }
+            }
+        }
+        if let Some(lambda) = self.lambda {
+            map(self.compute, out, |x| x * lambda);
+        }
+    }
+}
+
+/// Sets the terms whose sign is not that of `sums` to zero (by a product, as [`super::mask::Mask::apply`]), and writes
+/// each term's weight where it takes part and zero where not.
+#[inline(always)]
+pub(super) fn elect(sums: &[f32], terms: &mut [Block], each: &[f32], weights: &mut [Block]) {
+    for ((term, weight), out) in terms.iter_mut().zip(each).zip(weights) {
+        for ((x, sum), out) in term.iter_mut().zip(sums).zip(out) {
+            let agrees = if *sum >= 0.0 { *x > 0.0 } else { *x < 0.0 };
+            let agrees = f32::from(u8::from(agrees));
+            *x *= agrees;
+            *out = weight * agrees;
+        }
+    }
+}
+
+/// The sum of each column of `terms`, from element `first` on, rounded to the type.
+#[inline(always)]
+pub(super) fn sum_columns(
+    compute: Compute,
+    columns: &Columns,
+    first: usize,
+    terms: &[Block],
+    out: &mut [f32],
+) {
+    if columns.plain(first + out.len()) {
+        out.fill(0.0);
+        for term in terms {
+            out.iter_mut().zip(term).for_each(|(sum, x)| *sum += x);
+        }
+    } else {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = columns.sum(first + i, |t| terms[t][i]);
+        }
+    }
+    round_all(compute, out);
+}
