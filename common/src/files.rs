@@ -6,6 +6,7 @@
 use crate::dataset::Reference;
 use crate::digest::FileDigest;
 use crate::run::{DatasetPlan, ScoringPlan};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A file or folder could not be read.
@@ -24,22 +25,67 @@ impl FilesError {
     }
 }
 
-/// Whether a file in a model's folder decides what the model says: weights, their index, configuration and
-/// tokenizer. Read-me files, licences and code do not.
-fn decides(name: &str, has_safetensors: bool) -> bool {
-    const JSON: [&str; 5] = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-    ];
-    // Folders that hold both forms are read from safetensors, so the torch files do not count.
-    let torch = !has_safetensors && name != "training_args.bin";
-    JSON.contains(&name)
-        || name.ends_with(".safetensors")
-        || name.ends_with(".safetensors.index.json")
-        || (torch && (name.ends_with(".bin") || name.ends_with(".bin.index.json")))
+/// Files beside the weights that decide what a model says, where they are there. Read-me files, licences and code
+/// do not.
+const BESIDE: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
+
+/// The forms that weights come in, as (single file, index, extension), in the order in which they are looked for: the
+/// first that is there is read, whatever else lies beside it.
+const FORMS: [(&str, &str, &str); 2] = [
+    ("model.safetensors", "model.safetensors.index.json", "safetensors"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "bin"),
+];
+
+/// Names of the weight files that are read from a folder that holds `names`: one file, or an index with the shards that
+/// it names. None where no form is there.
+fn weight_files(folder: &Path, names: &[String]) -> Result<Vec<String>, FilesError> {
+    let has = |name: &str| names.iter().any(|n| n == name);
+    for (single, index, extension) in FORMS {
+        if has(single) {
+            return Ok(vec![single.into()]);
+        }
+        if has(index) {
+            let mut files = shards(&folder.join(index), extension)?;
+            files.push(index.into());
+            return Ok(files);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The shards that an index names, each once, sorted.
+fn shards(index: &Path, extension: &str) -> Result<Vec<String>, FilesError> {
+    /// An index of the largest published models takes a few megabytes.
+    const LIMIT_BYTES: u64 = 256 << 20;
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let fault = |message: String| FilesError { path: index.to_path_buf(), message };
+    let bytes = std::fs::metadata(index).map_err(|e| FilesError::io(index, &e))?.len();
+    if bytes > LIMIT_BYTES {
+        return Err(fault(format!("{bytes} bytes are too many for an index")));
+    }
+    let text = std::fs::read(index).map_err(|e| FilesError::io(index, &e))?;
+    let read: Index = serde_json::from_slice(&text)
+        .map_err(|e| fault(format!("not an index of shards ({e}); download it again")))?;
+    let files: BTreeSet<String> = read.weight_map.into_values().collect();
+    let beside = |name: &&String| {
+        let plain = !name.contains(['/', '\\', ':', '\0']);
+        plain && Path::new(name).extension().is_some_and(|e| e == extension)
+    };
+    match files.iter().find(|f| !beside(f)) {
+        Some(odd) => Err(fault(format!(
+            "names {odd:?}, which is not a .{extension} file beside it; put its shards beside the index"
+        ))),
+        None => Ok(files.into_iter().collect()),
+    }
 }
 
 /// Paths of the files in `folder` that decide what the model says, sorted by name.
@@ -51,8 +97,9 @@ pub fn model_files(folder: &Path) -> Result<Vec<PathBuf>, FilesError> {
             names.push(name);
         }
     }
-    let has_safetensors = names.iter().any(|n| n.ends_with(".safetensors"));
-    names.retain(|n| decides(n, has_safetensors));
+    let weights = weight_files(folder, &names)?;
+    names.retain(|n| BESIDE.contains(&n.as_str()));
+    names.extend(weights);
     names.sort();
     if !names.iter().any(|n| n == "config.json") {
         let message = "no config.json; point this model at a folder in Hugging Face's layout".into();
@@ -118,14 +165,59 @@ pub fn digest_scoring(plan: &ScoringPlan) -> Result<Vec<FileDigest>, FilesError>
 mod tests {
     use super::*;
 
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        folder
+    }
+
+    fn names(folder: &tempfile::TempDir) -> Vec<String> {
+        let name = |p: PathBuf| p.file_name().unwrap().to_string_lossy().into_owned();
+        model_files(folder.path()).unwrap().into_iter().map(name).collect()
+    }
+
     #[test]
-    fn torch_files_count_only_where_there_is_nothing_else() {
-        assert!(decides("model-00001-of-00002.safetensors", true));
-        assert!(decides("model.safetensors.index.json", true));
-        assert!(decides("pytorch_model-00001-of-00002.bin", false));
-        assert!(!decides("pytorch_model-00001-of-00002.bin", true));
-        assert!(!decides("README.md", false));
-        assert!(!decides("training_args.bin", false));
+    fn only_the_weights_that_are_read_count() {
+        let index = r#"{"weight_map":{"a":"model-2.safetensors","b":"model-1.safetensors","c":"model-2.safetensors"}}"#;
+        let bin_index = r#"{"weight_map":{"a":"pytorch_model-1.bin"}}"#;
+        let all = [
+            ("config.json", "{}"),
+            ("README.md", ""),
+            ("tokenizer.json", "{}"),
+            ("training_args.bin", ""),
+            ("consolidated.safetensors", ""),
+            ("pytorch_model-1.bin", ""),
+            ("pytorch_model.bin.index.json", bin_index),
+            ("model-1.safetensors", ""),
+            ("model-2.safetensors", ""),
+            ("model.safetensors.index.json", index),
+            ("model.safetensors", ""),
+        ];
+        assert_eq!(names(&folder(&all)), ["config.json", "model.safetensors", "tokenizer.json"]);
+        let sharded = [
+            "config.json",
+            "model-1.safetensors",
+            "model-2.safetensors",
+            "model.safetensors.index.json",
+            "tokenizer.json",
+        ];
+        assert_eq!(names(&folder(&all[..10])), sharded);
+        // A safetensors file that no loader reads does not hide the torch files that are read.
+        let torch = ["config.json", "pytorch_model-1.bin", "pytorch_model.bin.index.json", "tokenizer.json"];
+        assert_eq!(names(&folder(&all[..7])), torch);
+    }
+
+    #[test]
+    fn an_index_cannot_lead_elsewhere() {
+        for (text, expected) in [
+            (r#"{"weight_map":{"a":"../x.safetensors"}}"#, "not a .safetensors file beside it"),
+            (r#"{"weight_map":{"a":"/etc/passwd"}}"#, "not a .safetensors file beside it"),
+            (r#"{"weight_map":3}"#, "not an index of shards"),
+        ] {
+            let folder = folder(&[("config.json", "{}"), ("model.safetensors.index.json", text)]);
+            let e = model_files(folder.path()).unwrap_err().to_string();
+            assert!(e.contains("model.safetensors.index.json") && e.contains(expected), "{e}");
+        }
     }
 
     #[test]

@@ -77,7 +77,10 @@ struct Entry {
     file: usize,
     /// First byte within that file.
     offset: usize,
+    /// From there to the end of the last element.
     bytes: usize,
+    /// Where the elements do not lie in row-major order.
+    strided: Option<torch::Strided>,
 }
 
 /// A model folder, opened. Cheap to share between threads; holds address space, not memory.
@@ -127,7 +130,7 @@ impl Checkpoint {
         } else if has(TORCH_INDEX) {
             (Some(TORCH_INDEX), index::read(&folder.join(TORCH_INDEX), "bin")?)
         } else {
-            return Err(Error::NoWeights { folder: folder.into() });
+            return Err(no_weights(folder));
         };
 
         let mut weights = Vec::with_capacity(expected.len());
@@ -182,14 +185,19 @@ impl Checkpoint {
         self.tensors.get(name).map(|e| &e.info)
     }
 
-    /// The tensor's elements, little endian, in row-major order, where the file is mapped.
+    /// The tensor's elements, little endian, in row-major order, where the file is mapped. (A torch file may hold a
+    /// tensor in another order: that is put in order in memory, once.)
     /// The address may be odd: do not assume any alignment.
     ///
     /// # Errors
     /// [`Error::NoTensor`].
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
         let entry = self.entry(name)?;
-        Ok(&self.weights[entry.file].1.bytes()[entry.offset..entry.offset + entry.bytes])
+        let stored = &self.weights[entry.file].1.bytes()[entry.offset..entry.offset + entry.bytes];
+        Ok(match &entry.strided {
+            None => stored,
+            Some(strided) => strided.ordered(&entry.info, stored),
+        })
     }
 
     /// The tensor copied to `device`, in its stored type.
@@ -237,6 +245,24 @@ impl Checkpoint {
     fn entry(&self, name: &str) -> Result<&Entry> {
         let missing = || Error::NoTensor { folder: self.folder.clone(), tensor: name.into() };
         self.tensors.get(name).ok_or_else(missing)
+    }
+}
+
+/// Why there are no weights: shards whose index was forgotten are told apart from a folder of something else.
+fn no_weights(folder: &Path) -> Error {
+    let shard = |name: &String| {
+        name.starts_with("model-") && name.ends_with(".safetensors")
+            || name.starts_with("pytorch_model-") && name.ends_with(".bin")
+    };
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    match names.filter_map(|e| e.file_name().into_string().ok()).filter(shard).min() {
+        Some(shard) => Error::Malformed {
+            file: folder.into(),
+            field: shard,
+            fault: "a shard of weights, but no index says which tensors are where".into(),
+            remedy: "put model.safetensors.index.json or pytorch_model.bin.index.json of the same model beside it",
+        },
+        None => Error::NoWeights { folder: folder.into() },
     }
 }
 

@@ -74,7 +74,14 @@ mod tests {
     fn names(stored: &[&str], rename: &[(&str, &str)]) -> std::result::Result<Vec<String>, String> {
         let info = TensorInfo { dtype: Dtype::F16, shape: vec![], elements: 1 };
         let entry = |n: &&str| {
-            let entry = Entry { name: n.to_string(), info: info.clone(), file: 0, offset: 0, bytes: 2 };
+            let entry = Entry {
+                name: n.to_string(),
+                info: info.clone(),
+                file: 0,
+                offset: 0,
+                bytes: 2,
+                strided: None,
+            };
             (n.to_string(), entry)
         };
         let rename = rename.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();

@@ -61,7 +61,7 @@ pub(crate) fn entries(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Entr
             return Err(malformed(&name, fault));
         }
         let info = TensorInfo { dtype, shape: raw.shape, elements };
-        entries.push(Entry { name, info, file, offset: start + from, bytes: size });
+        entries.push(Entry { name, info, file, offset: start + from, bytes: size, strided: None });
     }
     check_layout(path, &mut entries, bytes.len(), start)?;
     Ok(entries)

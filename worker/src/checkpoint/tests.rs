@@ -39,7 +39,15 @@ fn check(change: impl FnOnce(&Path), expected: &str) {
 
 #[test]
 fn refuses_damaged_folders() {
-    check(|f| fs::remove_file(f.join(SAFETENSORS_INDEX)).unwrap(), "no weights found");
+    check(|f| fs::remove_file(f.join(SAFETENSORS_INDEX)).unwrap(), "a shard of weights, but no index");
+    check(
+        |f| {
+            for file in [SAFETENSORS_INDEX, FIRST, SECOND] {
+                fs::remove_file(f.join(file)).unwrap();
+            }
+        },
+        "no weights found",
+    );
     check(|f| fs::remove_file(f.join(SECOND)).unwrap(), "which is not there");
     check(|f| edit(f, SAFETENSORS_INDEX, FIRST, "../x.safetensors"), "weight_map.a");
     check(|f| edit(f, SAFETENSORS_INDEX, FIRST, "/etc/x.safetensors"), "not the name of a .safetensors file");

@@ -4,15 +4,29 @@ use super::dtype::size_bytes;
 use super::error::{Error, Result};
 use super::{Entry, TensorInfo, torch_pickle, torch_zip};
 use std::path::Path;
+use std::sync::OnceLock;
+
+/// What `torch.save` wrote first before it wrote zip files: the pickle of a number.
+const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
 
 /// Lists the tensors of the file whose whole content is `bytes`. `path` serves in messages alone.
 pub(crate) fn entries(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Entry>> {
     if !torch_zip::is_zip(bytes) {
+        let (fault, remedy) = match bytes.starts_with(LEGACY) {
+            true => (
+                "saved in the form of torch before 1.6, which is not read here",
+                "load it with torch.load(file, weights_only=True) and save it again, best as safetensors",
+            ),
+            false => (
+                "not a zip file: truncated, or not written by torch.save",
+                "download it again, or get the model in safetensors form",
+            ),
+        };
         return Err(Error::Malformed {
             file: path.into(),
             field: "file".into(),
-            fault: "not a zip file: truncated, or saved by torch before 1.6".into(),
-            remedy: "download it again, or convert it to safetensors",
+            fault: fault.into(),
+            remedy,
         });
     }
     let parts = torch_zip::entries(path, bytes)?;
@@ -35,31 +49,39 @@ pub(crate) fn entries(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Entr
         let storage = parts.get(&format!("{root}data/{}", view.storage)).ok_or_else(|| {
             Error::malformed(path, &name, format!("its storage {} is not in the file", view.storage))
         })?;
-        if !contiguous(&view.shape, &view.stride) {
-            return Err(Error::Malformed {
-                file: path.into(),
-                field: name,
-                fault: format!("not contiguous: shape {:?} with strides {:?}", view.shape, view.stride),
-                remedy: "convert the model to safetensors",
-            });
-        }
         let sizes = size_bytes(&view.shape, view.dtype);
         let start = view.offset.checked_mul(view.dtype.width()).and_then(|o| storage.start.checked_add(o));
         let (Some((elements, size)), Some(start)) = (sizes, start) else {
             return Err(Error::malformed(path, name, format!("shape {:?} overflows", view.shape)));
         };
-        if start.checked_add(size).is_none_or(|end| end > storage.end) {
+        let strided = !contiguous(&view.shape, &view.stride);
+        let span = if strided { span(&view.shape, &view.stride, view.dtype.width()) } else { Some(size) };
+        let Some(bytes) = span.filter(|&b| start.checked_add(b).is_some_and(|end| end <= storage.end)) else {
             let fault = format!(
-                "shape {:?} of {} at element {} takes more than the storage's {} bytes",
+                "shape {:?} of {} at element {} with strides {:?} takes more than the storage's {} bytes",
                 view.shape,
                 view.dtype.name(),
                 view.offset,
+                view.stride,
                 storage.len()
             );
             return Err(Error::malformed(path, name, fault));
+        };
+        // A few stored numbers may be seen as any number of elements. No weights are, and memory is not for that.
+        if size > storage.len() {
+            return Err(Error::Malformed {
+                file: path.into(),
+                field: name,
+                fault: format!(
+                    "shape {:?} with strides {:?} repeats stored elements",
+                    view.shape, view.stride
+                ),
+                remedy: "save the tensors with .contiguous(), or as safetensors",
+            });
         }
+        let strides = strided.then(|| Strided::new(view.stride));
         let info = TensorInfo { dtype: view.dtype, shape: view.shape, elements };
-        entries.push(Entry { name, info, file, offset: start, bytes: size });
+        entries.push(Entry { name, info, file, offset: start, bytes, strided: strides });
     }
     Ok(entries)
 }
@@ -76,9 +98,56 @@ fn contiguous(shape: &[usize], stride: &[usize]) -> bool {
     true
 }
 
+/// Bytes from the first element to the end of the last, or nothing when that overflows. No axis is empty.
+fn span(shape: &[usize], stride: &[usize], width: usize) -> Option<usize> {
+    let mut steps = shape.iter().zip(stride);
+    let last =
+        steps.try_fold(0usize, |sum, (&n, &step)| sum.checked_add(step.checked_mul(n.checked_sub(1)?)?));
+    last?.checked_add(1)?.checked_mul(width)
+}
+
+/// A tensor whose elements do not lie in row-major order, such as a transposed view. It is put in order when it is
+/// first asked for, and kept.
+#[derive(Debug)]
+pub(crate) struct Strided {
+    stride: Vec<usize>,
+    ordered: OnceLock<Box<[u8]>>,
+}
+
+impl Strided {
+    fn new(stride: Vec<usize>) -> Strided {
+        Strided { stride, ordered: OnceLock::new() }
+    }
+
+    /// The elements in row-major order; `stored` are the bytes from the first to the last of them.
+    pub(crate) fn ordered(&self, info: &TensorInfo, stored: &[u8]) -> &[u8] {
+        self.ordered.get_or_init(|| {
+            let width = info.dtype.width();
+            let mut out = Vec::with_capacity(info.elements * width);
+            let mut at = vec![0usize; info.shape.len()];
+            let mut place = 0;
+            for _ in 0..info.elements {
+                out.extend_from_slice(&stored[place * width..][..width]);
+                // The next index in row-major order, and its place.
+                for axis in (0..at.len()).rev() {
+                    at[axis] += 1;
+                    place += self.stride[axis];
+                    if at[axis] < info.shape[axis] {
+                        break;
+                    }
+                    place -= at[axis] * self.stride[axis];
+                    at[axis] = 0;
+                }
+            }
+            out.into()
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::contiguous;
+    use super::{Strided, contiguous, span};
+    use crate::checkpoint::{Dtype, TensorInfo};
 
     #[test]
     fn knows_row_major_order() {
@@ -87,5 +156,20 @@ mod tests {
         assert!(contiguous(&[], &[]));
         assert!(contiguous(&[0, 3], &[7, 7]));
         assert!(!contiguous(&[2, 3], &[1, 2]));
+    }
+
+    #[test]
+    fn puts_strided_elements_in_order() {
+        let check = |shape: &[usize], stride: &[usize], expected: &[u8]| {
+            let elements = shape.iter().product();
+            let info = TensorInfo { dtype: Dtype::U8, shape: shape.into(), elements };
+            let stored: Vec<u8> = (0..span(shape, stride, 1).unwrap() as u8).collect();
+            assert_eq!(Strided::new(stride.into()).ordered(&info, &stored), expected);
+        };
+        check(&[2, 3], &[1, 2], &[0, 2, 4, 1, 3, 5]);
+        check(&[3], &[2], &[0, 2, 4]);
+        check(&[2, 1, 2], &[1, 9, 5], &[0, 5, 1, 6]);
+        assert_eq!(span(&[2, usize::MAX], &[1, 2], 4), None);
+        assert_eq!(span(&[3, 2], &[usize::MAX, 1], 4), None);
     }
 }

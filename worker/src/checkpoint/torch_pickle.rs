@@ -340,9 +340,27 @@ impl Machine<'_> {
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         match known(module, name) {
             Some(k) => self.stack.push(Value::Known(k)),
+            None if module == "torch" && name.ends_with("Storage") => {
+                return Err(self.unreadable(format!("elements of torch.{name} are not read here")));
+            }
+            None if (module, name) == ("torch._utils", "_rebuild_tensor_v3") => {
+                return Err(
+                    self.unreadable("a dtype without a storage class of its own, such as float8".into())
+                );
+            }
             None => return Err(self.refusal(module, name)),
         }
         Ok(())
+    }
+
+    /// A tensor, but of no type that is read here.
+    fn unreadable(&self, fault: String) -> Error {
+        Error::Malformed {
+            file: self.path.into(),
+            field: format!("pickle, byte {}", self.at),
+            fault,
+            remedy: "convert the model to float32, bfloat16 or float16",
+        }
     }
 
     fn refusal(&self, module: &str, name: &str) -> Error {
@@ -397,13 +415,19 @@ impl Machine<'_> {
         }
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks)`.
+    /// `_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks, metadata)`.
     fn view(&self, arguments: &Value) -> Option<View> {
-        let [Value::Storage(dtype, storage), Value::Int(offset), shape, stride, ..] =
+        let [Value::Storage(dtype, storage), Value::Int(offset), shape, stride, rest @ ..] =
             self.items(arguments)?
         else {
             return None;
         };
+        // Metadata say that the numbers are to be read otherwise than stored, such as negated.
+        match rest.get(2) {
+            None | Some(Value::None) => {}
+            Some(Value::Dict(id)) if matches!(&self.heap[*id], Cell::Dict(pairs) if pairs.is_empty()) => {}
+            Some(_) => return None,
+        }
         let sizes = |value: &Value| {
             let one = |v: &Value| match v {
                 Value::Int(n) => usize::try_from(*n).ok(),

@@ -79,6 +79,9 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         }
     }
     let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
+    for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
+        eprintln!("note: {}: {fit}", fit.model);
+    }
     let read = |dataset: &DatasetPlan| -> Result<Arc<Exam>> {
         let references = read_references(dataset)?;
         Ok(Arc::new(bench.exam(&plan, dataset, references)?))

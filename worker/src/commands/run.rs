@@ -63,6 +63,9 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     let began = Instant::now();
     let (first, make) = tokio::task::spawn_blocking(move || -> Result<_> {
         let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
+        for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
+            info!(model = fit.model, "{fit}");
+        }
         let dataset = locator.dataset(&plan.dataset);
         let references = data::read_run_references(&dataset, &plan.samples)?;
         let exam = Arc::new(bench.exam(&plan, &dataset, references)?);

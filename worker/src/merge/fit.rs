@@ -27,6 +27,13 @@ pub struct Fit {
     pub rows: Vec<(String, usize, usize)>,
 }
 
+impl Fit {
+    /// Whether the model has all that the base has, row by row.
+    pub fn is_plain(&self) -> bool {
+        self.missing.is_empty() && self.rows.is_empty()
+    }
+}
+
 impl std::fmt::Display for Fit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const NAMED: usize = 3;

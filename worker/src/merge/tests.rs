@@ -210,3 +210,75 @@ fn an_export_replaces_the_language_model_alone() {
     assert!(text("README.md").contains("| `s` | `base` | 1 | 0 | 0 |"));
     assert!(text("README.md").contains("models/s/model.safetensors"));
 }
+
+#[test]
+fn renamed_models_merge_as_plain_ones() {
+    let base: Model = &[("a", &[1.0, 2.0]), ("b", &[3.0])];
+    let stored_vlm: Model = &[("llm.a", &[9.0, 9.0]), ("llm.b", &[9.0]), ("vpm.tower", &[5.0])];
+    let (folder, mut recipe) = set_up(&[
+        ("base", base),
+        ("plain", &[("a", &[1.5, 2.5]), ("b", &[1.0])]),
+        ("other", &[("llm.a", &[1.5, 2.5]), ("llm.b", &[1.0]), ("vpm.x", &[7.0])]),
+        ("own", &[("a", &[1.25, 2.0]), ("b", &[2.0])]),
+        ("own-other", &[("x.a", &[1.25, 2.0]), ("x.b", &[2.0])]),
+        ("vlm", stored_vlm),
+    ]);
+    let mut models: Vec<ModelRef> = recipe.sources.drain(1..).map(|s| s.model).collect();
+    let map = |from: &str| std::collections::BTreeMap::from([(from.to_string(), String::new())]);
+    recipe.vlm = models.pop().unwrap();
+    recipe.vlm.rename = map("llm.");
+    recipe.sources[0].base = Some(models[1].clone());
+    let mut renamed = recipe.clone();
+    renamed.sources[0].model = ModelRef { rename: map("llm."), ..models[0].clone() };
+    renamed.sources[0].base = Some(ModelRef { rename: map("x."), ..models[2].clone() });
+    for (tensor, expected) in [("a", vec![1.25, 2.5]), ("b", vec![2.0])] {
+        assert_eq!(merged(&recipe, tensor), expected);
+        assert_eq!(merged(&renamed, tensor), expected);
+    }
+    let merger = Merger::for_recipe(&renamed, |m| m.path.clone().into()).unwrap();
+    let fits = merger.fits(&renamed).unwrap();
+    assert_eq!((fits.len(), fits[0].further, fits[1].missing.len()), (2, 1, 0));
+
+    // The VLM is written under the names that it is stored under.
+    let prepared = merger.plan(&renamed, &AtomicBool::new(false)).unwrap();
+    let out = folder.path().join("out");
+    let vlm = merger.model("vlm").unwrap();
+    Export::new(&renamed, &prepared, vlm).write(&out, &AtomicBool::new(false)).unwrap();
+    let written = Checkpoint::open(&out).unwrap();
+    assert_eq!(written.names().collect::<Vec<_>>(), ["llm.a", "llm.b", "vpm.tower"]);
+    assert_eq!(written.bytes("llm.b").unwrap(), 2f32.to_le_bytes());
+    assert_eq!(written.bytes("vpm.tower").unwrap(), 5f32.to_le_bytes());
+
+    // One name cannot stand for two views of a folder, and a prefix that fits nothing is a mistake.
+    let other = ModelRef { rename: map("llm."), ..recipe.base.clone() };
+    let path = |m: &ModelRef| -> std::path::PathBuf { m.path.clone().into() };
+    let e = Merger::open([&recipe.base, &other], path).unwrap_err().to_string();
+    assert!(e.contains("renamed prefixes"), "{e}");
+    let e = Merger::open([&other], path).unwrap_err().to_string();
+    assert!(e.contains("\"llm.\" changes no name"), "{e}");
+}
+
+#[test]
+fn what_a_source_lacks_or_has_more_is_told() {
+    let base: Model = &[("a", &[1.0]), ("b", &[2.0]), ("c", &[3.0]), ("d", &[4.0]), ("e", &[5.0])];
+    let (_folder, mut recipe) = set_up(&[
+        ("base", base),
+        ("s", &[("b", &[2.5]), ("x", &[0.0]), ("y", &[0.0])]),
+        ("own", &[("b", &[2.25])]),
+        ("bad", &[("b", &[2.25, 1.0])]),
+    ]);
+    let bad = recipe.sources.pop().unwrap().model;
+    recipe.sources[0].base = Some(recipe.sources.pop().unwrap().model);
+    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
+    let fits = merger.fits(&recipe).unwrap();
+    assert_eq!(
+        fits[0].to_string(),
+        "lacks 4 tensors of the base (a, c, d, …); 2 further tensors are ignored"
+    );
+    // Only what the source has needs its own base's tensor.
+    assert_eq!(merged(&recipe, "b"), [2.25]);
+    assert_eq!(merged(&recipe, "c"), [3.0]);
+    recipe.sources[0].base = Some(bad);
+    let e = plan(&recipe).err().unwrap().to_string();
+    assert!(e.starts_with("tensor b: bad has shape [2], the base base has [1]"), "{e}");
+}
