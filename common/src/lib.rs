@@ -11,6 +11,7 @@
 //! | [`space`] | the searched parameters: names, bounds, what is shared and what is fixed |
 //! | [`genome`] | a point of the unit cube, one coordinate per searched parameter |
 //! | [`recipe`] | a genome decoded to every number of one merge |
+//! | [`location`] | where a model is: a folder, or `hf://owner/name@revision` |
 //! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
@@ -35,6 +36,7 @@ pub mod files;
 pub mod fitness;
 pub mod genome;
 pub mod id;
+pub mod location;
 pub mod recipe;
 pub mod report;
 pub mod run;

@@ -67,7 +67,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub struct ModelRef {
     /// Short name within the run: `base`, `vlm`, or the source's.
     pub name: String,
-    /// Folder that holds config.json and the weights.
+    /// Folder that holds config.json and the weights, or `hf://owner/name@revision`; see [`crate::location`].
     pub path: String,
     /// Prefixes of stored tensor names → what stands in their place, so that names are the base's. The longest
     /// prefix that fits a name counts; names that none fits stay as they are.
@@ -155,6 +155,14 @@ pub enum RecipeError {
         /// The range in words.
         expected: &'static str,
     },
+    /// A path that begins like an address and is no reference to a hub.
+    #[error("{field}: {fault}")]
+    Location {
+        /// Which model, such as `sources[2].model.path`.
+        field: String,
+        /// What is wrong with it.
+        fault: crate::location::BadHubRef,
+    },
     /// A linear merge needs something to average.
     #[error("a linear merge needs sources whose weights do not sum to zero")]
     NoWeight,
@@ -182,7 +190,29 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Checks every number: rates in [0, 1], everything finite.
+    /// Every model that the recipe names, in order, with the field that names it.
+    pub fn models_mut(&mut self) -> impl Iterator<Item = (String, &mut ModelRef)> {
+        let own = [("base".to_string(), &mut self.base), ("vlm".to_string(), &mut self.vlm)];
+        let sources = self.sources.iter_mut().enumerate().flat_map(|(i, s)| {
+            let base = s.base.as_mut().map(|b| (format!("sources[{i}].base"), b));
+            std::iter::once((format!("sources[{i}].model"), &mut s.model)).chain(base)
+        });
+        own.into_iter().chain(sources)
+    }
+
+    /// Every model that the recipe names, each name once: base, VLM, then sources and their own bases.
+    pub fn model_refs(&self) -> Vec<&ModelRef> {
+        let sources = self.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.base));
+        let mut refs: Vec<&ModelRef> = Vec::new();
+        for model in [&self.base, &self.vlm].into_iter().chain(sources) {
+            if !refs.iter().any(|r| r.name == model.name) {
+                refs.push(model);
+            }
+        }
+        refs
+    }
+
+    /// Checks every number (rates in [0, 1], everything finite) and every reference to a hub.
     pub fn check(&self) -> Result<(), RecipeError> {
         let finite = |field: String, value: f64| match value.is_finite() {
             true => Ok(()),
@@ -192,8 +222,18 @@ impl Recipe {
             true => Ok(()),
             false => Err(RecipeError::Range { field, value, expected: "a rate from 0 to 1" }),
         };
+        let located = |field: &str, model: &ModelRef| match model.location() {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(RecipeError::Location { field: format!("{field}.path"), fault }),
+        };
+        located("base", &self.base)?;
+        located("vlm", &self.vlm)?;
         finite("scale".into(), self.scale)?;
         for (i, s) in self.sources.iter().enumerate() {
+            located(&format!("sources[{i}].model"), &s.model)?;
+            if let Some(base) = &s.base {
+                located(&format!("sources[{i}].base"), base)?;
+            }
             finite(format!("sources[{i}].weight"), s.weight)?;
             rate(format!("sources[{i}].drop_rate"), s.drop_rate)?;
             rate(format!("sources[{i}].trim_rate"), s.trim_rate)?;

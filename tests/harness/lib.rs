@@ -3,9 +3,11 @@
 //! Nothing here waits by the clock: tests wait for a line that a program prints, or for its end. The limits
 //! only turn a hang into a failure.
 
+mod hub_server;
 mod process;
 mod run;
 
+pub use hub_server::{HubServer, Request, Trouble};
 pub use process::{Ended, Process};
 pub use run::{Coordinator, Run, jsonl, programs};
 

@@ -10,6 +10,7 @@ use super::reader::{Section, edit_distance};
 use super::tree::{self, Value};
 use crate::dataset::Columns;
 use crate::fitness::Objective;
+use crate::location::{BadHubRef, Location};
 use crate::recipe::{Arithmetic, Convention, Mask, ModelRef, Vocabulary};
 use crate::report::{MissingPart, Part};
 use std::cell::RefCell;
@@ -104,8 +105,10 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
 const RESERVED: [&str; 5] = ["base", "constant", "uniform", "middle", "best"];
 
 fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<ModelsPlan> {
-    let base = s.required_string("base", "\"models/Meta-Llama-3-8B\"").map(path);
-    let vlm = s.required_string("vlm", "\"models/Bunny-v1_1-Llama-3-8B-V\"").map(path);
+    let base = s.required_string("base", "\"hf://meta-llama/Meta-Llama-3-8B\"");
+    let base = base.map(|text| read_location(s, "base", text, path));
+    let vlm = s.required_string("vlm", "\"hf://BAAI/Bunny-v1_1-Llama-3-8B-V\"");
+    let vlm = vlm.map(|text| read_location(s, "vlm", text, path));
     let base = base.map(|path| ModelRef { name: "base".into(), path, rename: read_rename(s, "base_rename") });
     let vlm = vlm.map(|path| ModelRef { name: "vlm".into(), path, rename: read_rename(s, "vlm_rename") });
     let mut sources: Vec<SourcePlan> = Vec::new();
@@ -128,6 +131,19 @@ fn read_models(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Model
     complete.then_some(ModelsPlan { base, vlm, sources })
 }
 
+/// A folder's path made absolute, or a reference to a hub with its revision spelt out.
+fn read_location(s: &Section<'_>, key: &str, text: String, path: &dyn Fn(String) -> String) -> String {
+    match text.parse() {
+        Ok(Location::Hub(hub)) => hub.to_string(),
+        Ok(Location::Folder(_)) => path(text),
+        Err(BadHubRef { text, fault }) => {
+            let remedy = "name a folder, or write hf://owner/name@revision";
+            s.note(Some(key), format!("{text:?}: {fault}"), remedy);
+            text
+        }
+    }
+}
+
 /// `earlier` are the sources that stand before it in the file.
 fn read_source(
     s: &Section<'_>,
@@ -137,9 +153,11 @@ fn read_source(
     earlier: &[SourcePlan],
 ) -> Option<SourcePlan> {
     let name = s.required_string("name", "\"japanese\"");
-    let model = s.required_string("model", "\"models/japanese\"").map(path);
+    let model = s.required_string("model", "\"models/japanese\"");
+    let model = model.map(|text| read_location(s, "model", text, path));
     let mut rename = read_rename(s, "rename");
-    let own_base = s.string("base", "\"models/Meta-Llama-3-8B-Instruct\"").map(path);
+    let own_base = s.string("base", "\"hf://meta-llama/Meta-Llama-3-8B-Instruct\"");
+    let own_base = own_base.map(|text| read_location(s, "base", text, path));
     let base_rename = read_rename(s, "base_rename");
     if own_base.is_none() && !base_rename.is_empty() {
         s.note(

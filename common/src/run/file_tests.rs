@@ -180,3 +180,32 @@ fn storage_choices_are_checked() {
         parse_with(GOOD, &["merge.convention=linear", "merge.arithmetic=float16"]).unwrap_err().to_string();
     assert!(e.contains("merge.arithmetic: \"float16\" beside another convention"), "{e}");
 }
+
+#[test]
+fn models_may_be_on_a_hub() {
+    let overrides = ["models.base=hf://meta-llama/Meta-Llama-3-8B", "models.sources.0.model=hf://a/b@v1/x"];
+    let plan = parse_with(GOOD, &overrides).unwrap();
+    assert_eq!(plan.models.base.path, "hf://meta-llama/Meta-Llama-3-8B@main");
+    assert_eq!(plan.models.sources[0].model.path, "hf://a/b@v1/x");
+    assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    let hostile = plan.to_json().replace("hf://a/b@v1/x", "hf://a/b@../x");
+    assert!(RunPlan::from_json(&hostile).unwrap_err().contains("model japanese"));
+}
+
+#[test]
+fn the_vlm_is_known_as_a_source_however_its_revision_is_written() {
+    let overrides = ["models.vlm=hf://a/b@main", "models.sources.1.model=hf://a/b"];
+    let plan = parse_with(GOOD, &overrides).unwrap();
+    assert_eq!(plan.models.vlm.path, plan.models.sources[1].model.path);
+}
+
+#[test]
+fn a_bad_reference_to_a_hub_has_its_line() {
+    let text = GOOD.replace("model = \"models/japanese\"", "model = \"hf://japanese\"");
+    let e = parse_with(&text, &["models.vlm=https://example.org/a/b"]).unwrap_err().to_string();
+    assert!(
+        e.contains("trial.toml:11: models.sources[0].model: \"hf://japanese\": the owner is missing"),
+        "{e}"
+    );
+    assert!(e.contains("--set: models.vlm:") && e.contains("hf://owner/name@revision"), "{e}");
+}

@@ -213,6 +213,9 @@ impl RunPlan {
             return Err("the plan's space has another number of sources than its models".into());
         }
         plan.space.check()?;
+        for model in plan.model_refs() {
+            model.location().map_err(|e| format!("model {}: {e}", model.name))?;
+        }
         Ok(plan)
     }
 
@@ -285,5 +288,13 @@ impl RunPlan {
             }
         }
         refs
+    }
+
+    /// Every place where the plan names a model, to write pinned references there.
+    pub fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelRef> {
+        let models = &mut self.models;
+        let sources =
+            models.sources.iter_mut().flat_map(|s| std::iter::once(&mut s.model).chain(&mut s.base));
+        [&mut models.base, &mut models.vlm].into_iter().chain(sources)
     }
 }
