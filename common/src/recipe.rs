@@ -190,14 +190,10 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Every model that the recipe names, in order, with the field that names it.
-    pub fn models_mut(&mut self) -> impl Iterator<Item = (String, &mut ModelRef)> {
-        let own = [("base".to_string(), &mut self.base), ("vlm".to_string(), &mut self.vlm)];
-        let sources = self.sources.iter_mut().enumerate().flat_map(|(i, s)| {
-            let base = s.base.as_mut().map(|b| (format!("sources[{i}].base"), b));
-            std::iter::once((format!("sources[{i}].model"), &mut s.model)).chain(base)
-        });
-        own.into_iter().chain(sources)
+    /// Every place where the recipe names a model, to write pinned references there.
+    pub fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelRef> {
+        let sources = self.sources.iter_mut().flat_map(|s| std::iter::once(&mut s.model).chain(&mut s.base));
+        [&mut self.base, &mut self.vlm].into_iter().chain(sources)
     }
 
     /// Every model that the recipe names, each name once: base, VLM, then sources and their own bases.
