@@ -12,6 +12,7 @@
 //! | [`genome`] | a point of the unit cube, one coordinate per searched parameter |
 //! | [`recipe`] | a genome decoded to every number of one merge |
 //! | [`location`] | where a model is: a folder, or `hf://owner/name@revision` |
+//! | [`provenance`] | a recipe's file: the recipe, and where it came from |
 //! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
@@ -37,6 +38,7 @@ pub mod fitness;
 pub mod genome;
 pub mod id;
 pub mod location;
+pub mod provenance;
 pub mod recipe;
 pub mod report;
 pub mod run;

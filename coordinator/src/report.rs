@@ -2,11 +2,13 @@
 //! two never show different things.
 
 use crate::state::State;
-use crate::state::candidate::{Attempt, Candidate, Phase};
+use crate::state::candidate::{Attempt, Candidate, How, Phase};
 use crate::store::{self, Store};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
-use common::run::Algorithm;
+use common::provenance::{self, Provenance, RecipeFile};
+use common::recipe::Recipe;
+use common::run::{Algorithm, RunPlan};
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
@@ -26,11 +28,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         state: wire::RunState::from(state.run_state()) as i32,
         end_reason: state.end().map(|e| e.reason()).unwrap_or_default(),
         plan_digest: plan.digest().to_string(),
-        algorithm: match plan.search.algorithm {
-            Algorithm::CmaEs => "cma-es",
-            Algorithm::Random => "random",
-        }
-        .into(),
+        algorithm: algorithm(plan).into(),
         progress: Some(progress.into()),
         population: plan.search.population as u64,
         candidates_waiting: count(&Candidate::is_waiting),
@@ -147,7 +145,41 @@ pub fn recipe(state: &State, id: Option<CandidateId>) -> Result<wire::RecipeRepl
     let id = id.map_or_else(best, Ok)?;
     let candidate = state.candidate(id).ok_or_else(|| no_candidate(state, id))?;
     let recipe = state.plan().recipe(candidate.genome());
-    Ok(wire::RecipeReply { candidate: id.0, recipe_json: recipe.to_json() })
+    let provenance = Some(provenance(state, candidate, &recipe));
+    Ok(wire::RecipeReply { candidate: id.0, recipe_json: RecipeFile { recipe, provenance }.to_json() })
+}
+
+/// Where a candidate's recipe came from and what it scored.
+fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenance {
+    let (identity, plan, pinned) = (state.identity(), state.plan(), &state.pinned().manifest);
+    let scored = match candidate.phase() {
+        Phase::Scored(score) => Some(score),
+        Phase::Open | Phase::Failed => None,
+    };
+    let ended = candidate.attempts().iter().filter_map(|a| a.end.as_ref());
+    Provenance {
+        run: identity.run.0.clone(),
+        name: plan.name.clone(),
+        plan_digest: plan.digest(),
+        dataset_digest: provenance::dataset_digest(pinned),
+        algorithm: algorithm(plan).into(),
+        candidate: candidate.id().0,
+        generation: candidate.generation(),
+        evaluations: state.progress().evaluations_done,
+        fitness: scored.map(|s| s.fitness.value()),
+        metrics: scored.map(|s| s.means.clone()).unwrap_or_default(),
+        scored_unix_ms: ended.filter(|e| e.how == How::Scored).map(|e| e.at.0).next(),
+        program_version: identity.program_version.clone(),
+        merge_digest: provenance::merge_digest(recipe),
+        files: provenance::model_files(recipe, pinned),
+    }
+}
+
+fn algorithm(plan: &RunPlan) -> &'static str {
+    match plan.search.algorithm {
+        Algorithm::CmaEs => "cma-es",
+        Algorithm::Random => "random",
+    }
 }
 
 fn no_candidate(state: &State, id: CandidateId) -> Class {

@@ -1,6 +1,7 @@
 //! Whole searches with real processes over loopback.
 
 mod command_line;
+mod export;
 mod models;
 mod search;
 mod trouble;

@@ -65,4 +65,27 @@ fn compare_reports_every_row_on_both_sets() {
     let (there, here) =
         (status["best"]["fitness"].as_f64(), summary["search"]["best"]["fitness"]["mean"].as_f64());
     assert!((there.unwrap() - here.unwrap()).abs() < 1e-9, "{there:?} {here:?}");
+
+    // The comparison goes home with the model it is about, and with no other.
+    let merge = |recipe: &str, out: &str| {
+        let mut command = Command::new(programs().join("jradievo-worker"));
+        command.arg("merge").arg(run.path(recipe)).arg("--out").arg(run.path(out));
+        command.arg("--proof").arg(run.path("summary.json")).output().unwrap()
+    };
+    let merged = merge("best.json", "merged");
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+    let card = std::fs::read_to_string(run.path("merged/README.md")).unwrap();
+    for part in ["On samples that the search never saw", "4 samples;", "| **best found** |", "4 evaluated"] {
+        assert!(card.contains(part), "{part} in {card}");
+    }
+    assert_eq!(summary["held_out"]["images_shared_with_search"], 0);
+    let constant = summary["held_out"]["constant_text"].as_str().unwrap();
+    assert!(!card.contains(constant), "a report is in the card");
+    let best = status["best"]["candidate"].as_u64().unwrap();
+    let other = (1..=4).find(|n| *n != best).unwrap().to_string();
+    std::fs::write(run.path("other.json"), run.look("recipe", "state", &["--candidate", &other])).unwrap();
+    let refused = merge("other.json", "other");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("about other recipes"));
+    assert!(!run.path("other").exists());
 }

@@ -1,5 +1,6 @@
 //! A search from run file to finished model.
 
+use common::provenance::RecipeFile;
 use std::process::Command;
 use tests::{Run, jsonl, programs};
 
@@ -12,7 +13,14 @@ fn the_same_genomes_and_best_whatever_the_number_of_workers() {
     let two = run.genomes("two");
     assert_eq!(two.len(), 12);
     assert_eq!(two, run.genomes("one"));
-    assert_eq!(run.look("recipe", "two", &[]), run.look("recipe", "one", &[]));
+    // Run, date and attempts are each run's own; the merge and its scores are not.
+    let best = |state| RecipeFile::parse(&run.look("recipe", state, &[])).unwrap();
+    let (two, one) = (best("two"), best("one"));
+    assert_eq!(two.recipe, one.recipe);
+    let (two, one) = (two.provenance.unwrap(), one.provenance.unwrap());
+    assert_ne!(two.run, one.run);
+    assert_eq!((two.candidate, two.fitness, two.metrics), (one.candidate, one.fitness, one.metrics));
+    assert_eq!((two.files, two.dataset_digest), (one.files, one.dataset_digest));
 }
 
 #[test]

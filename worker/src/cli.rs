@@ -80,11 +80,21 @@ pub struct Run {
 /// Makes a model folder.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// Recipe file, as `jradievo recipe` prints it.
+    /// Recipe file, as `jradievo recipe` prints it. With --text-only also a model's folder: then its own language
+    /// model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]
     pub out: PathBuf,
+    /// Write the language model alone, as a folder that transformers loads as LlamaForCausalLM.
+    #[arg(long)]
+    pub text_only: bool,
+    /// What `compare --out` wrote about this recipe: its table on held-out samples goes into the model card.
+    #[arg(long, value_name = "FILE")]
+    pub proof: Option<PathBuf>,
+    /// Merge although the models' files differ from those that the run was pinned to. The model card will say so.
+    #[arg(long)]
+    pub allow_changed_sources: bool,
     /// Folder that holds the models, each in a folder called like it in the recipe.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,

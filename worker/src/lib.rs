@@ -5,6 +5,7 @@
 //! `score`) → [`link`] hands the evaluation in.
 
 pub mod asking;
+pub mod card;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
@@ -20,4 +21,5 @@ pub mod merge;
 pub mod model;
 pub mod pipeline;
 pub mod slot;
+pub mod summary;
 pub mod vlm;

@@ -261,7 +261,10 @@ async fn people_can_look_while_it_runs_and_an_idle_worker_waits_for_work() {
     let absent = inspect.reports(wire::ReportsRequest { candidate: 7 }).await.unwrap_err();
     assert_eq!(Class::from(&absent), Class::NotFound("no candidate 7: the run has 1 to 2".into()));
     let recipe = inspect.recipe(wire::RecipeRequest { candidate: None }).await.unwrap().into_inner();
-    assert_eq!(recipe.recipe_json, grants[0].recipe.to_json());
+    let file = common::provenance::RecipeFile::parse(&recipe.recipe_json).unwrap();
+    assert_eq!(file.recipe, grants[0].recipe);
+    let provenance = file.provenance.unwrap();
+    assert_eq!((provenance.candidate, provenance.plan_digest), (recipe.candidate, plan.digest()));
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     let service = "jradievo.cluster.v1.Cluster".to_string();
     let health = health.check(tonic_health::pb::HealthCheckRequest { service }).await.unwrap();

@@ -52,12 +52,15 @@ impl Writer {
         Ok(Writer { target: absolute, work: Some(work) })
     }
 
-    /// Writes a small file, such as a model card.
+    /// Writes a small file, such as a model card. `name` may have folders before it, parted by `/`.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn file(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.folder().join(name);
+        if let Some(parent) = path.parent().filter(|p| *p != self.folder()) {
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        }
         let mut file = File::create(&path).map_err(Error::io("create", &path))?;
         file.write_all(content).and_then(|()| file.sync_all()).map_err(Error::io("write", &path))
     }

@@ -13,52 +13,19 @@ use crate::evaluator::{Control, Evaluator};
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
 use crate::pipeline::{Bench, Exam, Pipeline};
+use crate::summary::{Comparison, Summary};
 use anyhow::{Context, Result, bail};
 use common::dataset::Reference;
+use common::digest::{Digest, Manifest};
 use common::evaluation::SampleResult;
 use common::recipe::Recipe;
 use common::run::{DatasetPlan, RunPlan};
-use serde::Serialize;
-use std::collections::BTreeMap;
+use common::{files, provenance};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// What is written to `--out`.
-#[derive(Debug, Serialize)]
-struct Summary {
-    /// The run file's name.
-    run: String,
-    /// On the samples that the search saw.
-    search: Comparison,
-    /// On samples that it never saw; absent where the run file has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    held_out: Option<Comparison>,
-}
-
-/// One table.
-#[derive(Debug, Serialize)]
-struct Comparison {
-    n: usize,
-    /// The most frequent reference, whatever the image.
-    constant: Figures,
-    /// Each source alone inside the VLM, by name, and `base`.
-    sources: BTreeMap<String, Figures>,
-    /// The plain average of the sources.
-    uniform: Figures,
-    /// The merge at the middle of the authors' box, where their search begins.
-    middle: Figures,
-    /// The first recipe given.
-    best: Figures,
-    /// Further recipes given: best-2, best-3 …
-    #[serde(flatten)]
-    more: BTreeMap<String, Figures>,
-    /// Best minus each other row, paired by sample. Rows of `sources` stand under their names.
-    best_minus: BTreeMap<String, Figures>,
-    /// The text of `constant`.
-    constant_text: String,
-}
-
 /// A row of a table before it is summed up.
-struct Row {
+struct Scored {
     name: String,
     samples: Vec<SampleResult>,
 }
@@ -82,11 +49,12 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
         eprintln!("note: {}: {fit}", fit.model);
     }
-    let read = |dataset: &DatasetPlan| -> Result<Arc<Exam>> {
+    let read = |dataset: &DatasetPlan| -> Result<(Arc<Exam>, Manifest)> {
         let references = read_references(dataset)?;
-        Ok(Arc::new(bench.exam(&plan, dataset, references)?))
+        let files = Manifest::new(files::digest_dataset(dataset, &references)?);
+        Ok((Arc::new(bench.exam(&plan, dataset, references)?), files))
     };
-    let search = read(&plan.dataset)?;
+    let (search, search_files) = read(&plan.dataset)?;
     // The constant is chosen from the search samples alone, as the search's own knowledge is.
     let constant = most_frequent(search.references()).context("the dataset has samples")?;
     let mut pipeline = Pipeline::new(bench.clone(), search.clone())?;
@@ -94,20 +62,37 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     let mut compare = |exam: &Arc<Exam>| -> Result<Comparison> {
         pipeline.set_exam(exam.clone());
         let mut results =
-            vec![Row { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
+            vec![Scored { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
         for (name, recipe) in &rows {
             eprintln!("  {name} on {} samples", exam.references().len());
             let evaluation = pipeline.evaluate(recipe, &Control::default())?;
-            results.push(Row { name: name.clone(), samples: evaluation.samples });
+            results.push(Scored { name: name.clone(), samples: evaluation.samples });
         }
         for row in &mut results {
             add_fitness(&mut row.samples, &plan.objective);
         }
         comparison(results, &constant)
     };
-    let on_search = compare(&search)?;
-    let held_out = plan.held_out.as_ref().map(|d| compare(&read(d)?)).transpose()?;
-    let summary = Summary { run: plan.name.clone(), search: on_search, held_out };
+    let on_search =
+        Comparison { dataset_digest: provenance::dataset_digest(&search_files), ..compare(&search)? };
+    let on_held_out = |dataset: &DatasetPlan| -> Result<Comparison> {
+        let (exam, files) = read(dataset)?;
+        Ok(Comparison {
+            dataset_digest: provenance::dataset_digest(&files),
+            images_shared_with_search: Some(shared_images(&search_files, &files)),
+            ..compare(&exam)?
+        })
+    };
+    let held_out = plan.held_out.as_ref().map(on_held_out).transpose()?;
+    let found = rows.iter().filter(|(name, _)| name.starts_with("best"));
+    let summary = Summary {
+        run: plan.name.clone(),
+        plan_digest: plan.digest(),
+        program_version: proto::PROGRAM_VERSION.into(),
+        recipes: found.map(|(name, recipe)| (name.clone(), provenance::merge_digest(recipe))).collect(),
+        search: on_search,
+        held_out,
+    };
     let json = serde_json::to_string_pretty(&summary)? + "\n";
     if let Some(out) = &args.out {
         std::fs::write(out, &json).with_context(|| out.display().to_string())?;
@@ -145,11 +130,20 @@ fn most_frequent(references: &[Reference]) -> Option<String> {
     references.iter().find(|r| counts[r.text.as_str()] == most).map(|r| r.text.clone())
 }
 
+/// How many of `files`' images are, byte for byte, among those of `search`.
+fn shared_images(search: &Manifest, files: &Manifest) -> usize {
+    let images = |m: &Manifest| -> Vec<Digest> {
+        m.files().iter().filter(|f| f.name.starts_with("dataset/images/")).map(|f| f.digest).collect()
+    };
+    let seen: BTreeSet<Digest> = images(search).into_iter().collect();
+    images(files).iter().filter(|d| seen.contains(d)).count()
+}
+
 fn constant_row(bench: &Bench, exam: &Exam, text: &str) -> Vec<SampleResult> {
     exam.score_texts(&bench.scorer, &vec![text.to_string(); exam.references().len()])
 }
 
-fn comparison(rows: Vec<Row>, constant_text: &str) -> Result<Comparison> {
+fn comparison(rows: Vec<Scored>, constant_text: &str) -> Result<Comparison> {
     let best = rows.iter().find(|r| r.name == "best").context("a recipe was given")?;
     let best_minus = rows
         .iter()
@@ -164,17 +158,23 @@ fn comparison(rows: Vec<Row>, constant_text: &str) -> Result<Comparison> {
         (take("constant")?, take("uniform")?, take("middle")?, take("best")?);
     let (more, sources) = by_name.into_iter().partition(|(name, _)| name.starts_with("best-"));
     let constant_text = constant_text.to_string();
-    Ok(Comparison { n, constant, sources, uniform, middle, best, more, best_minus, constant_text })
+    Ok(Comparison {
+        n,
+        dataset_digest: None,
+        images_shared_with_search: None,
+        constant,
+        sources,
+        uniform,
+        middle,
+        best,
+        best_minus,
+        constant_text,
+        more,
+    })
 }
 
 fn print_comparison(title: &str, c: &Comparison) {
     out!("\n{title} ({})\n", c.n);
-    let sources = c.sources.iter().map(|(name, f)| (format!("{name} inside the VLM"), name.as_str(), f));
-    let merges = [("uniform", &c.uniform), ("middle", &c.middle)];
-    let rows = std::iter::once(("constant text".to_string(), "constant", &c.constant))
-        .chain(sources)
-        .chain(merges.map(|(name, f)| (format!("{name} merge"), name, f)))
-        .chain(c.more.iter().map(|(name, f)| (name.clone(), name.as_str(), f)));
     let cells = |label: String, figures: &Figures, gain: String| {
         let shown = table::SHOWN.iter().map(|m| figures.get(*m).map_or_else(String::new, table::interval));
         std::iter::once(label).chain(shown).chain([gain]).collect::<Vec<String>>()
@@ -182,8 +182,8 @@ fn print_comparison(title: &str, c: &Comparison) {
     let gain = |name: &str| {
         c.best_minus.get(name).and_then(|f| f.get(FITNESS)).map_or_else(String::new, table::difference)
     };
-    let mut lines: Vec<Vec<String>> = rows.map(|(label, name, f)| cells(label, f, gain(name))).collect();
-    lines.push(cells("best found".into(), &c.best, String::new()));
+    let lines: Vec<Vec<String>> =
+        c.rows().into_iter().map(|row| cells(row.label, row.figures, gain(row.name))).collect();
     let head: Vec<&str> = std::iter::once("").chain(table::SHOWN).chain(["best is ahead by"]).collect();
     table::print(&head, &lines);
 }

@@ -114,6 +114,12 @@ pub enum Error {
         /// Elements of the buffer.
         found: usize,
     },
+    /// A file beside the weights that cannot be used.
+    #[error("{reason}")]
+    Beside {
+        /// The file, and what is wrong with it.
+        reason: String,
+    },
     /// The caller asked to stop.
     #[error("merge stopped on request")]
     Stopped,

@@ -37,12 +37,13 @@ mod prepare;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod text_only;
 mod trim;
 pub mod vocabulary;
 
 pub use block::Element;
 pub use error::{Error, Result};
-pub use export::Export;
+pub use export::{Export, Part};
 pub use fit::Fit;
 pub use placement::Placement;
 pub use prepare::Prepared;

@@ -199,16 +199,16 @@ fn an_export_replaces_the_language_model_alone() {
     assert!(matches!(merger.plan(&recipe, &stop), Ok(_) | Err(Error::Stopped)));
 
     stop.store(false, Ordering::Relaxed);
-    let weights = merger.model("s").unwrap().folder().join("model.safetensors");
-    let digests = [common::files::digest_file("models/s/model.safetensors".into(), &weights).unwrap()];
-    Export { digests: &digests, ..export }.write(&out, &stop).unwrap();
+    let folder = merger.model("vlm").unwrap().folder();
+    std::fs::write(folder.join("modeling_made_up.py"), "raise SystemExit('was run')\n").unwrap();
+    let documents = vec![("licences/s/LICENSE".to_string(), b"text".to_vec())];
+    Export { documents, ..export }.write(&out, &stop).unwrap();
     let written = Checkpoint::open(&out).unwrap();
     assert_eq!(written.bytes("a").unwrap(), [1.5f32.to_le_bytes(), 2f32.to_le_bytes()].concat());
     assert_eq!(written.bytes("tower").unwrap(), 5f32.to_le_bytes());
     let text = |file: &str| std::fs::read_to_string(out.join(file)).unwrap();
-    assert_eq!(Recipe::parse(&text("recipe.json")).unwrap(), recipe);
-    assert!(text("README.md").contains("| `s` | `base` | 1 | 0 | 0 |"));
-    assert!(text("README.md").contains("models/s/model.safetensors"));
+    assert_eq!(text("licences/s/LICENSE"), "text");
+    assert_eq!(text("modeling_made_up.py"), "raise SystemExit('was run')\n");
 }
 
 #[test]

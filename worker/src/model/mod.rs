@@ -49,7 +49,7 @@ pub use error::{Error, Result};
 pub use llama::Llama;
 pub use prompt::{Piece, Prompt};
 pub use source::TensorSource;
-pub use weights::LlamaWeights;
+pub use weights::{LlamaWeights, expected_parameters};
 
 use candle_core::Tensor;
 
