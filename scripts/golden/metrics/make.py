@@ -34,21 +34,25 @@ def sentence_bleu(reference, prediction, weights):
     return float(nltk_bleu.sentence_bleu([reference], prediction, weights=weights, smoothing_function=smoothing))
 
 
+def pair_values(reference, prediction):
+    """Every metric that a peer computes, of one pair."""
+    r_line, p_line = unidic.parse(reference), unidic.parse(prediction)
+    values = {f"bleu_{n + 1}": sentence_bleu(r_line, p_line, w) for n, w in enumerate(WEIGHTS)}
+    values["bleu_tok_4"] = sentence_bleu(r_line.split(), p_line.split(), WEIGHTS[3])
+    for name, tokenize in [("sacrebleu", "ja-mecab"), ("sacrebleu_char", "char")]:
+        values[name] = sacrebleu.sentence_bleu(prediction, [reference], tokenize=tokenize).score
+    rouge = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=Words()).score(reference, prediction)
+    for name, key in [("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")]:
+        values[name] = rouge[key].fmeasure
+    return values
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=Words())
     pairs = texts.pairs(seed=1, count=160)
     with (OUT / "metrics.jsonl").open("w") as file:
         for reference, prediction in pairs:
-            r_line, p_line = unidic.parse(reference), unidic.parse(prediction)
-            values = {f"bleu_{n + 1}": sentence_bleu(r_line, p_line, w) for n, w in enumerate(WEIGHTS)}
-            values["bleu_tok_4"] = sentence_bleu(r_line.split(), p_line.split(), WEIGHTS[3])
-            for name, tokenize in [("sacrebleu", "ja-mecab"), ("sacrebleu_char", "char")]:
-                values[name] = sacrebleu.sentence_bleu(prediction, [reference], tokenize=tokenize).score
-            rouge = scorer.score(reference, prediction)
-            for name, key in [("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")]:
-                values[name] = rouge[key].fmeasure
-            row = {"reference": reference, "prediction": prediction, "values": values}
+            row = {"reference": reference, "prediction": prediction, "values": pair_values(reference, prediction)}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     corpora = []
     for begin, end in [(0, len(pairs)), (0, 50), (100, 160), (160, 175)]:
