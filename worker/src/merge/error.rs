@@ -36,7 +36,8 @@ pub enum Error {
     /// A model's vocabulary has another number of rows than the base's, and nothing was chosen for that.
     #[error(
         "{}: tensor {tensor} of {model} has {found} rows, that of {base} has {expected}: the vocabularies differ; \
-         {remedy}", file.display()
+         set vocabulary in [merge] or at the source: \"align\" matches rows by token (each model's tokenizer.json), \
+         \"cut\" takes the leading rows", file.display()
     )]
     Vocabulary {
         /// The file that holds the model's tensor.
@@ -51,18 +52,16 @@ pub enum Error {
         base: String,
         /// That model's rows.
         expected: usize,
-        /// What to write in the run file.
-        remedy: &'static str,
     },
-    /// A tokenizer that is needed to match vocabularies cannot be read.
+    /// A tokenizer that is needed to match vocabularies cannot be read, or matches nothing.
     #[error(
-        "{}: cannot be read ({reason}); vocabulary = \"align\" matches rows by the tokens in this file: put the \
+        "{}: of no use for matching vocabularies: {reason}; vocabulary = \"align\" matches rows by the tokens in this file: put the \
          model's own there, or choose \"cut\"", file.display()
     )]
     Tokens {
         /// The tokenizer's file.
         file: PathBuf,
-        /// Why it cannot be read.
+        /// Why it is of no use.
         reason: String,
     },
     /// A model's tensor has another shape than the base's.
@@ -124,10 +123,6 @@ pub enum Error {
     #[error("merge stopped on request")]
     Stopped,
 }
-
-/// What to do about a vocabulary of another size.
-pub(crate) const CHOOSE: &str = "set vocabulary in [merge] or at the source: \"align\" matches rows by token (each \
-    model's tokenizer.json), \"cut\" takes the leading rows";
 
 /// Result of planning or computing a merge.
 pub type Result<T> = std::result::Result<T, Error>;

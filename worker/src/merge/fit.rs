@@ -1,7 +1,7 @@
 //! How one model's tensors stand to the base's: which rows of its vocabulary are whose, what it lacks, what it has more.
 
 use super::block::Elements;
-use super::error::{CHOOSE, Error, Result};
+use super::error::{Error, Result};
 use super::vocabulary::{RowMap, is_vocabulary};
 use super::{Opened, elements};
 use common::recipe::Vocabulary;
@@ -86,12 +86,15 @@ impl Fitted {
                         found: *own,
                         base: base.name.clone(),
                         expected: *count,
-                        remedy: CHOOSE,
                     });
                 }
                 Vocabulary::Cut => RowMap::cut(*count, *own),
                 Vocabulary::Align => RowMap::align(&*base.tokens()?, *count, &*opened.tokens()?, *own),
             };
+            if map.absent() == *count && *count > 0 {
+                let reason = format!("no token of it is one of {}'s", base.name);
+                return Err(Error::Tokens { file: opened.model.folder().join("tokenizer.json"), reason });
+            }
             if !map.is_identity(*own) {
                 rows.insert(tensor.to_string(), map);
             }

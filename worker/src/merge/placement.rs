@@ -4,7 +4,7 @@
 //! all others stay the VLM's own, in the VLM's order and number.
 
 use super::Opened;
-use super::error::{CHOOSE, Error, Result};
+use super::error::{Error, Result};
 use super::prepare::Prepared;
 use super::vocabulary::{RowMap, Tokens, is_vocabulary};
 use crate::checkpoint::{Checkpoint, Dtype};
@@ -54,7 +54,6 @@ impl Placement {
                         found: own,
                         base: base.name.clone(),
                         expected: rows,
-                        remedy: CHOOSE,
                     });
                 }
                 _ => None,
