@@ -61,6 +61,25 @@ impl TextTokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Ids of a text without what the post-processor adds: of a template that writes its begin of text itself.
+    ///
+    /// # Errors
+    /// [`Error::Text`].
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| Error::Text { what: "tokenize the prompt", reason: e.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The id of a token that is one in every text: a special token.
+    pub fn special(&self, token: &str) -> Option<u32> {
+        let id = self.inner.token_to_id(token)?;
+        // A word of the vocabulary that is no added token would be taken apart.
+        (self.encode_bare(token).ok()? == [id]).then_some(id)
+    }
+
     /// The text of ids: special tokens left out, spaces tidied where configured, trimmed.
     ///
     /// # Errors

@@ -9,10 +9,12 @@
 pub mod bicubic;
 mod decode;
 mod preprocess;
+pub mod slices;
 
 pub use bicubic::resize as resize_bicubic;
 pub use decode::{Limits, decode, decode_bytes};
 pub use preprocess::{Preprocess, pad_to_square};
+pub use slices::Slicing;
 
 /// Eight-bit colour pixels, rows from the top, three interleaved channels.
 #[derive(Clone, Debug, PartialEq, Eq)]

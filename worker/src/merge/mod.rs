@@ -111,8 +111,13 @@ impl Merger {
         let mut merger = Merger::default();
         for model in models {
             let path = folder(model);
+            // What the run file says of names counts; where it is silent, a VLM's family knows its own.
+            let rename = match model.rename.is_empty() {
+                true => crate::vlm::family::renames(&path),
+                false => model.rename.clone(),
+            };
             if let Some(open) = merger.model(&model.name) {
-                if open.folder() != path || *open.rename() != model.rename {
+                if open.folder() != path || *open.rename() != rename {
                     let words = |folder: &Path, rename: &BTreeMap<String, String>| match rename.is_empty() {
                         true => folder.display().to_string(),
                         false => format!("{} with renamed prefixes {rename:?}", folder.display()),
@@ -120,12 +125,12 @@ impl Merger {
                     return Err(Error::Ambiguous {
                         model: model.name.clone(),
                         first: words(open.folder(), open.rename()),
-                        second: words(&path, &model.rename),
+                        second: words(&path, &rename),
                     });
                 }
                 continue;
             }
-            let opened = Checkpoint::open_renamed(&path, &model.rename)?;
+            let opened = Checkpoint::open_renamed(&path, &rename)?;
             merger.models.insert(model.name.clone(), Opened::new(&model.name, Arc::new(opened)));
         }
         Ok(merger)

@@ -173,7 +173,8 @@ pub fn eos_from_generation_config(path: &Path) -> Result<Vec<u32>> {
     Keys { file: &file, prefix: "", map: &root }.ids("eos_token_id")
 }
 
-fn read(path: &Path) -> Result<(String, String)> {
+/// A file's name for messages, and its text.
+pub(super) fn read(path: &Path) -> Result<(String, String)> {
     let file = path.display().to_string();
     match std::fs::read_to_string(path) {
         Ok(text) => Ok((file, text)),
@@ -181,11 +182,13 @@ fn read(path: &Path) -> Result<(String, String)> {
     }
 }
 
-fn parse(text: &str, file: &str) -> Result<Map<String, Value>> {
+/// A file that must hold one JSON object.
+pub(super) fn parse(text: &str, file: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| Error::Json { file: file.into(), reason: e.to_string() })
 }
 
-fn llama(keys: &Keys) -> Result<LlamaConfig> {
+/// The keys of a Llama.
+pub(super) fn llama(keys: &Keys) -> Result<LlamaConfig> {
     let hidden_size = keys.size("hidden_size")?;
     let num_attention_heads = keys.size("num_attention_heads")?;
     let num_key_value_heads = keys.optional_size("num_key_value_heads")?.unwrap_or(num_attention_heads);
@@ -238,32 +241,11 @@ fn llama(keys: &Keys) -> Result<LlamaConfig> {
 }
 
 fn vision(keys: &Keys) -> Result<VisionConfig> {
-    let config = match keys.get("vision_config") {
+    match keys.get("vision_config") {
         Some(Value::Object(map)) => {
-            let nested = Keys { file: keys.file, prefix: "vision_config.", map };
-            nested.one_of("hidden_act", &["gelu_pytorch_tanh"], false)?;
-            let config = VisionConfig {
-                hidden_size: nested.size("hidden_size")?,
-                intermediate_size: nested.size("intermediate_size")?,
-                num_hidden_layers: nested.size("num_hidden_layers")?,
-                num_attention_heads: nested.size("num_attention_heads")?,
-                image_size: nested.size("image_size")?,
-                patch_size: nested.size("patch_size")?,
-                layer_norm_eps: nested.optional_number("layer_norm_eps")?.unwrap_or(1e-6),
-            };
-            if config.num_hidden_layers < 2 {
-                return Err(nested.fault("num_hidden_layers", "at least 2, as the last is not used".into()));
-            }
-            if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
-                let reason = format!("does not divide hidden_size {}", config.hidden_size);
-                return Err(nested.fault("num_attention_heads", reason));
-            }
-            if config.patch_size > config.image_size {
-                return Err(nested.fault("patch_size", format!("above image_size {}", config.image_size)));
-            }
-            config
+            vision_object(&Keys { file: keys.file, prefix: "vision_config.", map }, 2)
         }
-        Some(_) => return Err(keys.fault("vision_config", "must be an object".into())),
+        Some(_) => Err(keys.fault("vision_config", "must be an object".into())),
         None => {
             let tower = keys.text("mm_vision_tower")?.unwrap_or("");
             // Some folders name a local copy of the tower by its path.
@@ -274,9 +256,34 @@ fn vision(keys: &Keys) -> Result<VisionConfig> {
                 };
                 return Err(keys.fault("mm_vision_tower", reason));
             }
-            VisionConfig::so400m()
+            Ok(VisionConfig::so400m())
         }
+    }
+}
+
+/// A tower's shape given as an object of its own, with at least `layers` layers.
+pub(super) fn vision_object(keys: &Keys, layers: usize) -> Result<VisionConfig> {
+    keys.one_of("hidden_act", &["gelu_pytorch_tanh"], false)?;
+    let config = VisionConfig {
+        hidden_size: keys.size("hidden_size")?,
+        intermediate_size: keys.size("intermediate_size")?,
+        num_hidden_layers: keys.size("num_hidden_layers")?,
+        num_attention_heads: keys.size("num_attention_heads")?,
+        image_size: keys.size("image_size")?,
+        patch_size: keys.size("patch_size")?,
+        layer_norm_eps: keys.optional_number("layer_norm_eps")?.unwrap_or(1e-6),
     };
+    if config.num_hidden_layers < layers {
+        let reason = format!("at least {layers}, as the last is not used");
+        return Err(keys.fault("num_hidden_layers", reason));
+    }
+    if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+        let reason = format!("does not divide hidden_size {}", config.hidden_size);
+        return Err(keys.fault("num_attention_heads", reason));
+    }
+    if config.patch_size > config.image_size {
+        return Err(keys.fault("patch_size", format!("above image_size {}", config.image_size)));
+    }
     Ok(config)
 }
 
@@ -312,23 +319,23 @@ fn scales(keys: &Keys, vision: &VisionConfig) -> Result<Option<Vec<usize>>> {
 }
 
 /// An object of a configuration file, with what is needed to name a fault in it.
-struct Keys<'a> {
-    file: &'a str,
-    prefix: &'a str,
-    map: &'a Map<String, Value>,
+pub(super) struct Keys<'a> {
+    pub(super) file: &'a str,
+    pub(super) prefix: &'a str,
+    pub(super) map: &'a Map<String, Value>,
 }
 
 impl Keys<'_> {
-    fn fault(&self, field: &str, reason: String) -> Error {
+    pub(super) fn fault(&self, field: &str, reason: String) -> Error {
         Error::Config { file: self.file.into(), field: format!("{}{field}", self.prefix), reason }
     }
 
     /// A value that is present and not null.
-    fn get(&self, field: &str) -> Option<&Value> {
+    pub(super) fn get(&self, field: &str) -> Option<&Value> {
         self.map.get(field).filter(|v| !v.is_null())
     }
 
-    fn optional_size(&self, field: &str) -> Result<Option<usize>> {
+    pub(super) fn optional_size(&self, field: &str) -> Result<Option<usize>> {
         // Beyond this, products of two sizes would no longer be plausible and could overflow.
         const LARGEST: u64 = 1 << 24;
         match self.get(field) {
@@ -342,11 +349,11 @@ impl Keys<'_> {
         }
     }
 
-    fn size(&self, field: &str) -> Result<usize> {
+    pub(super) fn size(&self, field: &str) -> Result<usize> {
         self.optional_size(field)?.ok_or_else(|| self.fault(field, "is missing".into()))
     }
 
-    fn optional_number(&self, field: &str) -> Result<Option<f64>> {
+    pub(super) fn optional_number(&self, field: &str) -> Result<Option<f64>> {
         match self.get(field) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
@@ -356,7 +363,7 @@ impl Keys<'_> {
         }
     }
 
-    fn flag(&self, field: &str) -> Result<bool> {
+    pub(super) fn flag(&self, field: &str) -> Result<bool> {
         match self.get(field) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -364,7 +371,7 @@ impl Keys<'_> {
         }
     }
 
-    fn text(&self, field: &str) -> Result<Option<&str>> {
+    pub(super) fn text(&self, field: &str) -> Result<Option<&str>> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -372,7 +379,7 @@ impl Keys<'_> {
         }
     }
 
-    fn one_of(&self, field: &str, known: &[&str], required: bool) -> Result<()> {
+    pub(super) fn one_of(&self, field: &str, known: &[&str], required: bool) -> Result<()> {
         match self.text(field)? {
             None if required => Err(self.fault(field, "is missing".into())),
             Some(text) if !known.contains(&text) => {
@@ -382,14 +389,14 @@ impl Keys<'_> {
         }
     }
 
-    fn id(&self, field: &str, value: &Value) -> Result<u32> {
+    pub(super) fn id(&self, field: &str, value: &Value) -> Result<u32> {
         value
             .as_u64()
             .and_then(|v| u32::try_from(v).ok())
             .ok_or_else(|| self.fault(field, format!("must be a token id, got {value}")))
     }
 
-    fn ids(&self, field: &str) -> Result<Vec<u32>> {
+    pub(super) fn ids(&self, field: &str) -> Result<Vec<u32>> {
         match self.get(field) {
             None => Ok(Vec::new()),
             Some(Value::Array(list)) => list.iter().map(|v| self.id(field, v)).collect(),

@@ -85,6 +85,11 @@ impl Linear {
         })
     }
 
+    /// A map of matrices that were loaded elsewhere.
+    pub(super) fn of(weight: Tensor, bias: Tensor) -> Self {
+        Self { weight, bias }
+    }
+
     /// Applies the map to (.., in).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(linear(x, &self.weight)?.broadcast_add(&self.bias)?)

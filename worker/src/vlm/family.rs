@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use super::bunny::Bunny;
+use super::minicpm::MiniCpm;
 use crate::generate::{self, TextTokenizer};
 use crate::image::Rgb8;
 use crate::model::{Error, LlamaConfig, Prompt, Result, TensorSource};
@@ -57,6 +58,14 @@ pub trait VisionLanguageModel: Debug + Send + Sync {
     /// names that a plain `LlamaForCausalLM` gives them. Empty where they are stored under these.
     fn renames(&self) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// Checks the files beside `config.json` that the family has.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Json`] or [`Error::Config`], each with the file's name.
+    fn check_folder(&self, _folder: &Path) -> Result<()> {
+        Ok(())
     }
 
     /// Names and shapes of all tensors that [`Self::load_vision`] reads.
@@ -115,7 +124,15 @@ pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
     let path = folder.join("config.json");
     let file = path.display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { file: file.clone(), source })?;
-    from_json(&text, &file)
+    let family = from_json(&text, &file)?;
+    family.check_folder(folder)?;
+    Ok(family)
+}
+
+/// The prefixes under which the tensors in a model folder are known here, by its family; empty for a model of no known
+/// family, such as a plain language model.
+pub fn renames(folder: &Path) -> BTreeMap<String, String> {
+    open(folder).map(|family| family.renames()).unwrap_or_default()
 }
 
 /// The same for a configuration given as text; `file` is used in errors only.
@@ -125,6 +142,7 @@ pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
 pub fn from_json(text: &str, file: &str) -> Result<Box<dyn VisionLanguageModel>> {
     match Family::of(text, file)? {
         Some(Family::Bunny) => Ok(Box::new(Bunny::from_json(text, file)?)),
+        Some(Family::MiniCpm) => Ok(Box::new(MiniCpm::from_json(text, file)?)),
         None => Err(Error::Config {
             file: file.into(),
             field: "model_type".into(),
@@ -137,10 +155,12 @@ pub fn from_json(text: &str, file: &str) -> Result<Box<dyn VisionLanguageModel>>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Bunny,
+    MiniCpm,
 }
 
 /// `model_type`, `architectures`, family.
-const KNOWN: [(&str, &str, Family); 1] = [("bunny-llama", "BunnyLlamaForCausalLM", Family::Bunny)];
+const KNOWN: [(&str, &str, Family); 2] =
+    [("bunny-llama", "BunnyLlamaForCausalLM", Family::Bunny), ("minicpmv", "MiniCPMV", Family::MiniCpm)];
 
 impl Family {
     fn known() -> String {
@@ -176,6 +196,8 @@ mod tests {
         assert_eq!(of(r#"{"architectures": ["BunnyLlamaForCausalLM"]}"#), Some(Family::Bunny));
         assert_eq!(of(r#"{"mm_projector_type": "mlp2x_gelu"}"#), Some(Family::Bunny));
         assert_eq!(of(r#"{"model_type": "llama", "architectures": ["BunnyLlamaForCausalLM"]}"#), None);
+        assert_eq!(of(r#"{"model_type": "minicpmv"}"#), Some(Family::MiniCpm));
+        assert_eq!(of(r#"{"architectures": ["MiniCPMV"]}"#), Some(Family::MiniCpm));
         assert_eq!(of("{}"), None);
         let e = from_json(r#"{"model_type": "llama"}"#, "m/config.json").expect_err("no VLM").to_string();
         assert!(e.starts_with("m/config.json: model_type: not a vision-language model"), "{e}");

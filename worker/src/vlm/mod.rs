@@ -2,9 +2,11 @@
 
 pub mod bunny;
 pub mod family;
+pub mod minicpm;
 
 pub use bunny::Bunny;
 pub use family::{Encoded, Slices, VisionEncoder, VisionLanguageModel};
+pub use minicpm::MiniCpm;
 
 use crate::checkpoint::Checkpoint;
 use crate::device::Chosen;
@@ -49,11 +51,11 @@ pub struct Vlm {
 impl Vlm {
     /// Opens the model in `folder`.
     pub fn open(folder: &Path, chosen: &Chosen) -> Result<Vlm> {
-        let checkpoint = Checkpoint::open(folder)?;
+        let checkpoint = Checkpoint::open_renamed(folder, &family::renames(folder))?;
         Vlm::of(Arc::new(checkpoint), chosen)
     }
 
-    /// The same for files that are open already.
+    /// The same for files that are open already, under the names that [`family::renames`] gives.
     pub fn of(checkpoint: Arc<Checkpoint>, chosen: &Chosen) -> Result<Vlm> {
         let folder = checkpoint.folder().to_path_buf();
         let family = family::open(&folder)?;
