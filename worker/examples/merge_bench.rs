@@ -68,9 +68,13 @@ fn main() {
     };
 
     let floor = copy(read_bytes, write_bytes);
-    for mask in [Mask::Independent, Mask::Shared] {
-        recipe.mask = mask;
-        println!("mask {mask:?}:");
+    for (mask, arithmetic) in [
+        (Mask::Independent, Arithmetic::Float32),
+        (Mask::Shared, Arithmetic::Float32),
+        (Mask::Shared, Arithmetic::Float16),
+    ] {
+        (recipe.mask, recipe.arithmetic) = (mask, arithmetic);
+        println!("mask {mask:?}, {arithmetic:?}:");
         match dtype {
             Dtype::F32 => run::<f32>(&recipe, read_bytes + write_bytes, floor),
             Dtype::F16 => run::<half::f16>(&recipe, read_bytes + write_bytes, floor),
