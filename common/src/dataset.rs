@@ -259,6 +259,7 @@ mod tests {
             part: report::Part::Findings,
             without_part: report::MissingPart::Empty,
             empty_reference,
+            frame: None,
         };
         let skipped = references(&text, &plan(EmptyReference::Skip)).unwrap();
         assert_eq!(skipped.len(), 1);

@@ -81,7 +81,7 @@ fn vlm(folder: &Path, request: &Request, dtype: DType) -> Result<Tensors> {
     let prompt = vlm.prompt(task, Slices::NONE)?;
     let size = config.input_size();
     let prepare = Preprocess { pre_resize: request.image_resize, pad: config.pad, size };
-    let image = decode(request.image.as_deref().context("a vlm needs an image")?, &Limits::default())?;
+    let image = decode(request.image.as_deref().context("a vlm needs an image")?, None, &Limits::default())?;
     let pixels = Tensor::from_vec(prepare.apply(&image)?, (3, size, size), &Device::Cpu)?;
     let vision = Vision::load(&config, &tensors(&Checkpoint::open(folder)?)?, dtype, &Device::Cpu)?;
     let (tower, projected) = (vision.tower_features(&pixels)?, vision.encode(&pixels)?);

@@ -95,7 +95,14 @@ mod tests {
     use super::*;
 
     fn asking() -> Asking {
-        Asking { run: None, task: None, max_new_tokens: None, image_resize: None, batch_size: None }
+        Asking {
+            run: None,
+            task: None,
+            max_new_tokens: None,
+            image_resize: None,
+            frame: None,
+            batch_size: None,
+        }
     }
 
     #[test]

@@ -117,6 +117,9 @@ pub struct Asking {
     /// Resize images to WxH before the model's own preprocessing; overrides the run file.
     #[arg(long, value_name = "WxH")]
     pub image_resize: Option<String>,
+    /// Frame of DICOM files that have several: first, or a number from 1; overrides the run file.
+    #[arg(long, value_name = "N", value_parser = frame)]
+    pub frame: Option<u32>,
     /// Images generated together; overrides the run file.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: Option<u32>,
@@ -128,7 +131,7 @@ pub struct Generate {
     /// Model folder.
     #[arg(long, value_name = "MODEL_DIR")]
     pub model: PathBuf,
-    /// PNG or JPEG files.
+    /// PNG, JPEG or DICOM files.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     pub image: Vec<PathBuf>,
     #[command(flatten)]
@@ -234,4 +237,12 @@ pub struct Doctor {
     /// Print JSON: one object with every check.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Reads a frame's number, as in a run file.
+fn frame(text: &str) -> Result<u32, String> {
+    match text {
+        "first" => Ok(1),
+        number => number.parse().ok().filter(|n| *n > 0).ok_or("expected first or a number from 1".into()),
+    }
 }

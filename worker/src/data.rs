@@ -29,7 +29,7 @@ pub fn read_run_references(dataset: &DatasetPlan, samples: &[String]) -> Result<
 /// Decodes a sample's image.
 pub fn read_image(dataset: &DatasetPlan, reference: &Reference) -> Result<Rgb8> {
     let path = Path::new(&dataset.images).join(&reference.image);
-    Ok(decode(&path, &Limits::default())?)
+    Ok(decode(&path, dataset.frame, &Limits::default())?)
 }
 
 /// Digests every file that the run depends on, as this machine has it.

@@ -77,6 +77,7 @@ mod tests {
             part: Part::Whole,
             without_part: MissingPart::Empty,
             empty_reference: EmptyReference::Skip,
+            frame: None,
         };
         let locator = Locator { models: None, data: Some("/node/d".into()) };
         let moved = locator.dataset(&dataset("/run/data"));

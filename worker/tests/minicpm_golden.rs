@@ -120,7 +120,7 @@ fn cpu() -> Chosen {
 
 fn picture(sample: &Value) -> Rgb8 {
     let name = sample["image"].as_str().expect("an image");
-    decode(&data("vlm/images").join(name), &Limits::default()).expect("a picture")
+    decode(&data("vlm/images").join(name), None, &Limits::default()).expect("a picture")
 }
 
 fn options(vlm: &Vlm, reference: &Value) -> Options {

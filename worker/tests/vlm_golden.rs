@@ -172,7 +172,7 @@ impl Golden {
         for sample in self.samples() {
             let id = sample["id"].as_str().expect("an id");
             let path = self.images.join(sample["image"].as_str().expect("an image"));
-            let image = decode(&path, &Limits::default()).expect("a picture");
+            let image = decode(&path, None, &Limits::default()).expect("a picture");
             if let Some(want) = self.values.get(&format!("{id}.pixels")) {
                 let want = want.flatten_all().and_then(|t| t.to_vec1::<u8>()).expect("bytes");
                 assert!(
@@ -280,7 +280,7 @@ fn the_trained_family_answers_through_its_folder() {
     let samples = reference["samples"].as_array().expect("samples");
     let images = samples.iter().map(|sample| {
         let path = data.join(sample["image"].as_str().expect("an image"));
-        Ok(decode(&path, &Limits::default()).expect("a picture"))
+        Ok(decode(&path, None, &Limits::default()).expect("a picture"))
     });
     let task = run["task"].as_str().expect("a text");
     let questions = vlm.questions(images, resize, task).expect("encoded");
@@ -358,7 +358,8 @@ fn pillow_bicubic_is_equal_to_the_bit() {
     for (name, want) in tensors(&data("resize.safetensors")) {
         let (image, size) = name.split_once('.').expect("image.WxH");
         let (width, height) = size.split_once('x').expect("WxH");
-        let image = decode(&data(&format!("images/{image}.png")), &Limits::default()).expect("a picture");
+        let image =
+            decode(&data(&format!("images/{image}.png")), None, &Limits::default()).expect("a picture");
         let got = resize_bicubic(&image, width.parse().expect("a width"), height.parse().expect("a height"))
             .expect("sizes");
         let want = want.flatten_all().and_then(|t| t.to_vec1::<u8>()).expect("bytes");
@@ -387,7 +388,7 @@ fn sixteen_bits_stay_near_float32() {
             let model = Bunny::load(&golden.config, &golden.tensors, dtype, Kernels::Auto).expect("weights");
             let prepare = golden.preprocess();
             let image = golden.samples()[0]["image"].as_str().expect("an image");
-            let image = decode(&golden.images.join(image), &Limits::default()).expect("a picture");
+            let image = decode(&golden.images.join(image), None, &Limits::default()).expect("a picture");
             let pixels = prepare.apply(&image).expect("sizes");
             let pixels =
                 Tensor::from_vec(pixels, (3, prepare.size, prepare.size), &Device::Cpu).expect("memory");

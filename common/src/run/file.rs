@@ -271,11 +271,24 @@ fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Data
     let without = [("empty", MissingPart::Empty), ("whole", MissingPart::Whole)];
     let without_part = s.choice("without_part", &without, MissingPart::Empty);
     let empty_reference = s.choice("empty_reference", &empties, EmptyReference::Skip);
+    let frame = match s.get("frame").map(|n| &n.value) {
+        Some(Value::String(word)) => {
+            if word != "first" {
+                s.note(
+                    Some("frame"),
+                    format!("{word:?} is not known"),
+                    "frame = \"first\", or a number from 1",
+                );
+            }
+            Some(1)
+        }
+        _ => s.integer("frame", 1..=u64::from(u32::MAX), "\"first\"").map(|frame| frame as u32),
+    };
     s.finish();
     let file = file?;
     let folder = || Path::new(&file).parent().map(|p| p.display().to_string()).unwrap_or_default();
     let images = images.unwrap_or_else(folder);
-    Some(DatasetPlan { images, file, columns, part, without_part, empty_reference })
+    Some(DatasetPlan { images, file, columns, part, without_part, empty_reference, frame })
 }
 
 fn read_task(s: &Section<'_>) -> Option<String> {

@@ -209,3 +209,18 @@ fn a_bad_reference_to_a_hub_has_its_line() {
     );
     assert!(e.contains("--set: models.vlm:") && e.contains("hf://owner/name@revision"), "{e}");
 }
+
+#[test]
+fn a_frame_is_first_or_a_number() {
+    assert_eq!(parse_with(GOOD, &[]).unwrap().dataset.frame, None);
+    assert!(!parse_with(GOOD, &[]).unwrap().to_json().contains("frame"));
+    for (value, frame) in [("\"first\"", 1), ("7", 7)] {
+        let plan = parse_with(GOOD, &[&format!("dataset.frame={value}")]).unwrap();
+        assert_eq!(plan.dataset.frame, Some(frame));
+        assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    }
+    for value in ["0", "\"last\"", "true"] {
+        let faults = parse_with(GOOD, &[&format!("dataset.frame={value}")]).unwrap_err().to_string();
+        assert!(faults.contains("dataset.frame"), "{faults}");
+    }
+}

@@ -154,6 +154,9 @@ pub struct DatasetPlan {
     pub without_part: MissingPart,
     /// What happens to empty references.
     pub empty_reference: EmptyReference,
+    /// Which frame of a DICOM file of several is the image, from 1; none refuses such files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame: Option<u32>,
 }
 
 /// Decoding is greedy; these are its limits.

@@ -94,8 +94,15 @@ fn dataset(args: &cli::Evaluate, run: Option<&RunPlan>) -> Result<DatasetPlan> {
             part: Part::Findings,
             without_part: MissingPart::Whole,
             empty_reference: EmptyReference::Skip,
+            frame: None,
         },
     };
     let images = file.parent().map(text).unwrap_or_default();
-    Ok(DatasetPlan { file: text(&file), images, part: part.unwrap_or(plan.part), ..plan })
+    Ok(DatasetPlan {
+        file: text(&file),
+        images,
+        part: part.unwrap_or(plan.part),
+        frame: args.asking.frame.or(plan.frame),
+        ..plan
+    })
 }

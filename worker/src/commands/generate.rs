@@ -25,9 +25,10 @@ pub fn run(args: &cli::Generate) -> Result<u8> {
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
-    let (question, _) = asking::resolve(&args.asking, &args.model)?;
+    let (question, run) = asking::resolve(&args.asking, &args.model)?;
     let vlm = Vlm::open(&args.model, &chosen)?;
-    let images = args.image.iter().map(|path| Ok(decode(path, &Limits::default())?));
+    let frame = args.asking.frame.or(run.and_then(|run| run.dataset.frame));
+    let images = args.image.iter().map(|path| Ok(decode(path, frame, &Limits::default())?));
     let questions = vlm.questions(images, question.generation.image_resize, &question.task)?;
     let written = Generator::new().generate(
         &vlm.answering()?,

@@ -1,14 +1,17 @@
 //! From an image file to the pixel tensor of a vision tower.
 //!
-//! In: a PNG or JPEG file, or pixels already decoded. Out: a normalised float32 tensor, channels first. This module
-//! knows nothing of a model beyond the side of its square input; it reads no metadata and no DICOM.
+//! In: a PNG, JPEG or DICOM file, or pixels already decoded. Out: a normalised float32 tensor, channels first. This
+//! module knows nothing of a model beyond the side of its square input; of a file's metadata it reads what says how
+//! pixels are to be drawn, and nothing of the patient.
 //!
 //! Source of the arithmetic: Pillow's `Resample.c` for the resampling and Bunny's `expand2square` with
 //! transformers' SigLIP processor for everything around it.
 
 pub mod bicubic;
 mod decode;
+mod dicom;
 mod preprocess;
+mod raster;
 pub mod slices;
 
 pub use bicubic::resize as resize_bicubic;
@@ -86,7 +89,8 @@ pub enum Error {
         /// The longest side accepted, in pixels.
         limit: u32,
     },
-    /// The file is neither PNG nor JPEG, or is damaged.
+    /// The file is neither PNG, JPEG nor DICOM, holds what is not supported, or is damaged. The reason never quotes
+    /// text from the file.
     #[error("cannot decode image {file}: {reason}")]
     Decode {
         /// The file as the caller named it.
