@@ -25,6 +25,8 @@ mod sce;
 mod slerp;
 mod sort;
 mod task;
+#[cfg(test)]
+mod tests;
 mod trig;
 mod values;
 
