@@ -223,7 +223,10 @@ impl Header {
         if !grey && (bits_allocated, bits_stored) != (8, 8) {
             return Err("colour of other than 8 bits is not supported".into());
         }
-        if photometric == Photometric::YbrFull422 && syntax.packing == Packing::Native && columns % 2 != 0 {
+        if photometric == Photometric::YbrFull422
+            && syntax.packing == Packing::Native
+            && !columns.is_multiple_of(2)
+        {
             return Err("YBR_FULL_422 needs an even number of Columns".into());
         }
         // A file that says 0 frames means the one that it has.

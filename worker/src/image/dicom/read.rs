@@ -99,7 +99,8 @@ pub(super) fn read(
                 _ => return Err(damaged()),
             },
             LazyDataToken::SequenceEnd => {
-                if path.pop().is_none_or(|level| level.open) {
+                let level = path.pop().ok_or_else(damaged)?;
+                if level.open {
                     return Err(damaged());
                 }
             }
@@ -190,7 +191,7 @@ fn native(
     // A frame of an odd number of bytes is followed by the next at once, so words are not aligned to frames.
     let swapped =
         encoding == Encoding::ExplicitBig && geometry.bits_allocated == 8 && vr == dicom_core::VR::OW;
-    if swapped && bytes % 2 != 0 && geometry.frames > 1 {
+    if swapped && !bytes.is_multiple_of(2) && geometry.frames > 1 {
         return Err("eight-bit frames of an odd length in big-endian words are not supported".into());
     }
     let padded = if swapped { bytes + bytes % 2 } else { bytes };
