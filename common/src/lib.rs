@@ -15,6 +15,7 @@
 //! | [`provenance`] | a recipe's file: the recipe, and where it came from |
 //! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
+//! | [`mergekit`] | mergekit's configuration files, checked |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
 //! | [`report`] | the part of a report that is the reference, such as 所見 |
 //! | [`seed`] | random streams named by purpose, savable in the middle |
@@ -39,6 +40,7 @@ pub mod genome;
 pub mod id;
 pub mod location;
 pub mod provenance;
+pub mod mergekit;
 pub mod recipe;
 pub mod report;
 pub mod run;

@@ -21,6 +21,11 @@ impl Fault {
         Fault { place: None, field: field.into(), message: message.into(), remedy: remedy.into() }
     }
 
+    /// A fault on a line of a file.
+    pub fn on_line(line: usize, field: &str, message: impl Into<String>, remedy: impl Into<String>) -> Fault {
+        Fault { place: Some(Place::Line(line)), ..Fault::at(field, message, remedy) }
+    }
+
     /// The line in the file, where the fault has one.
     pub fn line(&self) -> Option<usize> {
         match self.place {

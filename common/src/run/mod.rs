@@ -16,3 +16,4 @@ pub use plan::{
     Algorithm, DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
     SchedulingPlan, ScoringPlan, SearchPlan, SourcePlan,
 };
+pub(crate) use reader::edit_distance;
