@@ -152,6 +152,8 @@ pub struct Alignment {
     base: Option<usize>,
     /// Whether the row stands for a token.
     named: Vec<bool>,
+    /// Rows whose source was chosen by hand, and whether that holds for models that have the token too.
+    chosen: HashMap<usize, (Row, bool)>,
 }
 
 impl Alignment {
@@ -169,7 +171,12 @@ impl Alignment {
                 *named = true;
             }
         }
-        Alignment { maps, base, named }
+        Alignment { maps, base, named, chosen: HashMap::new() }
+    }
+
+    /// Chooses where a row comes from: in models that have none for its token or, with `force`, in all.
+    pub fn set(&mut self, row: usize, from: Row, force: bool) {
+        self.chosen.insert(row, (from, force));
     }
 
     /// Rows of the output.
@@ -184,7 +191,13 @@ impl Alignment {
 
     /// Where a row of `model`'s aligned matrix comes from.
     pub fn row(&self, model: usize, row: usize) -> Row {
-        if let Some(own) = self.maps[model].get(row) {
+        let own = self.maps[model].get(row);
+        if let Some((from, force)) = self.chosen.get(&row)
+            && (*force || own.is_none())
+        {
+            return from.clone();
+        }
+        if let Some(own) = own {
             return Row::Own(own);
         }
         if !self.named[row] {
@@ -290,6 +303,12 @@ mod tests {
         let zero = || Row::Zero;
         assert_eq!(rows(0), [Row::Own(0), Row::Own(1), of(1, 1), mean.clone(), zero(), Row::Padding]);
         assert_eq!(rows(2), [Row::Own(1), of(0, 1), of(1, 1), Row::Own(0), zero(), Row::Padding]);
+        // What was chosen by hand goes before all of that.
+        let mut chosen = based.clone();
+        chosen.set(0, of(1, 0), true);
+        chosen.set(3, zero(), false);
+        assert_eq!((chosen.row(0, 0), chosen.row(1, 0)), (of(1, 0), of(1, 0)));
+        assert_eq!((chosen.row(0, 3), chosen.row(1, 3)), (zero(), Row::Own(2)));
         // Without a base the models that have a token share it.
         let free = Alignment::new(&output, 6, &models, None);
         assert_eq!(free.row(2, 1), Row::Mean(vec![(0, 1), (1, 0)]));

@@ -1,6 +1,34 @@
 //! mergekit's convention: every tensor by itself, with parameters that may differ by layer, filter and source.
 //!
-//! [`methods`] is the arithmetic of one tensor. Which tensors there are, which parameters hold for each and where
-//! the numbers come from is decided by who calls it.
+//! [`Merge`] takes a configuration ([`common::mergekit::Config`]) and a folder for each of its models, and gives the
+//! tensors of the result or its whole folder. [`methods`] is the arithmetic of one tensor. Between them:
+//!
+//! | module | |
+//! |---|---|
+//! | `model` | what a folder holds: layers, vocabulary, architecture |
+//! | `plan` | which tensors there are, from which inputs, with which parameters and types |
+//! | `tokens` | whose tokenizer the result has, and which row of each model is whose |
+//! | `build` | computing and writing |
+//! | `folder` | the files beside the weights |
+//!
+//! ```no_run
+//! # use std::{path::PathBuf, sync::atomic::AtomicBool};
+//! # fn f(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+//! use worker::merge::mergekit::{Merge, Options};
+//! let parsed = common::mergekit::parse("merge.yml", text)?;
+//! let merge = Merge::plan(parsed.config, Options::default(), |model| Ok(PathBuf::from(&model.path)))?;
+//! merge.write("merged".as_ref(), text, &[], &AtomicBool::new(false))?;
+//! # Ok(())
+//! # }
+//! ```
 
+mod build;
+mod error;
+mod folder;
 pub mod methods;
+mod model;
+mod plan;
+mod tokens;
+
+pub use build::{Merge, Options};
+pub use error::{Error, Result};
