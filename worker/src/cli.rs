@@ -28,7 +28,7 @@ pub struct Cli {
 pub enum Command {
     /// Evaluate candidates for a coordinator until its run is over.
     Run(Run),
-    /// Make a model folder from a recipe.
+    /// Make a model folder from a recipe or a mergekit configuration.
     Merge(Merge),
     /// Write reports for images.
     Generate(Generate),
@@ -80,8 +80,8 @@ pub struct Run {
 /// Makes a model folder.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// Recipe file, as `jradievo recipe` prints it. With --text-only also a model's folder: then its own language
-    /// model is taken out, unmerged.
+    /// Recipe file, as `jradievo recipe` prints it, or a mergekit configuration (YAML) as it is. With --text-only also a
+    /// model's folder: then its own language model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]
@@ -95,9 +95,21 @@ pub struct Merge {
     /// Merge although the models' files differ from those that the run was pinned to. The model card will say so.
     #[arg(long)]
     pub allow_changed_sources: bool,
-    /// Folder that holds the models, each in a folder called like it in the recipe.
+    /// Folder that holds the models, each in a folder called like it in the recipe or, for a mergekit configuration, like
+    /// the model or the last part of its name.
     #[arg(long, value_name = "DIR")]
     pub models: Option<PathBuf>,
+    /// Seed of the random masks of a mergekit configuration; 0 by default.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where the vocabularies of a mergekit configuration differ and it sets no tokenizer: keep the rows that all models
+    /// have. Right only where these rows stand for the same tokens.
+    #[arg(long)]
+    pub truncate_embeddings: bool,
+    /// Repeat what mergekit gives with this many threads: torch sums large tensors in as many parts, which shows in the
+    /// last bits of some methods.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub torch_threads: u32,
 }
 
 /// How a model is asked, where there is no run file to say so.

@@ -1,6 +1,6 @@
-//! `jradievo-worker merge`: a recipe file becomes a model folder.
+//! `jradievo-worker merge`: a recipe file, or a mergekit configuration, becomes a model folder.
 
-use super::OK;
+use super::{OK, mergekit};
 use crate::card::licence::Licence;
 use crate::card::{Card, Contents, Source};
 use crate::cli;
@@ -35,6 +35,12 @@ pub fn read_recipe_file(path: &Path) -> Result<RecipeFile> {
 
 /// Runs the command.
 pub fn run(args: &cli::Merge) -> Result<u8> {
+    if let Ok(text) = std::fs::read_to_string(&args.recipe)
+        && mergekit::is_configuration(&text)
+    {
+        return mergekit::run(args, &text);
+    }
+    mergekit::refuse_options(args)?;
     let began = Instant::now();
     let part = if args.text_only { Part::Language } else { Part::Whole };
     let (file, extracted) = match args.recipe.is_dir() {

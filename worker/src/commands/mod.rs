@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod evaluate;
 pub mod generate;
 pub mod merge;
+pub mod mergekit;
 pub mod run;
 pub mod score;
 mod table;

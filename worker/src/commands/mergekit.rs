@@ -1,0 +1,110 @@
+//! `jradievo-worker merge` of a mergekit configuration.
+
+use super::OK;
+use crate::cli;
+use crate::merge::mergekit::{Error, Merge, Options};
+use anyhow::{Context, Result, bail};
+use common::files;
+use common::mergekit::{ModelName, parse};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Whether a file's text is a mergekit configuration and not a recipe: recipes are JSON objects with a format.
+pub fn is_configuration(text: &str) -> bool {
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => value.get("merge_method").is_some() && value.get("format").is_none(),
+        // A recipe that is not sound JSON is still meant as one.
+        Err(_) => !text.trim_start().starts_with('{') || text.contains("merge_method"),
+    }
+}
+
+/// Runs the command for the configuration `text` that `args` names.
+pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
+    let name = args.recipe.display().to_string();
+    let parsed = parse(&name, text)?;
+    for note in &parsed.notes {
+        let line = note.line().map_or(String::new(), |line| format!("{line}: "));
+        eprintln!("note: {name}:{line}{}: {} ({})", note.field, note.message, note.remedy);
+    }
+    let options = Options {
+        seed: args.seed.unwrap_or(0),
+        truncate_embeddings: args.truncate_embeddings,
+        torch_threads: args.torch_threads as usize,
+        ..Options::default()
+    };
+    let beside = args.recipe.parent().map(Path::to_path_buf).unwrap_or_default();
+    let began = Instant::now();
+    let merge = Merge::plan(parsed.config, options, |model| find(model, args.models.as_deref(), &beside))
+        .with_context(|| name.clone())?;
+    for note in merge.notes() {
+        eprintln!("note: {note}");
+    }
+    let mut digests = Vec::new();
+    for (model, folder) in merge.models() {
+        digests.extend(files::digest_model(&model.to_string(), folder)?);
+    }
+    merge.write(&args.out, text, &digests, &AtomicBool::new(false))?;
+    eprintln!("{}: written in {:.1} s", args.out.display(), began.elapsed().as_secs_f64());
+    Ok(OK)
+}
+
+/// The folder of a model: with `models`, the one in it that is called like the reference or like its last part; else
+/// the reference as a path, from the configuration's folder or from where the program runs.
+fn find(model: &ModelName, models: Option<&Path>, beside: &Path) -> Result<PathBuf, Error> {
+    let path = Path::new(&model.path);
+    let mut places = Vec::new();
+    match models {
+        Some(models) => {
+            places.push(models.join(path));
+            places.extend(path.file_name().map(|last| models.join(last)));
+        }
+        None => places.extend([beside.join(path), path.to_path_buf()]),
+    }
+    if let Some(found) = places.iter().find(|p| p.is_dir()) {
+        return Ok(found.clone());
+    }
+    Err(Error::Config {
+        field: model.to_string(),
+        fault: format!("no such folder: {}", places[0].display()),
+        remedy: "download the model and give the folder that holds it with --models".into(),
+    })
+}
+
+/// Refuses the options of a configuration for a recipe.
+pub fn refuse_options(args: &cli::Merge) -> Result<()> {
+    if args.truncate_embeddings || args.seed.is_some() {
+        bail!(
+            "--seed and --truncate-embeddings are for mergekit configurations; a recipe says itself what its seed is and \
+             how vocabularies are matched"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_are_told_from_recipes() {
+        assert!(is_configuration("merge_method: linear\nmodels: []"));
+        assert!(is_configuration("{merge_method: linear, models: []}"));
+        assert!(is_configuration("{\"merge_method\": \"linear\"}"));
+        assert!(!is_configuration("{\"format\": 1, \"convention\": \"paper\"}"));
+        assert!(!is_configuration("{\"format\": 1, "));
+    }
+
+    #[test]
+    fn models_are_looked_for_in_their_places() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("owner/a")).unwrap();
+        std::fs::create_dir_all(dir.path().join("b")).unwrap();
+        let name = ModelName::new;
+        let found = |model: &str| find(&name(model), Some(dir.path()), Path::new("/nowhere"));
+        assert_eq!(found("owner/a").unwrap(), dir.path().join("owner/a"));
+        assert_eq!(found("owner/b").unwrap(), dir.path().join("b"));
+        assert!(found("c").unwrap_err().to_string().contains("--models"));
+        assert_eq!(find(&name("b"), None, dir.path()).unwrap(), dir.path().join("b"));
+    }
+}
