@@ -5,12 +5,14 @@
 //! | `yaml` | text → values with their lines, plain data only |
 //! | `read` | values → [`Config`]: every fault at once, keys without effect noted |
 //! | `config` | models, slices, bases, tokenizer, and where a parameter is looked for |
+//! | `recipe` | a recipe → text for mergekit, or why there is none |
 //! | `setting` | filters by tensor name, gradients over layers |
 //!
 //! What the methods and their parameters are is not known here: the worker has that, with the models.
 
 mod config;
 mod read;
+mod recipe;
 mod setting;
 mod yaml;
 
@@ -19,4 +21,5 @@ pub use config::{
     TokenSetting, Tokenizer, TokenizerSource,
 };
 pub use read::{Parsed, parse};
+pub use recipe::{Inexpressible, from_recipe};
 pub use setting::{Condition, Graded, Scalar, Setting};

@@ -1,11 +1,12 @@
 //! `status`, `candidates`, `reports`, `recipe`: on a coordinator that is running, or on a state folder at rest.
 
-use super::{Failure, Looked, Recipe, Reports, Target, exit, folder, json, table};
+use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, folder, json, table};
 use crate::report;
 use crate::state::State;
 use crate::store::Store;
 use crate::store::sled::Sled;
 use common::id::CandidateId;
+use common::mergekit::{FloatType, from_recipe};
 use proto::status::Class;
 use proto::{Channel, Endpoint, InspectClient, wire};
 use std::io::Write;
@@ -159,7 +160,22 @@ pub(super) async fn reports(args: Reports) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
+/// The configuration with which mergekit makes the same language model.
+fn mergekit(recipe: &str, out: Option<OutType>) -> Result<String, Failure> {
+    let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
+    let recipe = common::recipe::Recipe::parse(recipe).map_err(|e| failed(&e))?;
+    let out = out.map(|out| match out {
+        OutType::Float32 => FloatType::Float32,
+        OutType::Float16 => FloatType::Float16,
+        OutType::Bfloat16 => FloatType::Bfloat16,
+    });
+    from_recipe(&recipe, out).map_err(|e| failed(&e))
+}
+
 pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
+    if args.format == Format::Recipe && args.out_dtype.is_some() {
+        return Err(Failure::Usage("--out-dtype is for --format mergekit".into()));
+    }
     let reply = match Source::open(&args.target).await? {
         Source::Live(mut c) => {
             let request = wire::RecipeRequest { candidate: args.candidate };
@@ -169,6 +185,9 @@ pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
             report::recipe(&state, args.candidate.map(CandidateId)).map_err(from_class)?
         }
     };
-    print(reply.recipe_json.trim_end());
+    match args.format {
+        Format::Recipe => print(reply.recipe_json.trim_end()),
+        Format::Mergekit => print(mergekit(&reply.recipe_json, args.out_dtype)?.trim_end()),
+    };
     Ok(exit::DONE)
 }

@@ -177,6 +177,32 @@ struct Recipe {
     /// The candidate's number [default: the best so far]
     #[arg(long, value_name = "N")]
     candidate: Option<u64>,
+    /// As what: the recipe itself, or a configuration with which mergekit makes the same language model, where there is one
+    #[arg(long, value_enum, default_value_t = Format::Recipe)]
+    format: Format,
+    /// The type that mergekit is to round the result to [default: float32, unrounded]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    out_dtype: Option<OutType>,
+}
+
+/// What a recipe is printed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A recipe file, for `jradievo-worker merge`
+    Recipe,
+    /// A configuration for mergekit-yaml
+    Mergekit,
+}
+
+/// Types that models are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OutType {
+    /// IEEE 754 binary32
+    Float32,
+    /// IEEE 754 binary16
+    Float16,
+    /// The upper half of a binary32
+    Bfloat16,
 }
 
 #[derive(Debug, Args)]

@@ -100,11 +100,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("owner/a")).unwrap();
         std::fs::create_dir_all(dir.path().join("b")).unwrap();
-        let name = ModelName::new;
-        let found = |model: &str| find(&name(model), Some(dir.path()), Path::new("/nowhere"));
+        let found = |model: &str| find(&ModelName::new(model), Some(dir.path()), Path::new("/nowhere"));
         assert_eq!(found("owner/a").unwrap(), dir.path().join("owner/a"));
         assert_eq!(found("owner/b").unwrap(), dir.path().join("b"));
         assert!(found("c").unwrap_err().to_string().contains("--models"));
-        assert_eq!(find(&name("b"), None, dir.path()).unwrap(), dir.path().join("b"));
+        assert_eq!(find(&ModelName::new("b"), None, dir.path()).unwrap(), dir.path().join("b"));
     }
 }

@@ -1,0 +1,329 @@
+//! A recipe as a configuration for mergekit, where mergekit makes the same numbers of it.
+//!
+//! "The same" is meant to the last bit of float32, for finite numbers: where mergekit 0.1.5 computes something else, even
+//! rarely, there is no configuration but the reason. What is written merges the language model alone; mergekit knows
+//! nothing of the vision-language model around it.
+
+use super::config::FloatType;
+use crate::recipe::{Arithmetic, Convention, ModelRef, Recipe, SourceTerm, Vocabulary};
+use std::fmt::Write;
+
+/// Why mergekit cannot make what a recipe says, and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mergekit cannot make this merge exactly: {reason} ({remedy})")]
+pub struct Inexpressible {
+    /// What mergekit does differently.
+    pub reason: String,
+    /// What can be done.
+    pub remedy: &'static str,
+}
+
+const OURS: &str = "make it with `jradievo-worker merge` from the recipe itself; add --text-only for the language model \
+                    alone";
+
+fn no(reason: impl Into<String>) -> Inexpressible {
+    Inexpressible { reason: reason.into(), remedy: OURS }
+}
+
+/// The text of the configuration, with `out_dtype` where the result is to be rounded.
+///
+/// # Errors
+/// [`Inexpressible`].
+pub fn from_recipe(recipe: &Recipe, out_dtype: Option<FloatType>) -> Result<String, Inexpressible> {
+    check_common(recipe)?;
+    // A source of which nothing is left counts nowhere.
+    let gone = |s: &&SourceTerm| s.drop_rate == 1.0 || s.trim_rate == 1.0;
+    let lines = match recipe.convention {
+        Convention::Linear => linear(recipe),
+        Convention::Paper => {
+            let live: Vec<&SourceTerm> = recipe.sources.iter().filter(|s| !gone(s)).collect();
+            let idle = recipe.scale == 0.0 || live.iter().all(|s| s.weight == 0.0);
+            match live[..] {
+                _ if idle => Ok(base_alone(recipe)?),
+                [source] => single(recipe, source),
+                _ => Err(many(&live)),
+            }
+        }
+    }?;
+    let mut text = String::from(
+        "# From a recipe of JRadiEvo. It makes the merged language model; the vision-language model around it is not part\n\
+         # of it.\n",
+    );
+    for model in vlm_sources(recipe) {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "# {0} is the language model inside a vision-language model. Make its folder first:\n\
+             #   jradievo-worker merge {1} --text-only --out {0}\n",
+            language_model(&model.path),
+            model.path
+        );
+    }
+    text.push_str(&lines);
+    // All arithmetic is float32, whatever the models are stored in.
+    text.push_str("dtype: float32\n");
+    if let Some(out) = out_dtype {
+        let _ = writeln!(text, "out_dtype: {}", out.name());
+    }
+    Ok(text)
+}
+
+fn check_common(recipe: &Recipe) -> Result<(), Inexpressible> {
+    if recipe.arithmetic != Arithmetic::Float32 {
+        return Err(no("its arithmetic rounds to float16 as the paper's authors' does"));
+    }
+    let matched = recipe.sources.iter().map(|s| s.vocabulary.unwrap_or(recipe.vocabulary));
+    if matched.chain([recipe.vocabulary]).any(|v| v != Vocabulary::Refuse) {
+        return Err(no("mergekit gives the result other rows where vocabularies are cut or aligned"));
+    }
+    let bases = recipe.sources.iter().filter_map(|s| s.base.as_ref());
+    let sources = recipe.sources.iter().map(|s| &s.model);
+    for model in sources.chain(bases).chain([&recipe.base]) {
+        if !model.rename.is_empty() {
+            return Err(no(format!("tensors of {} are renamed, which mergekit cannot", model.name)));
+        }
+        if model.path.contains(['@', '+']) {
+            return Err(Inexpressible {
+                reason: format!("mergekit reads the @ or + in {} as a revision or an adapter", model.path),
+                remedy: "move the model to a folder without these characters",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Sources that are the language model of the VLM itself.
+fn vlm_sources(recipe: &Recipe) -> impl Iterator<Item = &ModelRef> {
+    recipe.sources.iter().map(|s| &s.model).filter(|m| m.path == recipe.vlm.path)
+}
+
+/// The folder that the language model of the VLM is to be put in.
+fn language_model(path: &str) -> String {
+    format!("{}-language-model", path.trim_end_matches('/'))
+}
+
+fn folder(recipe: &Recipe, model: &ModelRef) -> String {
+    let path = match model.path == recipe.vlm.path {
+        true => language_model(&model.path),
+        false => model.path.clone(),
+    };
+    // A JSON string is one in YAML as well.
+    serde_json::Value::from(path).to_string()
+}
+
+/// A number that every reader of YAML takes for one, and that reads back the same.
+fn number(x: f64) -> String {
+    let text = format!("{x:?}");
+    let Some((mantissa, exponent)) = text.split_once('e') else { return text };
+    let point = if mantissa.contains('.') { "" } else { ".0" };
+    let sign = if exponent.starts_with('-') { "" } else { "+" };
+    format!("{mantissa}{point}e{sign}{exponent}")
+}
+
+fn model_line(recipe: &Recipe, model: &ModelRef, parameters: &[(&str, f64)]) -> String {
+    let given: Vec<String> = parameters.iter().map(|(name, x)| format!("{name}: {}", number(*x))).collect();
+    let given =
+        if given.is_empty() { String::new() } else { format!(", parameters: {{{}}}", given.join(", ")) };
+    format!("  - {{model: {}{given}}}\n", folder(recipe, model))
+}
+
+fn twice(recipe: &Recipe) -> Option<&SourceTerm> {
+    let seen = |i: usize| recipe.sources[..i].iter().any(|s| s.model.path == recipe.sources[i].model.path);
+    (1..recipe.sources.len()).find(|&i| seen(i)).map(|i| &recipe.sources[i])
+}
+
+fn linear(recipe: &Recipe) -> Result<String, Inexpressible> {
+    if let Some(source) = twice(recipe) {
+        return Err(no(format!("{} is a source twice", source.model.path)));
+    }
+    let models = recipe.sources.iter().map(|s| model_line(recipe, &s.model, &[("weight", s.weight)]));
+    Ok(format!(
+        "merge_method: linear\nmodels:\n{}parameters: {{normalize: true}}\n",
+        models.collect::<String>()
+    ))
+}
+
+fn base_alone(recipe: &Recipe) -> Result<String, Inexpressible> {
+    Ok(format!("merge_method: passthrough\nmodels:\n{}", model_line(recipe, &recipe.base, &[])))
+}
+
+fn single(recipe: &Recipe, source: &SourceTerm) -> Result<String, Inexpressible> {
+    let name = &source.model.name;
+    if source.drop_rate > 0.0 {
+        return Err(no(format!(
+            "{name} has a random mask, and mergekit draws its own from another generator"
+        )));
+    }
+    if source.trim_rate > 0.0 {
+        return Err(no(format!(
+            "{name} is trimmed over the whole model, which mergekit does tensor by tensor"
+        )));
+    }
+    if source.model.path == recipe.base.path {
+        return base_alone(recipe);
+    }
+    if let Some(own) = source.base.as_ref().filter(|b| b.path != recipe.base.path) {
+        return Err(no(format!(
+            "the task vector of {name} is taken against {}, a base of its own",
+            own.name
+        )));
+    }
+    Ok(format!(
+        "merge_method: task_arithmetic\nbase_model: {}\nmodels:\n{}parameters: {{lambda: {}, normalize: false}}\n",
+        folder(recipe, &recipe.base),
+        model_line(recipe, &source.model, &[("weight", source.weight)]),
+        number(recipe.scale)
+    ))
+}
+
+/// Several sources: there is always something.
+fn many(live: &[&SourceTerm]) -> Inexpressible {
+    let mut why = Vec::new();
+    if live.iter().any(|s| s.drop_rate > 0.0) {
+        why.push("its random masks come from another generator");
+    }
+    if live.iter().any(|s| s.trim_rate > 0.0) {
+        why.push("it trims over the whole model, mergekit tensor by tensor");
+    }
+    if live.iter().any(|s| s.weight != live[0].weight) {
+        why.push(
+            "it elects signs by the plain sum and divides by the number of sources, mergekit by weights",
+        );
+    } else {
+        why.push(
+            "elements whose task vectors cancel take the sign of the whole model's sum, in mergekit a plus",
+        );
+    }
+    no(format!(
+        "the paper's convention has no twin among mergekit's methods for {} sources: {}",
+        live.len(),
+        why.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mergekit::{Config, Graded, Inputs, Scalar, Setting, parse};
+    use crate::recipe::tests::sample;
+
+    fn config(recipe: &Recipe) -> Config {
+        let text = from_recipe(recipe, Some(FloatType::Bfloat16)).unwrap();
+        let parsed = parse("x", &text).unwrap();
+        assert_eq!(parsed.notes, []);
+        assert_eq!(parsed.config.dtype, Some(FloatType::Float32));
+        assert_eq!(parsed.config.out_dtype, Some(FloatType::Bfloat16));
+        parsed.config
+    }
+
+    fn reason(recipe: &Recipe) -> String {
+        from_recipe(recipe, None).unwrap_err().to_string()
+    }
+
+    fn plain() -> Recipe {
+        let mut recipe = sample();
+        recipe.sources.iter_mut().for_each(|s| (s.drop_rate, s.trim_rate) = (0.0, 0.0));
+        recipe
+    }
+
+    #[test]
+    fn averages() {
+        let mut recipe = sample().uniform();
+        recipe.sources[0].weight = 1e-7;
+        recipe.sources[1].weight = 0.1 + 0.2;
+        let config = config(&recipe);
+        assert_eq!((config.method.as_str(), config.base.as_ref()), ("linear", None));
+        let Inputs::Models(models) = &config.inputs else { panic!() };
+        assert_eq!(models[0].parameters["weight"], Setting::number(1e-7));
+        assert_eq!(models[1].parameters["weight"], Setting::number(0.1 + 0.2));
+        assert_eq!(config.parameters["normalize"], Setting::flag(true));
+    }
+
+    #[test]
+    fn one_source_is_task_arithmetic() {
+        let mut recipe = plain();
+        recipe.scale = 1.75;
+        recipe.sources[1].trim_rate = 1.0;
+        let config = config(&recipe);
+        assert_eq!(config.method, "task_arithmetic");
+        assert_eq!(config.base.as_ref().map(|b| b.path.as_str()), Some("/models/base"));
+        let Inputs::Models(models) = &config.inputs else { panic!() };
+        assert_eq!((models.len(), models[0].model.path.as_str()), (1, "/models/a"));
+        assert_eq!(config.parameters["lambda"], Setting::Plain(Graded::One(Scalar::Float(1.75))));
+    }
+
+    #[test]
+    fn nothing_to_add_is_the_base() {
+        let mut still = plain();
+        still.scale = 0.0;
+        let mut weightless = sample();
+        weightless.sources.iter_mut().for_each(|s| s.weight = 0.0);
+        let mut dropped = sample();
+        dropped.sources.iter_mut().for_each(|s| s.drop_rate = 1.0);
+        for recipe in [sample().base_alone(), still, weightless, dropped] {
+            let config = config(&recipe);
+            assert_eq!(config.method, "passthrough");
+            assert_eq!(config.models()[0].path, "/models/base");
+        }
+    }
+
+    #[test]
+    fn the_language_model_of_the_vlm_needs_a_folder() {
+        let mut recipe = plain();
+        recipe.sources.truncate(1);
+        recipe.sources[0].model = recipe.vlm.clone();
+        let text = from_recipe(&recipe, None).unwrap();
+        assert!(
+            text.contains("jradievo-worker merge /models/vlm --text-only --out /models/vlm-language-model")
+        );
+        assert!(text.contains("{model: \"/models/vlm-language-model\", "), "{text}");
+        assert!(!text.contains("out_dtype"));
+    }
+
+    #[test]
+    fn what_mergekit_does_otherwise_is_told() {
+        let one = || {
+            let mut recipe = plain();
+            recipe.sources.truncate(1);
+            recipe
+        };
+        let mut recipe = one();
+        recipe.sources[0].drop_rate = 0.3;
+        assert!(reason(&recipe).contains("a has a random mask"));
+        let mut recipe = one();
+        recipe.sources[0].trim_rate = 0.3;
+        assert!(reason(&recipe).contains("a is trimmed over the whole model"));
+        let mut recipe = one();
+        recipe.sources[0].base = Some(ModelRef::new("a.base", "/models/other"));
+        assert!(reason(&recipe).contains("a base of its own"));
+        let mut recipe = one();
+        recipe.arithmetic = Arithmetic::Float16;
+        assert!(reason(&recipe).contains("float16"));
+        let mut recipe = one();
+        recipe.vocabulary = Vocabulary::Align;
+        assert!(reason(&recipe).contains("other rows"));
+        let mut recipe = one();
+        recipe.sources[0].model.path = "/m/a@b".into();
+        assert!(reason(&recipe).contains("@ or +"));
+        assert!(reason(&plain()).contains("elements whose task vectors cancel"));
+        let all = reason(&sample());
+        assert!(all.contains("generator") && all.contains("tensor by tensor"), "{all}");
+        let mut recipe = plain();
+        recipe.sources[1].weight = 0.75;
+        assert!(reason(&recipe).contains("elects signs by the plain sum"));
+        let mut recipe = sample().uniform();
+        recipe.sources[1].model.path = recipe.sources[0].model.path.clone();
+        assert!(reason(&recipe).contains("twice"));
+    }
+
+    #[test]
+    fn numbers_read_back() {
+        for x in [0.5, 1e-7, 1.5e-10, 1e300, -2.5e17, 1.0 / 3.0, 0.0, 100.0] {
+            let text = number(x);
+            assert_eq!(text.parse::<f64>().unwrap(), x);
+            let parsed =
+                parse("x", &format!("merge_method: a\nmodels: [{{model: m}}]\nparameters: {{w: {text}}}"));
+            assert_eq!(parsed.unwrap().config.parameters["w"], Setting::number(x), "{text}");
+        }
+    }
+}
