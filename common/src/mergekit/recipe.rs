@@ -5,6 +5,7 @@
 //! nothing of the vision-language model around it.
 
 use super::config::FloatType;
+use crate::location::{HubRef, SCHEME};
 use crate::recipe::{Arithmetic, Convention, ModelRef, Recipe, SourceTerm, Vocabulary};
 use std::fmt::Write;
 
@@ -82,7 +83,7 @@ fn check_common(recipe: &Recipe) -> Result<(), Inexpressible> {
         if !model.rename.is_empty() {
             return Err(no(format!("tensors of {} are renamed, which mergekit cannot", model.name)));
         }
-        if model.path.contains(['@', '+']) {
+        if !model.path.starts_with(SCHEME) && model.path.contains(['@', '+']) {
             return Err(Inexpressible {
                 reason: format!("mergekit reads the @ or + in {} as a revision or an adapter", model.path),
                 remedy: "move the model to a folder without these characters",
@@ -99,13 +100,18 @@ fn vlm_sources(recipe: &Recipe) -> impl Iterator<Item = &ModelRef> {
 
 /// The folder that the language model of the VLM is to be put in.
 fn language_model(path: &str) -> String {
-    format!("{}-language-model", path.trim_end_matches('/'))
+    match path.parse::<HubRef>() {
+        Ok(hub) => format!("{}-language-model", hub.name()),
+        Err(_) => format!("{}-language-model", path.trim_end_matches('/')),
+    }
 }
 
 fn folder(recipe: &Recipe, model: &ModelRef) -> String {
-    let path = match model.path == recipe.vlm.path {
-        true => language_model(&model.path),
-        false => model.path.clone(),
+    let path = match (model.path == recipe.vlm.path, model.path.parse::<HubRef>()) {
+        (true, _) => language_model(&model.path),
+        // mergekit names a model on a hub without the scheme.
+        (false, Ok(hub)) => format!("{}@{}", hub.repo(), hub.revision()),
+        (false, Err(_)) => model.path.clone(),
     };
     // A JSON string is one in YAML as well.
     serde_json::Value::from(path).to_string()
@@ -278,6 +284,16 @@ mod tests {
         );
         assert!(text.contains("{model: \"/models/vlm-language-model\", "), "{text}");
         assert!(!text.contains("out_dtype"));
+        // On a hub.
+        recipe.vlm.path = "hf://o/v@main".into();
+        recipe.base.path = "hf://o/b".into();
+        recipe.sources[0].model = recipe.vlm.clone();
+        let text = from_recipe(&recipe, None).unwrap();
+        assert!(text.contains("merge hf://o/v@main --text-only --out v-language-model"), "{text}");
+        assert!(
+            text.contains("base_model: \"o/b@main\"\nmodels:\n  - {model: \"v-language-model\""),
+            "{text}"
+        );
     }
 
     #[test]

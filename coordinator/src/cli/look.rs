@@ -163,7 +163,7 @@ pub(super) async fn reports(args: Reports) -> Result<u8, Failure> {
 /// The configuration with which mergekit makes the same language model.
 fn mergekit(recipe: &str, out: Option<OutType>) -> Result<String, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::Failed(e.to_string());
-    let recipe = common::recipe::Recipe::parse(recipe).map_err(|e| failed(&e))?;
+    let recipe = common::provenance::RecipeFile::parse(recipe).map_err(|e| failed(&e))?.recipe;
     let out = out.map(|out| match out {
         OutType::Float32 => FloatType::Float32,
         OutType::Float16 => FloatType::Float16,

@@ -21,6 +21,11 @@ pub fn is_configuration(text: &str) -> bool {
 
 /// Runs the command for the configuration `text` that `args` names.
 pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
+    if args.text_only || args.proof.is_some() || args.allow_changed_sources {
+        bail!(
+            "--text-only, --proof and --allow-changed-sources are for recipes, not for mergekit configurations"
+        );
+    }
     let name = args.recipe.display().to_string();
     let parsed = parse(&name, text)?;
     for note in &parsed.notes {
