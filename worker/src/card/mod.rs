@@ -62,7 +62,7 @@ fn title(path: &str, folder: &Path) -> String {
         return reference.split('@').next().unwrap_or_default().to_string();
     }
     let parts = folder.components().filter_map(|c| c.as_os_str().to_str());
-    let cached = parts.filter_map(|c| c.strip_prefix("models--")?.split_once("--")).last();
+    let cached = parts.filter_map(|c| c.strip_prefix("models--")?.split_once("--")).next_back();
     match cached {
         Some((owner, name)) => format!("{owner}/{name}"),
         None => folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
