@@ -305,8 +305,8 @@ def units(x, y):
 
 
 def compare(worker, rounds, first):
-    elements = differing = 0
-    largest = 0
+    # By method: configurations, elements, how many differ, by how many units at most.
+    totals = {}
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         for name, spec in MODELS.items():
@@ -332,16 +332,19 @@ def compare(worker, rounds, first):
                 if {n: (t.shape, t.dtype) for n, t in expected.items()} != {n: (t.shape, t.dtype) for n, t in found.items()}:
                     print(f"seed {seed}: other tensors\n{yaml.safe_dump(config)}")
                     sys.exit(1)
+                total = totals.setdefault(config["merge_method"], [0, 0, 0, 0])
+                total[0] += 1
                 for name in expected:
                     apart = units(expected[name], found[name])
-                    elements += apart.size
-                    differing += int((apart > 0).sum())
-                    if apart.max() > largest:
-                        largest = int(apart.max())
-                        print(f"seed {seed}: {name} of {config['merge_method']}: {largest} units apart in {int((apart > 0).sum())}")
+                    total[1] += apart.size
+                    total[2] += int((apart > 0).sum())
+                    if apart.max() > max(1, total[3]):
+                        print(f"seed {seed}: {name} of {config['merge_method']}: {apart.max()} units apart")
+                    total[3] = max(total[3], int(apart.max()))
             for folder in ("out", "ours"):
                 shutil.rmtree(home / folder, ignore_errors=True)
-    print(f"{rounds} configurations, {elements} elements, {differing} differ, at most {largest} units")
+    for method, (configurations, elements, differing, largest) in sorted(totals.items()):
+        print(f"{method}: {configurations} configurations, {elements} elements, {differing} differ, at most {largest} units")
 
 
 if __name__ == "__main__":
