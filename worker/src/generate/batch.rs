@@ -5,11 +5,13 @@
 //! all rows advance together, one token a step. A row that stops is compacted away: the last running row takes its place in
 //! the cache.
 
+use std::time::{Duration, Instant};
+
 use candle_core::Tensor;
 
 use super::questions::Group;
 use super::{Error, Questions, Result, TextTokenizer};
-use crate::model::{Features, KvCache, Llama, Prompt};
+use crate::model::{Features, KvCache, Llama, LlamaConfig, Prompt};
 
 /// What a run fixes about generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +86,41 @@ impl Control<'_> {
 /// Float32 logits of prefill attention that one chunk may take, in bytes.
 const PREFILL_BYTES: usize = 512 << 20;
 
+/// Where the time of a run went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Running prompts.
+    pub prefill: Duration,
+    /// Advancing rows by one token a step.
+    pub decode: Duration,
+    /// Passes over the weights that decoding took.
+    pub steps: usize,
+    /// Rows of all those passes together.
+    pub row_steps: usize,
+}
+
 /// Generates for candidate after candidate in the same cache memory.
 #[derive(Debug, Default)]
 pub struct Generator {
     cache: Option<KvCache>,
     prefix: Option<KvCache>,
+    spent: Spent,
 }
 
 impl Generator {
     /// A generator without memory; the first run takes it.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Where the time of the last run went.
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
+
+    /// Bytes of the cache that the last run left, its shared prefix included.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.iter().chain(&self.prefix).map(KvCache::bytes).sum()
     }
 
     /// Answers for all samples, in their order.
@@ -110,7 +136,7 @@ impl Generator {
         control: Control,
     ) -> Result<Vec<Generated>> {
         check(options)?;
-        let shape = |g: &Group| Shape::new(language, &g.prompt, &g.features, options);
+        let shape = |g: &Group| Sizes::of(language, &g.prompt, &g.features, options);
         let shapes = questions.groups().iter().map(shape).collect::<Result<Vec<_>>>()?;
         self.make_room(language, &shapes)?;
         let mut progress = Progress { samples_done: 0, samples: questions.len(), tokens: 0 };
@@ -145,7 +171,7 @@ impl Generator {
         if features.is_empty() {
             return Ok(Vec::new());
         }
-        let shape = Shape::new(language, prompt, features, options)?;
+        let shape = Sizes::of(language, prompt, features, options)?;
         self.make_room(language, std::slice::from_ref(&shape))?;
         self.run(language, prompt, features, &shape, options, control, progress)
     }
@@ -157,25 +183,32 @@ impl Generator {
         language: &Llama,
         prompt: &Prompt,
         features: &Features,
-        shape: &Shape,
+        shape: &Sizes,
         options: &Options,
         control: Control,
         progress: &mut Progress,
     ) -> Result<Vec<(Vec<u32>, Stop)>> {
+        let mut began = Instant::now();
         self.run_prefix(language, prompt, shape)?;
         let mut results = Vec::with_capacity(features.len());
         for first in (0..features.len()).step_by(shape.rows) {
             let rows = shape.rows.min(features.len() - first);
             control.check()?;
             let logits = self.prefill(language, prompt, features, first, rows, shape, control)?;
+            logits.device().synchronize().map_err(crate::model::Error::from)?;
+            self.spent.prefill += began.elapsed();
+            began = Instant::now();
             results.extend(self.decode(language, logits, rows, shape, options, control, progress)?);
+            self.spent.decode += began.elapsed();
+            began = Instant::now();
         }
         Ok(results)
     }
 
     /// Takes cache memory for the largest of the groups, or keeps what the last run left if it is as large.
-    fn make_room(&mut self, language: &Llama, shapes: &[Shape]) -> Result<()> {
-        let most = |size: fn(&Shape) -> usize| shapes.iter().map(size).max().unwrap_or(0);
+    fn make_room(&mut self, language: &Llama, shapes: &[Sizes]) -> Result<()> {
+        self.spent = Spent::default();
+        let most = |size: fn(&Sizes) -> usize| shapes.iter().map(size).max().unwrap_or(0);
         let (rows, capacity, shared) = (most(|s| s.rows), most(|s| s.capacity), most(|s| s.shared).max(1));
         let fits = |cache: &KvCache| cache.rows() == rows && cache.capacity() == capacity;
         if !self.cache.as_ref().is_some_and(fits) {
@@ -197,7 +230,7 @@ impl Generator {
     }
 
     /// Runs the text before the image once; its keys and values serve every row of every batch.
-    fn run_prefix(&self, language: &Llama, prompt: &Prompt, shape: &Shape) -> Result<()> {
+    fn run_prefix(&self, language: &Llama, prompt: &Prompt, shape: &Sizes) -> Result<()> {
         if shape.shared > 0 {
             language.forward(&prompt.embed_shared(language)?, self.caches()?.1, 0, 0)?;
         }
@@ -213,7 +246,7 @@ impl Generator {
         features: &Features,
         first: usize,
         rows: usize,
-        shape: &Shape,
+        shape: &Sizes,
         control: Control,
     ) -> Result<Tensor> {
         let (cache, prefix) = self.caches()?;
@@ -237,15 +270,16 @@ impl Generator {
     /// Advances all rows until each has ended.
     #[allow(clippy::too_many_arguments)]
     fn decode(
-        &self,
+        &mut self,
         language: &Llama,
         mut logits: Tensor,
         rows: usize,
-        shape: &Shape,
+        shape: &Sizes,
         options: &Options,
         control: Control,
         progress: &mut Progress,
     ) -> Result<Vec<(Vec<u32>, Stop)>> {
+        let (mut steps, mut row_steps) = (0, 0);
         let cache = self.caches()?.0;
         let mut ids: Vec<Vec<u32>> = vec![Vec::new(); rows];
         let mut stops = vec![Stop::Length; rows];
@@ -297,7 +331,11 @@ impl Generator {
             let embeds = language.embed(&next)?.unsqueeze(1).map_err(crate::model::Error::from)?;
             let hidden = language.forward(&embeds, cache, 0, shape.prompt + step)?;
             logits = language.logits(&hidden)?;
+            steps += 1;
+            row_steps += next.len();
         }
+        self.spent.steps += steps;
+        self.spent.row_steps += row_steps;
         Ok(ids.into_iter().zip(stops).collect())
     }
 }
@@ -315,41 +353,61 @@ fn check(options: &Options) -> Result<()> {
     }
 }
 
-/// The sizes of a group's run.
-struct Shape {
-    rows: usize,
-    shared: usize,
-    prompt: usize,
-    new_tokens: usize,
-    capacity: usize,
-    prefill_rows: usize,
+/// The sizes of one run of a [`Generator`] over samples of one prompt: what it allocates follows from them alone, so a
+/// memory plan asks here too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Rows of the cache: samples that advance together.
+    pub rows: usize,
+    /// Positions of the text before the image, which all samples share.
+    pub shared: usize,
+    /// Positions of the whole prompt, the image's included.
+    pub prompt: usize,
+    /// Most new tokens a sample.
+    pub new_tokens: usize,
+    /// Positions that a row of the cache holds.
+    pub capacity: usize,
+    /// Rows whose prompts are run together.
+    pub prefill_rows: usize,
 }
 
-impl Shape {
-    fn new(language: &Llama, prompt: &Prompt, features: &Features, options: &Options) -> Result<Self> {
-        let config = language.config();
-        let rows = options.batch_size.min(features.len());
-        let length = prompt.positions();
+impl Sizes {
+    /// The sizes for `samples` samples whose prompt has `shared` positions before the image and `prompt` in all.
+    ///
+    /// # Errors
+    /// [`Error::Option`] when the prompt leaves no room for a token.
+    pub fn new(
+        config: &LlamaConfig,
+        shared: usize,
+        prompt: usize,
+        samples: usize,
+        options: &Options,
+    ) -> Result<Self> {
+        let rows = options.batch_size.min(samples).max(1);
         let limit = options.max_length.unwrap_or(usize::MAX).min(config.max_position_embeddings);
-        let room = limit.saturating_sub(length);
+        let room = limit.saturating_sub(prompt);
         if room == 0 {
             return Err(Error::Option {
                 option: "prompt",
-                reason: format!("takes {length} positions, which leaves no room within {limit}"),
+                reason: format!("takes {prompt} positions, which leaves no room within {limit}"),
             });
         }
         let new_tokens = options.max_new_tokens.min(room);
         // Attention scores are the largest temporary of a plain prefill, and a few of them are alive at once.
-        let each = 4 * config.num_attention_heads * length * length * size_of::<f32>();
+        let each = 4 * config.num_attention_heads * prompt * prompt * size_of::<f32>();
         let prefill_rows = options.prefill_rows.unwrap_or(PREFILL_BYTES / each.max(1)).clamp(1, rows);
         Ok(Self {
             rows,
-            shared: prompt.before.len(),
-            prompt: length,
+            shared,
+            prompt,
             new_tokens,
             // The last token chosen is never run, so it needs no place.
-            capacity: length + new_tokens - 1,
+            capacity: prompt + new_tokens - 1,
             prefill_rows,
         })
+    }
+
+    fn of(language: &Llama, prompt: &Prompt, features: &Features, options: &Options) -> Result<Self> {
+        Self::new(language.config(), prompt.before.len(), prompt.positions(), features.len(), options)
     }
 }

@@ -10,7 +10,7 @@ mod questions;
 mod tests;
 mod tokenizer;
 
-pub use batch::{Control, Generated, Generator, Options, Progress, Stop};
+pub use batch::{Control, Generated, Generator, Options, Progress, Sizes, Spent, Stop};
 pub use prompt::{TEMPLATE_AFTER, TEMPLATE_BEFORE, bunny_prompt, bunny_texts};
 pub use questions::{Group, Questions};
 pub use tokenizer::TextTokenizer;

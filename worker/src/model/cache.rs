@@ -63,6 +63,12 @@ impl KvCache {
         self.capacity
     }
 
+    /// Bytes of all buffers.
+    pub fn bytes(&self) -> usize {
+        let buffers = self.keys.iter().chain(&self.values);
+        buffers.map(|b| b.elem_count() * b.dtype().size_in_bytes()).sum()
+    }
+
     pub(super) fn layout(&self) -> KeyLayout {
         self.layout
     }
@@ -88,7 +94,8 @@ impl KvCache {
             return Ok(());
         }
         for buffer in self.keys.iter().chain(&self.values) {
-            let row = buffer.narrow(0, from, 1)?.copy()?;
+            // Not `copy`, which copies all of the storage behind a view: every row of the batch.
+            let row = buffer.narrow(0, from, 1)?.force_contiguous()?;
             buffer.narrow(0, to, 1)?.slice_set(&row, 0, 0)?;
         }
         Ok(())

@@ -9,7 +9,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::config::LlamaConfig;
 use super::error::{Error, Result};
-use super::source::{TensorSource, expect_shape, fetch};
+use super::source::{TensorSource, expect_shape};
+
+/// Bytes of the rows of a tensor that [`LlamaWeights::overwrite`] converts at a time.
+pub const STRIP_BYTES: usize = 32 << 20;
 
 /// The weights of one Llama, in storage that stays where it is.
 ///
@@ -84,8 +87,8 @@ impl LlamaWeights {
             expect_shape(source, name, shape)?;
         }
         let weights = Self::zeros(config, dtype, device)?;
-        for (name, shape) in &expected {
-            weights.overwrite(name, &fetch(source, name, shape, dtype, device)?)?;
+        for (name, _) in &expected {
+            weights.overwrite(name, &source.get(name)?)?;
         }
         Ok(weights)
     }
@@ -147,7 +150,8 @@ impl LlamaWeights {
 
     /// Writes new values into the storage in use; the next pass sees them.
     ///
-    /// A value of another dtype or on another device is converted first, which costs one temporary tensor.
+    /// A value of another dtype or on another device is converted and moved in strips of rows, so that what this takes
+    /// beside `value` and the storage itself is [`STRIP_BYTES`] a conversion, however large the tensor.
     ///
     /// # Errors
     /// [`Error::UnknownParameter`], [`Error::Shape`], or [`Error::Tensor`] if `value` shares the storage written to.
@@ -160,8 +164,23 @@ impl LlamaWeights {
                 found: value.dims().to_vec(),
             });
         }
-        let value = value.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?;
-        Ok(target.slice_set(&value, 0, 0)?)
+        let value = value.contiguous()?;
+        let rows = target.dim(0)?;
+        if value.dtype() == self.dtype && value.device().same_device(&self.device) {
+            return Ok(target.slice_set(&value, 0, 0)?);
+        }
+        let width = value.dtype().size_in_bytes().max(self.dtype.size_in_bytes());
+        let row_bytes = (target.elem_count() / rows.max(1) * width).max(1);
+        let step = (STRIP_BYTES / row_bytes).clamp(1, rows.max(1));
+        for from in (0..rows).step_by(step) {
+            let mut strip = value.narrow(0, from, step.min(rows - from))?;
+            if !value.device().same_device(&self.device) {
+                // Moving a view to another device would move all of the storage behind it.
+                strip = strip.force_contiguous()?.to_device(&self.device)?;
+            }
+            target.slice_set(&strip.to_dtype(self.dtype)?, 0, from)?;
+        }
+        Ok(())
     }
 
     /// The dtype of every weight, and of the computation.
