@@ -110,3 +110,31 @@ fn doctor_finds_what_is_missing() {
     assert_eq!(bad.status.code(), Some(1));
     assert!(text(&bad.stdout).contains("klingon"), "{}", text(&bad.stdout));
 }
+
+#[test]
+fn doctor_plans_memory_before_weights_are_read() {
+    let run = Run::new(5, 4);
+    let path = run.path("run.toml");
+    let output = worker(&["doctor", path.to_str().unwrap(), "--slots", "2", "--device", "cpu", "--json"]);
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{checks}");
+    let checks = checks.as_array().unwrap();
+    let plan = &checks.iter().find(|c| c["what"] == "memory plan").unwrap()["plan"];
+    let item = |what: &str| {
+        let items = plan["items"].as_array().unwrap();
+        let found = items.iter().find(|i| i["what"].as_str().unwrap().starts_with(what));
+        found.unwrap_or_else(|| panic!("no {what} in {plan}"))["bytes"].as_u64().unwrap()
+    };
+    // 1,185,152 parameters in float32, two slots; five images of 36 positions and 128 channels.
+    assert_eq!(item("language model weights"), 2 * 4 * 1_185_152);
+    assert_eq!(item("image features"), 5 * 36 * 128 * 4);
+    assert_eq!(plan["host"]["missing"], 0);
+    assert_eq!(plan["peaks"].as_array().unwrap().len(), 5);
+    // The VLM is a source too, in its own folder: five folders.
+    let mapped = plan["items"].as_array().unwrap().iter().filter(|i| i["place"] == "mapped");
+    assert_eq!(mapped.count(), 5);
+    let text = String::from_utf8(worker(&["doctor", path.to_str().unwrap(), "--device", "cpu"]).stdout).unwrap();
+    for expected in ["key-value cache, 5 rows of", "peak", "prefill", "base and sources are mapped"] {
+        assert!(text.contains(expected), "{expected:?} not in {text}");
+    }
+}

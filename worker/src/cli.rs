@@ -72,6 +72,9 @@ pub struct Run {
     /// Name that people see; by default the host's name.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Go on although the memory plan says that this machine's memory does not suffice.
+    #[arg(long)]
+    pub ignore_memory_plan: bool,
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
@@ -246,7 +249,10 @@ pub struct Doctor {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
-    /// Print JSON: one object with every check.
+    /// Candidates at once that the memory plan is made for.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: u32,
+    /// Print JSON: a list of checks, the memory plan with the one of that name.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,5 +1,6 @@
 //! Which device models run on.
 
+use crate::memory::GpuMemory;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 
@@ -15,6 +16,18 @@ pub struct Chosen {
     pub words: String,
     /// Why `auto` did not take a GPU, where it did not.
     pub note: Option<String>,
+}
+
+impl Chosen {
+    /// The GPU's memory; none on a CPU, or when the driver does not say.
+    pub fn memory(&self) -> Option<GpuMemory> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(cuda) = &self.device {
+            let (free, total) = cuda.cuda_stream().context().mem_get_info().ok()?;
+            return Some(GpuMemory { name: self.words.clone(), free: free as u64, total: total as u64 });
+        }
+        None
+    }
 }
 
 /// Reads `auto`, `cpu` or `cuda:N`. `auto` takes the first GPU if this build can use it, else the CPU with a note.

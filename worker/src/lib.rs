@@ -17,6 +17,7 @@ pub mod generate;
 pub mod image;
 pub mod link;
 pub mod locate;
+pub mod memory;
 pub mod merge;
 pub mod model;
 pub mod pipeline;

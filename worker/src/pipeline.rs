@@ -8,7 +8,7 @@ use crate::data::read_image;
 use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
 use crate::generate::{
-    Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions,
+    Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions, Spent,
 };
 use crate::locate::Locator;
 use crate::merge::{Fit, Merger, Placement, Prepared};
@@ -152,17 +152,27 @@ impl Pipeline {
         self.exam = exam;
     }
 
+    /// Where the time of the last generation went.
+    pub fn spent(&self) -> Spent {
+        self.generator.spent()
+    }
+
     /// Overwrites the language model with the merge of `recipe`.
     pub fn merge(&self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
         // The passes over the whole model are short against a tensor's, so they are not interrupted.
         let prepared = self.bench.merger.plan(recipe, &AtomicBool::new(false)).map_err(refusal)?;
+        self.write(&prepared, cancelled)
+    }
+
+    /// Overwrites the language model with a merge that is ready, tensor by tensor.
+    pub fn write(&self, prepared: &Prepared, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
         for name in prepared.names() {
             if cancelled() {
                 return Err(EvaluateError::Cancelled);
             }
             let merged = match self.bench.placement.is_whole(name) {
-                true => merged_tensor(&prepared, name, self.stored_dtype(name)).map_err(failure)?,
-                false => self.placed_tensor(&prepared, name).map_err(failure)?,
+                true => merged_tensor(prepared, name, self.stored_dtype(name)).map_err(failure)?,
+                false => self.placed_tensor(prepared, name).map_err(failure)?,
             };
             self.language.weights().overwrite(name, &merged).map_err(failure)?;
         }

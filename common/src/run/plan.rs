@@ -281,6 +281,18 @@ impl RunPlan {
         }
     }
 
+    /// The models that a merge reads, each name once: base, then sources and their own bases.
+    pub fn merged_models(&self) -> Vec<&ModelRef> {
+        let sources = self.models.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.base));
+        let mut refs: Vec<&ModelRef> = Vec::new();
+        for model in std::iter::once(&self.models.base).chain(sources) {
+            if !refs.iter().any(|r| r.name == model.name) {
+                refs.push(model);
+            }
+        }
+        refs
+    }
+
     /// Every model of the run, each name once: base, vlm, then sources and their own bases.
     pub fn model_refs(&self) -> Vec<&ModelRef> {
         let sources = self.models.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.base));

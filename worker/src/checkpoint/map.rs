@@ -28,6 +28,17 @@ impl Map {
         Ok(Map(Some(map)))
     }
 
+    /// Tells the system that a part of the file will be read soon. `part` must be of [`Map::bytes`]; another is ignored.
+    pub(crate) fn will_need(&self, part: &[u8]) {
+        let Some(map) = &self.0 else { return };
+        let Some(offset) = (part.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else { return };
+        if offset.saturating_add(part.len()) <= map.len() {
+            // Advice only: without it reading is slower, not wrong.
+            #[cfg(unix)]
+            let _ = map.advise_range(memmap2::Advice::WillNeed, offset, part.len());
+        }
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])

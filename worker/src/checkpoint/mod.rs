@@ -200,6 +200,11 @@ impl Checkpoint {
         })
     }
 
+    /// Tells the system that a part of what [`Checkpoint::bytes`] gave will be read soon.
+    pub fn will_need(&self, part: &[u8]) {
+        self.weights.iter().for_each(|(_, map)| map.will_need(part));
+    }
+
     /// The tensor copied to `device`, in its stored type.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! `jradievo-worker doctor`: tries what a run needs and says what would fail, before it does.
 
-use super::{FAILED, OK};
+use super::{FAILED, OK, table};
 use crate::asking::read_run;
 use crate::checkpoint::Checkpoint;
 use crate::cli;
 use crate::data::{read_image, read_references};
-use crate::device;
+use crate::device::{self, Chosen};
 use crate::locate::Locator;
+use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, Workload, words};
 use crate::pipeline::{Bench, scorer};
 use anyhow::{Result, bail};
 use common::run::{DatasetPlan, RunPlan};
@@ -19,6 +20,9 @@ struct Check {
     what: String,
     ok: bool,
     message: String,
+    /// What will be held where, with the check called `memory plan`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<MemoryPlan>,
 }
 
 /// Runs the command. Fails when any check does.
@@ -32,7 +36,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         if !args.json {
             out!("{}  {what:<12} {message}", if ok { "ok  " } else { "FAIL" });
         }
-        checks.push(Check { what: what.into(), ok, message });
+        checks.push(Check { what: what.into(), ok, message, plan: None });
     };
 
     note("program", Ok(format!("{} (protocol {})", proto::PROGRAM_VERSION, proto::PROTOCOL_VERSION)));
@@ -42,7 +46,8 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         None => c.words.clone(),
     });
     note("device", words.map_err(|e| anyhow::anyhow!("{e:#}")));
-    note("memory", memory());
+    let host = chosen.as_ref().ok().and_then(|c| Machine::now(c).host);
+    note("memory", Ok(memory(host.as_ref())));
     let scoring = super::evaluate::default_scoring();
     let plan = match &args.run {
         None => {
@@ -64,24 +69,34 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             }
         },
     };
+    let mut planned = None;
     if let Some(plan) = plan {
         let locator = Locator { models: args.models.clone(), data: None };
         for model in plan.model_refs() {
             note(&model.name, open_model(&locator, model));
         }
         if let Ok(chosen) = &chosen {
-            let bench = Bench::open(&plan, &locator, chosen);
-            match bench.as_ref() {
-                Err(e) => note("merge", Err(anyhow::anyhow!("{e:#}"))),
-                Ok(bench) => {
+            match opened(&plan, &locator, chosen, args.slots as usize) {
+                Ok((bench, memory)) => {
                     for fit in &bench.fits {
                         note(&fit.model, Ok(fit.to_string()));
                     }
                     for (tensor, placed, rows) in bench.placement.resized() {
                         note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
                     }
-                    note("run", prepare(&plan, bench));
+                    note("run", fits_together(&bench, &plan));
+                    let checked = memory.check();
+                    let fits = checked.is_ok();
+                    note("memory plan", checked.map(|()| memory.summary()));
+                    if !args.json {
+                        print_plan(&memory);
+                    }
+                    if fits {
+                        note("weights", load(&bench));
+                    }
+                    planned = Some(memory);
                 }
+                Err(e) => note("merge", Err(e)),
             }
         }
         note("dataset", dataset(&plan.dataset));
@@ -89,24 +104,19 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             note("held out", dataset(held_out));
         }
     }
+    if let Some(check) = checks.iter_mut().find(|c| c.what == "memory plan") {
+        check.plan = planned;
+    }
     if args.json {
         out!("{}", serde_json::to_string_pretty(&checks)?);
     }
     Ok(if checks.iter().all(|c| c.ok) { OK } else { FAILED })
 }
 
-fn memory() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = |key: &str| {
-        let line = text.lines().find(|l| l.starts_with(key))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    match (kib("MemAvailable:"), kib("MemTotal:")) {
-        (Some(free), Some(all)) => {
-            let gib = |kib: u64| kib as f64 / (1 << 20) as f64;
-            Ok(format!("{:.1} of {:.1} GiB available", gib(free), gib(all)))
-        }
-        _ => Ok("not known on this system".into()),
+fn memory(host: Option<&HostMemory>) -> String {
+    match host {
+        Some(h) => format!("{} of {} available ({})", words(h.free), words(h.total), h.bound),
+        None => "not known on this system".into(),
     }
 }
 
@@ -133,18 +143,56 @@ fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<Str
     Ok(format!("{tensors} tensors, {elements} parameters, {:.3} GB in {folder}", bytes as f64 / 1e9))
 }
 
-/// Loads what a slot loads, and takes its memory.
-fn prepare(plan: &RunPlan, bench: &Bench) -> Result<String> {
-    let began = Instant::now();
-    bench.vlm.answering()?;
+/// Opens the run's models without reading weights, and plans what a worker would hold.
+fn opened(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> Result<(Bench, MemoryPlan)> {
+    let bench = Bench::open(plan, locator, chosen)?;
+    // Without a dataset the plan is that of one sample, and the dataset's own check says why.
+    let samples = read_references(&locator.dataset(&plan.dataset)).map_or(1, |r| r.len().max(1));
+    let work = Workload::of_run(&bench, plan, samples, slots)?;
+    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    Ok((bench, memory))
+}
+
+fn fits_together(bench: &Bench, plan: &RunPlan) -> Result<String> {
     let prompt = bench.vlm.longest_prompt(&plan.task, plan.generation.image_resize)?;
     let positions = prompt.positions();
     let longest = bench.vlm.family.language().max_position_embeddings;
     if positions + plan.generation.max_new_tokens as usize > longest {
         bail!("{positions} prompt positions and max_new_tokens exceed the model's {longest} positions");
     }
-    let (family, seconds) = (bench.vlm.family.family(), began.elapsed().as_secs_f64());
-    Ok(format!("{family}: models fit each other, up to {positions} prompt positions, {seconds:.1} s"))
+    Ok(format!("{}: models fit each other, up to {positions} prompt positions", bench.vlm.family.family()))
+}
+
+/// Loads what a slot loads, and takes its memory.
+fn load(bench: &Bench) -> Result<String> {
+    let began = Instant::now();
+    bench.vlm.answering()?;
+    Ok(format!("language model loaded in {:.1} s", began.elapsed().as_secs_f64()))
+}
+
+/// The plan as a table: items by size with their place and phases, then peaks, then notes.
+fn print_plan(plan: &MemoryPlan) {
+    let mut items: Vec<_> = plan.items.iter().collect();
+    items.sort_by_key(|i| std::cmp::Reverse(i.bytes));
+    let phases = |phases: &[Phase]| match phases {
+        [] | [_] => phases.iter().map(name).collect::<String>(),
+        [first, .., last] => format!("{} … {}", name(first), name(last)),
+    };
+    let rows = items.iter().map(|i| vec![i.what.clone(), words(i.bytes), name(&i.place), phases(&i.phases)]);
+    let rows: Vec<Vec<String>> = rows.collect();
+    out!("");
+    table::print(&["memory", "size", "place", "while"], &rows);
+    out!("");
+    let peak = |p: &Peak| vec![name(&p.phase), words(p.host), words(p.device)];
+    let rows: Vec<Vec<String>> = plan.peaks.iter().map(peak).collect();
+    table::print(&["peak", "host", "GPU"], &rows);
+    plan.notes.iter().for_each(|n| out!("{n}"));
+    out!("");
+}
+
+/// The name that JSON has for a place or a phase.
+fn name(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| Some(v.as_str()?.to_string())).unwrap_or_default()
 }
 
 fn dataset(plan: &DatasetPlan) -> Result<String> {

@@ -3,16 +3,19 @@
 use super::{OK, STOPPED, TURNED_AWAY};
 use crate::cli;
 use crate::data;
-use crate::device;
+use crate::device::{self, Chosen};
 use crate::evaluator::Evaluator;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
+use crate::memory::{self, Machine, MemoryPlan, Workload};
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
 use anyhow::{Context, Result};
+use common::run::RunPlan;
 use proto::convert::Description;
 use proto::{Channel, ClusterClient, Endpoint};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -58,14 +61,32 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
         device: chosen.words.clone(),
         slots: args.slots,
     };
+    // Before joining: a worker that cannot hold the run must not take work from others. Models that cannot be opened are
+    // reported after registering, since the coordinator may know which file differs.
+    let opened = {
+        let (plan, locator, chosen, slots) =
+            (plan.clone(), locator.clone(), chosen.clone(), args.slots as usize);
+        tokio::task::spawn_blocking(move || open(&plan, &locator, &chosen, slots)).await?
+    };
+    if let Ok((_, memory)) = &opened {
+        info!("memory: {}", memory.summary());
+        match memory.check() {
+            Err(e) if args.ignore_memory_plan => warn!("going on all the same: {e:#}"),
+            Err(e) => return Err(e.context("not joining (--ignore-memory-plan goes on all the same)")),
+            Ok(()) => {}
+        }
+    }
     let mut link = Link::register(client, patience, identity, &plan, manifest).await?;
 
     let began = Instant::now();
+    let (bench, memory) = opened?;
+    let stopped = stop.clone();
     let (first, make) = tokio::task::spawn_blocking(move || -> Result<_> {
-        let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
         for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
             info!(model = fit.model, "{fit}");
         }
+        keep_resident(&bench, &plan, &memory, &stopped)?;
+        let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);
         let references = data::read_run_references(&dataset, &plan.samples)?;
         let exam = Arc::new(bench.exam(&plan, &dataset, references)?);
@@ -79,6 +100,51 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let slots = Slots::start(args.slots as usize, first, make, done_sender)?;
     Ok(link.run(&slots, &mut done, &mut stop).await?)
+}
+
+/// Opens the run's models without reading weights, and plans what this worker will hold.
+fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> Result<(Bench, MemoryPlan)> {
+    let bench = Bench::open(plan, locator, chosen)?;
+    let work = Workload::of_run(&bench, plan, plan.samples.len(), slots)?;
+    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    Ok((bench, memory))
+}
+
+/// Reads base and sources into the page cache where the plan has room for them, so that no candidate waits for a disk.
+fn keep_resident(
+    bench: &Bench,
+    plan: &RunPlan,
+    memory: &MemoryPlan,
+    stopped: &watch::Receiver<bool>,
+) -> Result<()> {
+    match memory.page_cache.room {
+        Some(_) if memory.page_cache.from_disk == 0 => {}
+        Some(_) => {
+            memory.notes.iter().take(1).for_each(|n| warn!("{n}"));
+            return Ok(());
+        }
+        None => return Ok(()),
+    }
+    let base = bench.merger.model(&plan.models.base.name).context("a run has a base")?;
+    let models: Vec<_> = plan.merged_models().iter().filter_map(|m| bench.merger.model(&m.name)).collect();
+    let models: Vec<_> = models.iter().map(|m| &***m).collect();
+    let (began, stop) = (Instant::now(), AtomicBool::new(false));
+    let mut told = began;
+    let bytes = memory::prefault(base, &models, &stop, |done, total| {
+        if *stopped.borrow() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        if told.elapsed() > Duration::from_secs(10) {
+            told = Instant::now();
+            info!("reading weights: {} of {}", memory::words(done), memory::words(total));
+        }
+    });
+    info!(
+        seconds = began.elapsed().as_secs_f32(),
+        "{} of base and sources are in memory",
+        memory::words(bytes)
+    );
+    Ok(())
 }
 
 fn connect(url: &str) -> Result<ClusterClient<Channel>> {

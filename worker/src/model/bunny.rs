@@ -50,6 +50,11 @@ impl Vision {
         })
     }
 
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        self.tower.bytes() + self.projector.bytes()
+    }
+
     /// Tower features before the projector: pixels (3, S, S) to (P, K W).
     ///
     /// # Errors

@@ -33,6 +33,11 @@ impl Projector {
         })
     }
 
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        self.first.bytes() + self.second.bytes()
+    }
+
     /// (P, K W) to (P, D).
     ///
     /// # Errors

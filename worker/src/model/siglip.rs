@@ -24,6 +24,12 @@ pub struct Reach {
     pub final_norm: bool,
 }
 
+/// Of `tiles` tiles of `cells` patches, how many run together, so that attention scores stay within a bound.
+pub fn tiles_at_once(config: &VisionConfig, cells: usize, tiles: usize) -> usize {
+    let each = config.num_attention_heads * cells * cells * DType::F32.size_in_bytes();
+    (SCORE_BYTES / each.max(1)).clamp(1, tiles.max(1))
+}
+
 /// The tower's weights and shape.
 #[derive(Debug)]
 pub struct Siglip {
@@ -88,6 +94,11 @@ impl Linear {
     /// A map of matrices that were loaded elsewhere.
     pub(super) fn of(weight: Tensor, bias: Tensor) -> Self {
         Self { weight, bias }
+    }
+
+    /// Bytes of weight and bias.
+    pub(super) fn bytes(&self) -> usize {
+        [&self.weight, &self.bias].iter().map(|t| t.elem_count() * t.dtype().size_in_bytes()).sum()
     }
 
     /// Applies the map to (.., in).
@@ -185,6 +196,18 @@ impl Siglip {
         Ok(Self { config: config.clone(), patch, positions, blocks, final_norm, dtype })
     }
 
+    /// Bytes of all weights.
+    pub fn bytes(&self) -> usize {
+        let size = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let norm = |n: &Norm| size(&n.weight) + size(&n.bias);
+        let blocks = self.blocks.iter().map(|b| {
+            let maps = [&b.query, &b.key, &b.value, &b.output, &b.fc1, &b.fc2];
+            maps.iter().map(|l| l.bytes()).sum::<usize>() + norm(&b.norm1) + norm(&b.norm2)
+        });
+        let ends = self.patch.bytes() + size(&self.positions) + self.final_norm.as_ref().map_or(0, norm);
+        ends + blocks.sum::<usize>()
+    }
+
     /// The tower's shape.
     pub fn config(&self) -> &VisionConfig {
         &self.config
@@ -204,9 +227,7 @@ impl Siglip {
                 got: format!("{:?}", tiles.dims()),
             });
         }
-        let cells = c.grid() * c.grid();
-        let each = c.num_attention_heads * cells * cells * DType::F32.size_in_bytes();
-        let step = (SCORE_BYTES / each).clamp(1, n);
+        let step = tiles_at_once(c, c.grid() * c.grid(), n);
         let parts = (0..n)
             .step_by(step)
             .map(|from| self.pass(&tiles.narrow(0, from, step.min(n - from))?))
@@ -256,8 +277,7 @@ impl Siglip {
         }
         let positions = Tensor::new(positions, self.positions.device())?;
         let positions = self.positions.index_select(&positions, 0)?;
-        let each = self.config.num_attention_heads * l * l * DType::F32.size_in_bytes();
-        let step = (SCORE_BYTES / each.max(1)).clamp(1, n);
+        let step = tiles_at_once(&self.config, l, n);
         let parts = (0..n)
             .step_by(step)
             .map(|from| {

@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::family::{Encoded, Slices, VisionEncoder, VisionLanguageModel};
 use crate::generate::{self, TextTokenizer, bunny_prompt};
 use crate::image::{Preprocess, Rgb8};
+use crate::memory::VisionNeeds;
 use crate::model::bunny::{PROJECTOR_PREFIX, VISION_PREFIX, Vision, reach};
 use crate::model::{BunnyConfig, Error, LlamaConfig, Prompt, Result, TensorSource, projector, siglip};
 
@@ -53,6 +54,10 @@ impl VisionLanguageModel for Bunny {
         let size = self.config.input_size();
         let prepare = Preprocess { pre_resize: None, pad: self.config.pad, size };
         Ok(Box::new(Encoder { vision, prepare, device: device.clone() }))
+    }
+
+    fn vision_needs(&self, dtype: DType, stored: usize) -> VisionNeeds {
+        VisionNeeds::bunny(&self.config, &self.vision_parameters(), dtype, stored)
     }
 
     fn slices(&self, _width: usize, _height: usize) -> Result<Slices> {

@@ -13,6 +13,7 @@ use super::bunny::Bunny;
 use super::minicpm::MiniCpm;
 use crate::generate::{self, TextTokenizer};
 use crate::image::Rgb8;
+use crate::memory::VisionNeeds;
 use crate::model::{Error, LlamaConfig, Prompt, Result, TensorSource};
 
 /// How a picture was cut before it was encoded: the whole of it, and perhaps a grid of slices besides.
@@ -81,6 +82,10 @@ pub trait VisionLanguageModel: Debug + Send + Sync {
         dtype: DType,
         device: &Device,
     ) -> Result<Box<dyn VisionEncoder>>;
+
+    /// What reading images takes of memory, tower and connection running in `dtype` and stored in `stored` bytes an
+    /// element: the number that a memory plan is made of, so count what is alive at once.
+    fn vision_needs(&self, dtype: DType, stored: usize) -> VisionNeeds;
 
     /// How a picture of that size in pixels is cut.
     ///

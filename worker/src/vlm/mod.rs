@@ -12,6 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::device::Chosen;
 use crate::generate::{Questions, TextTokenizer};
 use crate::image::{Rgb8, resize_bicubic};
+use crate::memory::VisionNeeds;
 use crate::model::{Error as ModelError, Llama, Prompt, TensorSource, eos_from_generation_config};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -117,6 +118,13 @@ impl Vlm {
             asked.push((self.prompt(task, slices)?, features));
         }
         Ok(Questions::new(asked)?)
+    }
+
+    /// What [`Vlm::questions`] will take of memory: weights, the widest image, and its features.
+    pub fn vision_needs(&self) -> VisionNeeds {
+        let tensors = self.family.vision_parameters();
+        let widths = tensors.iter().filter_map(|(name, _)| self.checkpoint.info(name)).map(|i| i.dtype.width());
+        self.family.vision_needs(self.chosen.dtype, widths.max().unwrap_or(4))
     }
 
     /// The model's own language model: what answers, once features are known.

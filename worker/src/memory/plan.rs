@@ -1,0 +1,349 @@
+//! A workload against a machine: items, peaks, what is missing, what helps.
+
+use super::activations::{decode_bytes, prefill_bytes};
+use super::words;
+use super::{Machine, Workload};
+use crate::model::weights::STRIP_BYTES;
+use anyhow::{Result, bail};
+use candle_core::DType;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What a merge's search for trim thresholds may take a source and thread, at most: a window of 32 bins of 32,768
+/// counters, and the first histogram.
+const TRIM_BYTES: u64 = (8 << 20) + (512 << 10);
+/// Memory of the GPU that its libraries take for themselves; not measured on a GPU yet.
+const GPU_RESERVE: u64 = 512 << 20;
+
+/// Where bytes lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// The GPU's memory.
+    Device,
+    /// The host's memory, pages of this process's own.
+    Host,
+    /// Files mapped into memory, held by the page cache as far as there is room.
+    Mapped,
+}
+
+/// When bytes are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Images are encoded, once.
+    Features,
+    /// Language models are loaded, one a slot.
+    Load,
+    /// A candidate is merged.
+    Merge,
+    /// Prompts are run.
+    Prefill,
+    /// Rows advance token by token.
+    Decode,
+}
+
+/// All phases, in order.
+const PHASES: [Phase; 5] = [Phase::Features, Phase::Load, Phase::Merge, Phase::Prefill, Phase::Decode];
+
+/// One thing that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// What it is.
+    pub what: String,
+    /// Its size, all slots together.
+    pub bytes: u64,
+    /// Where it lies.
+    pub place: Place,
+    /// When it is held.
+    pub phases: Vec<Phase>,
+}
+
+/// The sum of a phase's items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Peak {
+    /// The phase.
+    pub phase: Phase,
+    /// Bytes of the process's own on the host.
+    pub host: u64,
+    /// Bytes on the GPU.
+    pub device: u64,
+}
+
+/// What is needed of one memory, against what there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// The largest peak.
+    pub need: u64,
+    /// Bytes that may be used in all, those in use by this process included.
+    pub available: u64,
+    /// Bytes that are missing; zero when it fits.
+    pub missing: u64,
+    /// What sets `available`.
+    pub bound: String,
+}
+
+/// What merges read of mapped files, against the room that the page cache has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PageCache {
+    /// Bytes that every merge reads.
+    pub wanted: u64,
+    /// Bytes that are left for them beside everything else; none where unknown.
+    pub room: Option<u64>,
+    /// Bytes that every candidate then reads from the disk, as good as the page cache allows.
+    pub from_disk: u64,
+}
+
+/// What fits where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// Everything that is held.
+    pub items: Vec<Item>,
+    /// The peak of each phase.
+    pub peaks: Vec<Peak>,
+    /// The host's memory; none where the system does not say what there is.
+    pub host: Option<Budget>,
+    /// The GPU's, where models run on one and it says what there is.
+    pub device: Option<Budget>,
+    /// Mapped weights.
+    pub page_cache: PageCache,
+    /// What the numbers mean here: where sources live and why.
+    pub notes: Vec<String>,
+    /// What would make it fit.
+    pub advice: Vec<String>,
+}
+
+/// Works out what `work` takes on `machine`.
+///
+/// # Errors
+/// When the prompt leaves no room for a token.
+pub fn plan(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
+    let mut plan = without_advice(work, machine)?;
+    if plan.missing() > 0 {
+        plan.advice = advice(work, machine)?;
+    }
+    Ok(plan)
+}
+
+fn without_advice(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
+    let items = items(work, machine)?;
+    let sum = |phase, place| {
+        let alive = items.iter().filter(|i| i.place == place && i.phases.contains(&phase));
+        alive.map(|i| i.bytes).sum::<u64>()
+    };
+    let peak = |phase| Peak { phase, host: sum(phase, Place::Host), device: sum(phase, Place::Device) };
+    let peaks = PHASES.map(peak).to_vec();
+    let highest = |of: fn(&Peak) -> u64| peaks.iter().map(of).max().unwrap_or(0);
+    let (host_need, device_need) = (highest(|p| p.host), highest(|p| p.device));
+    let host = machine.host.as_ref().map(|h| budget(host_need, h.own + h.free, &h.bound));
+    let device =
+        machine.gpu.as_ref().map(|g| budget(device_need, g.free, &format!("free memory of {}", g.name)));
+
+    let wanted = work.merge_reads();
+    let room = machine.host.as_ref().map(|h| h.page_cache.saturating_sub(host_need.saturating_sub(h.own)));
+    // The oldest page goes first and merges read in a fixed order: a cache that is too small for all keeps little.
+    let from_disk = if room.is_some_and(|r| r < wanted) { wanted } else { 0 };
+    let page_cache = PageCache { wanted, room, from_disk };
+    let notes = notes(work, machine, &page_cache, device_need);
+    Ok(MemoryPlan { items, peaks, host, device, page_cache, notes, advice: Vec::new() })
+}
+
+fn budget(need: u64, available: u64, bound: &str) -> Budget {
+    Budget { need, available, missing: need.saturating_sub(available), bound: bound.into() }
+}
+
+fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
+    use Phase::{Decode, Features, Load, Merge, Prefill};
+    let on_gpu = machine.gpu.is_some();
+    let model = if on_gpu { Place::Device } else { Place::Host };
+    let fused = !on_gpu && work.compute == DType::F32;
+    let sizes = work.sizes()?;
+    let slots = work.slots as u64;
+    let each = |what: &str| if slots > 1 { format!("{what}, {slots} slots") } else { what.to_string() };
+    let mut items = Vec::new();
+    let mut add = |what: String, bytes: u64, place: Place, phases: &[Phase]| {
+        items.push(Item { what, bytes, place, phases: phases.to_vec() });
+    };
+    let later = &PHASES[1..];
+
+    let own = machine.host.as_ref().map_or(0, |h| h.own);
+    add("program, tokenizer, dictionary (as measured)".into(), own, Place::Host, &PHASES);
+    if on_gpu {
+        add("GPU libraries (reserve)".into(), GPU_RESERVE, Place::Device, &PHASES);
+    }
+    let features = work.samples as u64 * work.vision.features;
+    add(format!("image features of {} samples", work.samples), features, model, &PHASES);
+    add("vision tower and projector".into(), work.vision.weights, model, &[Features]);
+    // Joining the features into one tensor copies them once, when the activations are gone.
+    add("one image through the tower".into(), work.vision.image.max(features), model, &[Features]);
+    add("one image's pixels and tiles".into(), work.vision.host, Place::Host, &[Features]);
+
+    add(each("language model weights"), slots * work.language_bytes(), model, later);
+    let rotary = (work.language.max_position_embeddings * work.language.head_dim) as u64;
+    let rotary_width = if fused { 4 } else { work.compute.size_in_bytes() as u64 };
+    add(each("rotary tables"), slots * rotary * rotary_width, model, later);
+    // One slot's cache is taken at its first candidate; with several, one loads while another runs.
+    let cached: &[Phase] = if slots > 1 { later } else { &[Merge, Prefill, Decode] };
+    let cache = format!("key-value cache, {} rows of {}", sizes.rows, sizes.capacity);
+    add(each(&cache), slots * work.cache_bytes()?, model, cached);
+
+    let tensor = work.largest * work.stored;
+    let strip = (STRIP_BYTES as u64).min(work.largest * 4);
+    // On the way to a GPU a strip is copied on the host, moved, and converted there.
+    let converted = if work.compute.size_in_bytes() as u64 == work.stored && !on_gpu { 0 } else { strip };
+    add(each("reading the largest tensor"), slots * (tensor + converted), Place::Host, &[Load]);
+    // Thresholds are found before the first tensor is merged.
+    let trim = work.sources as u64 * (machine.threads as u64 + 1) * TRIM_BYTES;
+    let merging = (tensor + converted).max(trim);
+    add(each("merging the largest tensor, or trimming"), slots * merging, Place::Host, &[Merge]);
+    if on_gpu {
+        add(each("tensors on their way to the GPU"), slots * 2 * strip, Place::Device, &[Load, Merge]);
+    }
+    let prefill = prefill_bytes(&work.language, work.compute, fused, &sizes);
+    add(
+        each(&format!("running {} prompts at a time", sizes.prefill_rows)),
+        slots * prefill,
+        model,
+        &[Prefill],
+    );
+    let decode = decode_bytes(&work.language, work.compute, fused, &sizes);
+    add(each(&format!("one token for {} rows", sizes.rows)), slots * decode, model, &[Decode]);
+
+    for model in &work.mapped {
+        add(format!("weights of {}", model.name), model.bytes, Place::Mapped, &[Merge]);
+    }
+    items.retain(|i| i.bytes > 0);
+    Ok(items)
+}
+
+fn notes(work: &Workload, machine: &Machine, cache: &PageCache, device_need: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    let wanted = words(cache.wanted);
+    match (cache.room, cache.from_disk) {
+        (None, _) => notes.push(format!("base and sources are mapped: {wanted} that every merge reads")),
+        (Some(room), 0) => notes.push(format!(
+            "base and sources are mapped: {wanted} that every merge reads, which fit beside the rest ({} left for files)",
+            words(room)
+        )),
+        (Some(room), _) => notes.push(format!(
+            "base and sources are mapped: every merge reads {wanted}, but only {} are left for files, so every candidate \
+             reads up to {wanted} from the disk; {} more memory would end that",
+            words(room),
+            words(cache.wanted - room)
+        )),
+    }
+    if let Some(gpu) = &machine.gpu {
+        let where_they_fit = match gpu.free.saturating_sub(device_need) >= cache.wanted {
+            true => "base and sources would fit on the GPU too, but",
+            false => "base and sources do not fit on the GPU beside the rest;",
+        };
+        notes.push(format!(
+            "{where_they_fit} merging runs on the host: each merged tensor ({} at most) is copied over the weights on the GPU",
+            words(work.largest * work.stored)
+        ));
+    }
+    notes
+}
+
+/// What would fit, each found by planning again.
+fn advice(work: &Workload, machine: &Machine) -> Result<Vec<String>> {
+    let fits = |work: &Workload| Ok::<bool, anyhow::Error>(without_advice(work, machine)?.missing() == 0);
+    let mut found = Vec::new();
+    let mut one = work.clone();
+    one.slots = 1;
+    if work.slots > 1 {
+        let mut slots = work.slots;
+        while slots > 1 {
+            slots -= 1;
+            if fits(&Workload { slots, ..work.clone() })? {
+                found.push(format!("--slots {slots} fits"));
+                return Ok(found);
+            }
+        }
+        found.push("even one slot does not fit".into());
+    }
+    // The need falls with the batch, so the largest that fits is found by halving.
+    let with = |batch: usize| {
+        let mut work = one.clone();
+        work.options.batch_size = batch;
+        work
+    };
+    let (mut low, mut high) = (0, work.options.batch_size.min(work.samples).max(1));
+    while high - low > 1 {
+        let middle = (low + high) / 2;
+        if fits(&with(middle))? { low = middle } else { high = middle }
+    }
+    if low > 0 {
+        let slots = if work.slots > 1 { " with --slots 1" } else { "" };
+        found.push(format!(
+            "generation.batch_size = {low} fits{slots}: the same reports, more passes over the weights"
+        ));
+        return Ok(found);
+    }
+    let least = without_advice(&with(1), machine)?;
+    if machine.gpu.is_some() {
+        let host = Machine { gpu: None, ..machine.clone() };
+        let on_host = Workload { compute: DType::F32, ..one.clone() };
+        if without_advice(&on_host, &host)?.missing() == 0 {
+            found.push("--device cpu fits, far slower".into());
+        }
+    }
+    found.push(format!(
+        "even one sample at a time is short of {}; use a machine with more memory, free some, or smaller models",
+        words(least.missing())
+    ));
+    Ok(found)
+}
+
+impl MemoryPlan {
+    /// Bytes that are missing, of whichever memory lacks more.
+    pub fn missing(&self) -> u64 {
+        [&self.host, &self.device].into_iter().flatten().map(|b| b.missing).max().unwrap_or(0)
+    }
+
+    /// The highest peak of the process's own pages.
+    pub fn host_peak(&self) -> u64 {
+        self.peaks.iter().map(|p| p.host).max().unwrap_or(0)
+    }
+
+    /// What one phase takes.
+    pub fn peak(&self, phase: Phase) -> Peak {
+        let found = self.peaks.iter().find(|p| p.phase == phase);
+        found.copied().unwrap_or(Peak { phase, host: 0, device: 0 })
+    }
+
+    /// One line that says how it stands.
+    pub fn summary(&self) -> String {
+        let mut text = String::new();
+        for (place, budget) in [("GPU", &self.device), ("host", &self.host)] {
+            if let Some(b) = budget {
+                let between = if text.is_empty() { "" } else { "; " };
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{between}{place} {} of {}", words(b.need), words(b.available));
+            }
+        }
+        match text.is_empty() {
+            true => format!("host {}; this system does not say what it has", words(self.host_peak())),
+            false => text,
+        }
+    }
+
+    /// Refuses when something is missing.
+    ///
+    /// # Errors
+    /// The missing number, what needs how much of what there is, and what helps.
+    pub fn check(&self) -> Result<()> {
+        for (place, budget) in [("GPU", &self.device), ("host", &self.host)] {
+            let Some(b) = budget.as_ref().filter(|b| b.missing > 0) else { continue };
+            let advice = self.advice.iter().map(|a| format!("\n  {a}")).collect::<String>();
+            bail!(
+                "{} of {place} memory are missing: this needs {}, and {} are available ({}){advice}",
+                words(b.missing),
+                words(b.need),
+                words(b.available),
+                b.bound
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! What is to be held, as numbers: from checkpoint headers, configuration and run plan, before a weight is read.
+
+use super::activations::VisionNeeds;
+use crate::generate::{Options, Sizes};
+use crate::model::weights::expected_parameters;
+use crate::model::{LlamaConfig, Prompt};
+use crate::pipeline::{Bench, options};
+use anyhow::{Context, Result};
+use candle_core::DType;
+use common::run::RunPlan;
+
+/// Weights that stay in their files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The model's name in the run.
+    pub name: String,
+    /// Bytes that every merge reads of it.
+    pub bytes: u64,
+}
+
+/// What a worker is to hold.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Base, sources and their own bases, each folder once.
+    pub mapped: Vec<Mapped>,
+    /// Sources of a merge.
+    pub sources: usize,
+    /// Shape of the language model.
+    pub language: LlamaConfig,
+    /// Type of weights and activations where the model runs.
+    pub compute: DType,
+    /// Elements of the language model's largest tensor.
+    pub largest: u64,
+    /// Bytes of an element as the VLM stores it.
+    pub stored: u64,
+    /// Tower and projector.
+    pub vision: VisionNeeds,
+    /// Samples whose features are kept.
+    pub samples: usize,
+    /// Positions of the text before the image.
+    pub shared: usize,
+    /// Positions of the whole prompt.
+    pub prompt: usize,
+    /// Limits of generation.
+    pub options: Options,
+    /// Candidates at once, each with its own weights and cache.
+    pub slots: usize,
+}
+
+impl Workload {
+    /// What a worker of `slots` slots holds in a run over `samples` samples.
+    ///
+    /// # Errors
+    /// When the task cannot be tokenised, or a model of the run is not open.
+    pub fn of_run(bench: &Bench, run: &RunPlan, samples: usize, slots: usize) -> Result<Workload> {
+        let vlm = &bench.vlm;
+        let base = bench.merger.model(&run.models.base.name).context("a run has a base")?;
+        let mut folders = Vec::new();
+        let mut mapped = Vec::new();
+        for model in run.merged_models() {
+            let opened = bench.merger.model(&model.name).with_context(|| model.name.clone())?;
+            if folders.contains(&opened.folder()) {
+                continue;
+            }
+            folders.push(opened.folder());
+            let infos = base.names().filter_map(|name| opened.info(name));
+            let bytes = infos.map(|i| (i.elements * i.dtype.width()) as u64).sum();
+            mapped.push(Mapped { name: model.name.clone(), bytes });
+        }
+        let stored = |name: &str| vlm.checkpoint.info(name).map(|i| i.dtype.width() as u64);
+        let widths = vlm.checkpoint.names().filter_map(stored);
+        let prompt: Prompt = vlm.longest_prompt(&run.task, run.generation.image_resize)?;
+        let parameters = expected_parameters(vlm.family.language());
+        let elements = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+        Ok(Workload {
+            mapped,
+            sources: run.models.sources.len(),
+            language: vlm.family.language().clone(),
+            compute: vlm.chosen.dtype,
+            largest: elements.max().unwrap_or(0),
+            stored: widths.max().unwrap_or(4),
+            vision: vlm.vision_needs(),
+            samples,
+            shared: prompt.before.len(),
+            prompt: prompt.positions(),
+            options: options(vlm, &run.generation),
+            slots,
+        })
+    }
+
+    /// The sizes that the generator will work with.
+    ///
+    /// # Errors
+    /// When the prompt leaves no room for a token.
+    pub fn sizes(&self) -> Result<Sizes> {
+        Ok(Sizes::new(&self.language, self.shared, self.prompt, self.samples, &self.options)?)
+    }
+
+    /// Bytes of the language model's weights where it runs.
+    pub fn language_bytes(&self) -> u64 {
+        let elements = expected_parameters(&self.language);
+        let elements: u64 = elements.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
+        elements * self.compute.size_in_bytes() as u64
+    }
+
+    /// Bytes of the cache of one slot, the shared text's included.
+    ///
+    /// # Errors
+    /// As [`Workload::sizes`].
+    pub fn cache_bytes(&self) -> Result<u64> {
+        let sizes = self.sizes()?;
+        let c = &self.language;
+        let position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim;
+        let positions = sizes.rows * sizes.capacity + sizes.shared.max(1);
+        Ok((position * positions * self.compute.size_in_bytes()) as u64)
+    }
+
+    /// Bytes that a merge reads: every source and base element.
+    pub fn merge_reads(&self) -> u64 {
+        self.mapped.iter().map(|m| m.bytes).sum()
+    }
+}
