@@ -133,7 +133,8 @@ fn doctor_plans_memory_before_weights_are_read() {
     // The VLM is a source too, in its own folder: five folders.
     let mapped = plan["items"].as_array().unwrap().iter().filter(|i| i["place"] == "mapped");
     assert_eq!(mapped.count(), 5);
-    let text = String::from_utf8(worker(&["doctor", path.to_str().unwrap(), "--device", "cpu"]).stdout).unwrap();
+    let text =
+        String::from_utf8(worker(&["doctor", path.to_str().unwrap(), "--device", "cpu"]).stdout).unwrap();
     for expected in ["key-value cache, 5 rows of", "peak", "prefill", "base and sources are mapped"] {
         assert!(text.contains(expected), "{expected:?} not in {text}");
     }

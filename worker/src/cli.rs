@@ -1,5 +1,6 @@
 //! The command line of `jradievo-worker`.
 
+use crate::rehearse::Tower;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub enum Command {
     Score(Score),
     /// Say what would fail before it does: device, memory, models, dictionary.
     Doctor(Doctor),
+    /// Run random models of real shapes through every stage, and hold time and memory against what they should be.
+    Rehearse(Rehearse),
 }
 
 /// `auto`, `cpu` or `cuda:N`.
@@ -263,4 +266,45 @@ fn frame(text: &str) -> Result<u32, String> {
         "first" => Ok(1),
         number => number.parse().ok().filter(|n| *n > 0).ok_or("expected first or a number from 1".into()),
     }
+}
+
+/// Rehearses a candidate at full size.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// Size of the language models: 8b, 1b, 0.1b or 0.01b; by default the largest that disk, memory and device allow.
+    #[arg(long, value_name = "SIZE", value_parser = ["8b", "1b", "0.1b", "0.01b"])]
+    pub params: Option<String>,
+    /// Sources of the merge, the VLM's own language model among them.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub sources: u32,
+    /// Images and reports; by default 50 on a GPU, 2 on a CPU.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub samples: Option<u32>,
+    /// Most new tokens a report; by default 256 on a GPU, 16 on a CPU.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub new_tokens: Option<u32>,
+    /// Samples generated together; by default all of them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: Option<u32>,
+    /// Type that base and sources are stored in: bf16, f16 or f32. The VLM is float16, as published.
+    #[arg(long, default_value = "bf16", value_name = "TYPE", value_parser = ["bf16", "f16", "f32"])]
+    pub dtype: String,
+    /// The vision tower; by default full on a GPU, scaled on a CPU.
+    #[arg(long, value_enum)]
+    pub tower: Option<Tower>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Folder in which a folder for the rehearsal is made; by default the system's folder for temporary files.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Leave that folder: models, images and run.toml, for use with the other commands.
+    #[arg(long)]
+    pub keep: bool,
+    /// Go on although the memory plan says that this machine's memory does not suffice.
+    #[arg(long)]
+    pub ignore_memory_plan: bool,
+    /// Print JSON: one object with the plan, the rates and every stage.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod merge;
 pub mod model;
 pub mod pipeline;
+pub mod rehearse;
 pub mod slot;
 pub mod summary;
 pub mod vlm;

@@ -45,5 +45,6 @@ fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Compare(args) => commands::compare::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Rehearse(args) => commands::rehearse::run(&args),
     }
 }

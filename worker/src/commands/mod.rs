@@ -14,8 +14,10 @@ pub mod evaluate;
 pub mod generate;
 pub mod merge;
 pub mod mergekit;
+pub mod rehearse;
 pub mod run;
 pub mod score;
+mod signal;
 mod table;
 
 /// Done.

@@ -1,5 +1,6 @@
 //! `jradievo-worker run`: joins a run and evaluates its candidates until it is over.
 
+use super::signal::interrupted;
 use super::{OK, STOPPED, TURNED_AWAY};
 use crate::cli;
 use crate::data;
@@ -179,19 +180,4 @@ fn stop_signal() -> watch::Receiver<bool> {
         drop(sender);
     });
     receiver
-}
-
-/// Waits for Ctrl-C or, on Unix, SIGTERM. False when signals cannot be listened for.
-async fn interrupted() -> bool {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut term) = signal(SignalKind::terminate()) else { return false };
-        tokio::select! {
-            r = tokio::signal::ctrl_c() => r.is_ok(),
-            _ = term.recv() => true,
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.is_ok()
 }

@@ -1,0 +1,347 @@
+//! The stages of a candidate, each run as a worker runs it, timed, and held against a floor.
+
+use super::{Family, Rates};
+use crate::asking::read_run;
+use crate::data::{manifest, read_references};
+use crate::device::Chosen;
+use crate::evaluator::Control;
+use crate::locate::Locator;
+use crate::memory::{self, Machine, MemoryPlan, Phase, Watch, Workload, disk_bytes};
+use crate::model::BunnyConfig;
+use crate::model::weights::expected_parameters;
+use crate::pipeline::{Bench, Pipeline};
+use anyhow::{Context, Result, bail};
+use common::evaluation::Stop;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// One stage as it went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: &'static str,
+    /// Wall time.
+    pub seconds: f64,
+    /// Bytes that must be read for it, once each, from memory or page cache.
+    pub read: u64,
+    /// Bytes that must be written.
+    pub written: u64,
+    /// Bytes that this process really read from the disk meanwhile.
+    pub disk_read: u64,
+    /// Bytes that it wrote there.
+    pub disk_written: u64,
+    /// Floating-point operations of matrix products and attention.
+    pub operations: f64,
+    /// The time that it could not be faster than at the rates measured.
+    pub floor: f64,
+    /// What sets the floor: `memory`, `arithmetic`, `disk`, or nothing.
+    pub floor_of: &'static str,
+    /// Highest peak of this process's own pages meanwhile.
+    pub peak: u64,
+    /// What the memory plan says of this stage's phase, on the host; none for stages that it does not cover.
+    pub planned: Option<u64>,
+}
+
+/// A whole rehearsal.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Name of the size.
+    pub size: String,
+    /// Parameters of one language model.
+    pub parameters: u64,
+    /// Bytes of all weight files.
+    pub weights: u64,
+    /// The device, in words.
+    pub device: String,
+    /// Threads.
+    pub threads: usize,
+    /// Type that base and sources are stored in.
+    pub stored: &'static str,
+    /// Type that the model runs in.
+    pub compute: &'static str,
+    /// Positions of a prompt.
+    pub prompt: usize,
+    /// Samples.
+    pub samples: usize,
+    /// Tokens written, all samples together.
+    pub tokens: usize,
+    /// What the machine can do.
+    pub rates: Rates,
+    /// What was to be held.
+    pub plan: MemoryPlan,
+    /// The stages in order.
+    pub stages: Vec<Stage>,
+    /// Highest peak of the process's own pages once models were open.
+    pub peak: u64,
+    /// The plan's highest.
+    pub planned: u64,
+}
+
+/// What a stage has to do at least.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    read: u64,
+    written: u64,
+    operations: f64,
+    /// Bytes that go to the disk for sure.
+    to_disk: u64,
+    /// Whether memory where the model runs is meant, and not the host's.
+    on_device: bool,
+}
+
+struct Clock<'a> {
+    rates: Rates,
+    watch: &'a Watch,
+    stages: Vec<Stage>,
+    tell: &'a mut dyn FnMut(&Stage),
+    stop: &'a AtomicBool,
+}
+
+impl Clock<'_> {
+    fn run<T>(
+        &mut self,
+        name: &'static str,
+        planned: Option<u64>,
+        work: Work,
+        stage: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let before = disk_bytes().unwrap_or_default();
+        self.watch.take_peak();
+        let began = Instant::now();
+        let result = stage().with_context(|| format!("stage {name}"))?;
+        let seconds = began.elapsed().as_secs_f64();
+        let after = disk_bytes().unwrap_or_default();
+        self.record(name, planned, work, seconds, (after.0 - before.0, after.1 - before.1));
+        if self.stop.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        Ok(result)
+    }
+
+    fn record(
+        &mut self,
+        name: &'static str,
+        planned: Option<u64>,
+        work: Work,
+        seconds: f64,
+        disk: (u64, u64),
+    ) {
+        let copy = if work.on_device { self.rates.device_copy } else { self.rates.host_copy };
+        let floors = [
+            ((work.read + work.written) as f64 / copy, "memory"),
+            (work.operations / self.rates.matmul, "arithmetic"),
+            (disk.0 as f64 / self.rates.disk_read + work.to_disk as f64 / self.rates.disk_write, "disk"),
+        ];
+        let (floor, floor_of) = floors.into_iter().fold((0.0, ""), |a, b| if b.0 > a.0 { b } else { a });
+        let stage = Stage {
+            name,
+            seconds,
+            read: work.read,
+            written: work.written,
+            disk_read: disk.0,
+            disk_written: disk.1,
+            operations: work.operations,
+            floor,
+            floor_of,
+            peak: self.watch.take_peak(),
+            planned,
+        };
+        (self.tell)(&stage);
+        self.stages.push(stage);
+    }
+}
+
+/// Writes `family` into the empty folder `folder` and runs it.
+///
+/// `check` sees the plan of the real files before weights are read and may refuse; `tell` is told every stage as it ends.
+///
+/// # Errors
+/// Whatever a stage reports; when `check` refuses; when `stop` was set.
+pub fn rehearse(
+    family: &Family,
+    batch: usize,
+    folder: &Path,
+    chosen: &Chosen,
+    stop: &AtomicBool,
+    check: &dyn Fn(&MemoryPlan) -> Result<()>,
+    tell: &mut dyn FnMut(&Stage),
+) -> Result<Report> {
+    let config = family.config()?;
+    let probe = if family.parameters()? > 500_000_000 { 512 << 20 } else { 32 << 20 };
+    let shape = (config.llama.hidden_size, config.llama.intermediate_size);
+    let rates = Rates::measure(chosen, shape, folder, probe)?;
+    let watch = Watch::start()?;
+    let mut clock = Clock { rates, watch: &watch, stages: Vec::new(), tell, stop };
+
+    let weights = family.disk_bytes()?;
+    let write = Work { written: weights, to_disk: weights, ..Work::default() };
+    clock.run("write", None, write, || family.write(folder, batch, stop, &mut |_| ()))?;
+
+    let run = read_run(&folder.join("run.toml"), &[])?;
+    let locator = Locator::default();
+    let digest = Work { read: weights, ..Work::default() };
+    clock.run("digest", None, digest, || manifest(&run, &locator))?;
+    let bench =
+        clock.run("open", None, Work::default(), || Ok(Arc::new(Bench::open(&run, &locator, chosen)?)))?;
+
+    let work = Workload::of_run(&bench, &run, family.samples, 1)?;
+    let plan = memory::plan(&work, &Machine::now(chosen))?;
+    check(&plan)?;
+    let planned = |phase| Some(plan.peak(phase).host);
+    let cost = Cost { config: &config, work: &work, samples: family.samples };
+
+    let references = read_references(&run.dataset)?;
+    let exam = clock.run("features", planned(Phase::Features), cost.features(), || {
+        Ok(Arc::new(bench.exam(&run, &run.dataset, references)?))
+    })?;
+    let pipeline =
+        clock.run("load", planned(Phase::Load), cost.load(), || Pipeline::new(bench.clone(), exam));
+    let mut pipeline = pipeline?;
+    let recipe = run.authors_middle();
+    // At the first candidate the cache has not been taken yet.
+    let cache = if chosen.device.is_cpu() { work.cache_bytes()? } else { 0 };
+    let merging = planned(Phase::Merge).map(|b| b - cache);
+    let reads = Work { read: work.merge_reads(), ..Work::default() };
+    let prepared = clock.run("thresholds", merging, reads, || Ok(bench.merger.plan(&recipe, stop)?))?;
+    let stopped = || stop.load(Ordering::Relaxed);
+    clock.run("merge", merging, cost.merge(), || Ok(pipeline.write(&prepared, &stopped)?))?;
+    drop(prepared);
+
+    let control = Arc::new(Control::default());
+    let (before, began) = (disk_bytes().unwrap_or_default(), Instant::now());
+    watch.take_peak();
+    let evaluation = pipeline.answer(&control, 0).context("stage generate")?;
+    let whole = began.elapsed().as_secs_f64();
+    let after = disk_bytes().unwrap_or_default();
+    let spent = pipeline.spent();
+    let disk = (after.0 - before.0, after.1 - before.1);
+    // One call does all three; the peak of the first line is that of all.
+    let generating = planned(Phase::Prefill).max(planned(Phase::Decode));
+    clock.record("prefill", generating, cost.prefill(), spent.prefill.as_secs_f64(), disk);
+    let decode = cost.decode(spent.steps, spent.row_steps);
+    clock.record("decode", None, decode, spent.decode.as_secs_f64(), (0, 0));
+    let score = evaluation.timings.score_ms as f64 / 1e3;
+    clock.record("score", None, Work::default(), score.min(whole), (0, 0));
+
+    let written = |s: &common::evaluation::SampleResult| s.tokens as usize;
+    let tokens = evaluation.samples.iter().map(written).sum();
+    if let Some(s) = evaluation.samples.iter().find(|s| s.stop == Stop::NonFinite) {
+        bail!("sample {}: a logit was not finite, so the rehearsal's weights are out of scale", s.sample);
+    }
+    let peak = clock.stages.iter().filter(|s| s.planned.is_some()).map(|s| s.peak).max().unwrap_or(0);
+    Ok(Report {
+        size: family.size.name.into(),
+        parameters: family.parameters()?,
+        weights,
+        device: chosen.words.clone(),
+        threads: rayon::current_num_threads(),
+        stored: family.dtype.name(),
+        compute: chosen.dtype.as_str(),
+        prompt: work.prompt,
+        samples: family.samples,
+        tokens,
+        rates,
+        planned: reached(&plan, cache),
+        plan,
+        stages: clock.stages,
+        peak,
+    })
+}
+
+/// The highest peak of the plan that one candidate reaches: while it is merged there is no cache yet.
+fn reached(plan: &MemoryPlan, cache: u64) -> u64 {
+    let host = |p: &memory::Peak| if p.phase == Phase::Merge { p.host - cache } else { p.host };
+    plan.peaks.iter().map(host).max().unwrap_or(0)
+}
+
+/// Bytes and operations of each stage, from shapes alone.
+struct Cost<'a> {
+    config: &'a BunnyConfig,
+    work: &'a Workload,
+    samples: usize,
+}
+
+impl Cost<'_> {
+    fn elements(&self) -> u64 {
+        let list = expected_parameters(&self.config.llama);
+        list.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// Weights that a pass multiplies with: the embedding is only looked up, unless it is the head too.
+    fn matrices(&self, with_head: bool) -> u64 {
+        let c = &self.config.llama;
+        let table = (c.vocab_size * c.hidden_size) as u64;
+        let blocks = self.elements() - if c.tie_word_embeddings { table } else { 2 * table };
+        if with_head { blocks + table } else { blocks }
+    }
+
+    fn width(&self) -> u64 {
+        self.work.compute.size_in_bytes() as u64
+    }
+
+    /// Scores and their mixing: two products of query length by attended length, summed over queries and blocks.
+    fn attention(&self, pairs: f64) -> f64 {
+        let c = &self.config.llama;
+        4.0 * pairs * (c.num_attention_heads * c.head_dim * c.num_hidden_layers) as f64
+    }
+
+    fn features(&self) -> Work {
+        let (v, c) = (&self.config.vision, self.config);
+        let (w, cells) = (v.hidden_size as f64, (v.grid() * v.grid()) as f64);
+        let scales = c.s2_scales.as_ref().map_or(1, |s| s.iter().map(|s| (s / v.image_size).pow(2)).sum());
+        let block = 4.0 * w * w + 2.0 * w * v.intermediate_size as f64;
+        let per_cell = 2.0 * block + 4.0 * cells * w;
+        let patch = 2.0 * w * (3 * v.patch_size * v.patch_size) as f64;
+        let tile = cells * ((v.num_hidden_layers - 1) as f64 * per_cell + patch);
+        let d = c.llama.hidden_size as f64;
+        let project = 2.0 * cells * d * (c.mm_hidden_size as f64 + d);
+        Work {
+            read: self.work.vision.weights,
+            written: self.samples as u64 * self.work.vision.features,
+            operations: self.samples as f64 * (scales as f64 * tile + project),
+            on_device: true,
+            ..Work::default()
+        }
+    }
+
+    fn load(&self) -> Work {
+        let elements = self.elements();
+        Work { read: elements * self.work.stored, written: elements * self.width(), ..Work::default() }
+    }
+
+    /// Base and sources are read, the merged tensors written, read again and converted into place.
+    fn merge(&self) -> Work {
+        Work { read: self.work.merge_reads(), written: self.elements() * self.width(), ..Work::default() }
+    }
+
+    fn prefill(&self) -> Work {
+        let positions = (self.work.prompt - self.work.shared) as f64;
+        let (shared, prompt) = (self.work.shared as f64, self.work.prompt as f64);
+        let pairs = self.samples as f64 * (prompt * prompt - shared * shared) / 2.0 + shared * shared / 2.0;
+        let run = self.samples as f64 * positions + shared;
+        let head = 2.0 * (self.samples * self.config.llama.vocab_size * self.config.llama.hidden_size) as f64;
+        Work {
+            read: self.matrices(true) * self.width(),
+            operations: 2.0 * self.matrices(false) as f64 * run + head + self.attention(pairs),
+            on_device: true,
+            ..Work::default()
+        }
+    }
+
+    fn decode(&self, steps: usize, row_steps: usize) -> Work {
+        let c = &self.config.llama;
+        let mean = self.work.prompt as f64 + steps as f64 / 2.0;
+        let position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim;
+        let cache = row_steps as f64 * mean * position as f64 * self.width() as f64;
+        Work {
+            read: steps as u64 * self.matrices(true) * self.width() + cache as u64,
+            operations: 2.0 * self.matrices(true) as f64 * row_steps as f64
+                + self.attention(row_steps as f64 * mean),
+            on_device: true,
+            ..Work::default()
+        }
+    }
+}
