@@ -194,7 +194,7 @@ fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
     add(each("reading the largest tensor"), slots * (tensor + converted), Place::Host, &[Load]);
     // Thresholds are found before the first tensor is merged.
     let trim = work.sources as u64 * (machine.threads as u64 + 1) * TRIM_BYTES;
-    let merging = (tensor + converted).max(trim);
+    let merging = (work.merge_copies * tensor + converted).max(trim);
     add(each("merging the largest tensor, or trimming"), slots * merging, Place::Host, &[Merge]);
     if on_gpu {
         add(each("tensors on their way to the GPU"), slots * 2 * strip, Place::Device, &[Load, Merge]);

@@ -50,6 +50,7 @@ fn workload(samples: usize, batch_size: usize, new_tokens: usize) -> Workload {
     Workload {
         mapped: vec![Mapped { name: "base".into(), bytes: 300 << 20 }],
         sources: 4,
+        merge_copies: 1,
         vision: needs(BUNNY, DType::F32),
         language: c.llama,
         compute: DType::F32,
@@ -69,11 +70,8 @@ fn weights_cache_and_features_are_counted_to_the_byte() {
     for (dtype, samples, batch, new_tokens) in
         [(DType::F32, 5, 3, 9), (DType::F16, 2, 8, 200), (DType::BF16, 1, 1, 1)]
     {
-        let work = Workload {
-            compute: dtype,
-            vision: needs(BUNNY, dtype),
-            ..workload(samples, batch, new_tokens)
-        };
+        let work =
+            Workload { compute: dtype, vision: needs(BUNNY, dtype), ..workload(samples, batch, new_tokens) };
         let vision = Vision::load(&c, &Any::new(), dtype, &Device::Cpu).expect("random tensors");
         assert_eq!(work.vision.weights, vision.bytes() as u64);
 
@@ -92,7 +90,9 @@ fn weights_cache_and_features_are_counted_to_the_byte() {
         let mut generator = Generator::new();
         let mut progress = Progress { samples_done: 0, samples, tokens: 0 };
         let control = Control::default();
-        generator.token_ids(&language, &prompt, &features, &work.options, control, &mut progress).expect("runs");
+        generator
+            .token_ids(&language, &prompt, &features, &work.options, control, &mut progress)
+            .expect("runs");
         assert_eq!(work.cache_bytes().expect("room"), generator.cache_bytes() as u64);
     }
 }
@@ -179,6 +179,7 @@ fn paper(dtype: DType) -> Workload {
     Workload {
         mapped: (0..5).map(|i| Mapped { name: i.to_string(), bytes: 16_060_522_496 }).collect(),
         sources: 4,
+        merge_copies: 1,
         vision: needs(text, dtype),
         language: c.llama,
         compute: dtype,

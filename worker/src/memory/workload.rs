@@ -33,6 +33,8 @@ pub struct Workload {
     pub largest: u64,
     /// Bytes of an element as the VLM stores it.
     pub stored: u64,
+    /// Copies of a merged tensor that are there at once: two where rows of a vocabulary are put in their places.
+    pub merge_copies: u64,
     /// Tower and projector.
     pub vision: VisionNeeds,
     /// Samples whose features are kept.
@@ -79,6 +81,7 @@ impl Workload {
             compute: vlm.chosen.dtype,
             largest: elements.max().unwrap_or(0),
             stored: widths.max().unwrap_or(4),
+            merge_copies: if bench.placement.resized().next().is_some() { 2 } else { 1 },
             vision: vlm.vision_needs(),
             samples,
             shared: prompt.before.len(),

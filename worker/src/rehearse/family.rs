@@ -9,9 +9,10 @@ use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use crate::device::Chosen;
 use crate::generate::Options;
-use crate::memory::{Mapped, VisionNeeds, Workload};
+use crate::memory::{Mapped, Workload};
 use crate::model::BunnyConfig;
 use crate::model::weights::expected_parameters;
+use crate::vlm::{Bunny, VisionLanguageModel};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ impl Family {
     /// As [`Family::config`].
     pub fn workload(&self, chosen: &Chosen, batch: usize) -> Result<Workload> {
         let config = self.config()?;
+        let text = self.size.vlm_config(self.tower).to_string();
         let language = self.language_elements()?;
         let folders = (0..=self.sources).map(|i| {
             let (name, width) = match i {
@@ -109,7 +111,8 @@ impl Family {
         Ok(Workload {
             mapped: folders.collect(),
             sources: self.sources,
-            vision: VisionNeeds::bunny(&config, chosen.dtype, 2),
+            merge_copies: 1,
+            vision: Bunny::from_json(&text, "the rehearsal's config.json")?.vision_needs(chosen.dtype, 2),
             prompt: shared + config.image_tokens() + after,
             language: config.llama,
             compute: chosen.dtype,

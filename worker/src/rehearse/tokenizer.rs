@@ -111,7 +111,7 @@ mod tests {
             let tokenizer = TextTokenizer::new(Tokenizer::from_str(&json).expect("a tokenizer"), false);
             assert_eq!(tokenizer.vocab_size(), size.vocabulary);
             let begin = size.begin_of_text() as u32;
-            let prompt = bunny_prompt(&tokenizer, &task(), Some(begin)).expect("a prompt");
+            let prompt = bunny_prompt(&tokenizer, &task(), Some(begin), 9).expect("a prompt");
             assert_eq!((prompt.before.len(), prompt.after.len()), (32, 62));
             assert_eq!(tokenizer.decode(&[begin - 1, begin + 1]).expect("ids").chars().count(), 2);
         }

@@ -123,7 +123,8 @@ impl Vlm {
     /// What [`Vlm::questions`] will take of memory: weights, the widest image, and its features.
     pub fn vision_needs(&self) -> VisionNeeds {
         let tensors = self.family.vision_parameters();
-        let widths = tensors.iter().filter_map(|(name, _)| self.checkpoint.info(name)).map(|i| i.dtype.width());
+        let widths =
+            tensors.iter().filter_map(|(name, _)| self.checkpoint.info(name)).map(|i| i.dtype.width());
         self.family.vision_needs(self.chosen.dtype, widths.max().unwrap_or(4))
     }
 
