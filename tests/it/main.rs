@@ -3,5 +3,6 @@
 mod command_line;
 mod export;
 mod models;
+mod rehearsal;
 mod search;
 mod trouble;

@@ -3,15 +3,13 @@
 use super::activations::{decode_bytes, prefill_bytes};
 use super::words;
 use super::{Machine, Workload};
+use crate::merge::trim_scratch_bytes;
 use crate::model::weights::STRIP_BYTES;
 use anyhow::{Result, bail};
 use candle_core::DType;
 use serde::Serialize;
 use std::fmt::Write;
 
-/// What a merge's search for trim thresholds may take a source and thread, at most: a window of 32 bins of 32,768
-/// counters, and the first histogram.
-const TRIM_BYTES: u64 = (8 << 20) + (512 << 10);
 /// Memory of the GPU that its libraries take for themselves; not measured on a GPU yet.
 const GPU_RESERVE: u64 = 512 << 20;
 
@@ -193,7 +191,8 @@ fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
     let converted = if work.compute.size_in_bytes() as u64 == work.stored && !on_gpu { 0 } else { strip };
     add(each("reading the largest tensor"), slots * (tensor + converted), Place::Host, &[Load]);
     // Thresholds are found before the first tensor is merged.
-    let trim = work.sources as u64 * (machine.threads as u64 + 1) * TRIM_BYTES;
+    // One state a thread, and one in which they are added up.
+    let trim = work.sources as u64 * (machine.threads as u64 + 1) * trim_scratch_bytes(work.elements());
     let merging = (work.merge_copies * tensor + converted).max(trim);
     add(each("merging the largest tensor, or trimming"), slots * merging, Place::Host, &[Merge]);
     if on_gpu {

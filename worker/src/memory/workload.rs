@@ -69,10 +69,10 @@ impl Workload {
             let bytes = infos.map(|i| (i.elements * i.dtype.width()) as u64).sum();
             mapped.push(Mapped { name: model.name.clone(), bytes });
         }
-        let stored = |name: &str| vlm.checkpoint.info(name).map(|i| i.dtype.width() as u64);
-        let widths = vlm.checkpoint.names().filter_map(stored);
         let prompt: Prompt = vlm.longest_prompt(&run.task, run.generation.image_resize)?;
         let parameters = expected_parameters(vlm.family.language());
+        let widths =
+            parameters.iter().filter_map(|(n, _)| vlm.checkpoint.info(n)).map(|i| i.dtype.width() as u64);
         let elements = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
         Ok(Workload {
             mapped,
@@ -99,11 +99,15 @@ impl Workload {
         Ok(Sizes::new(&self.language, self.shared, self.prompt, self.samples, &self.options)?)
     }
 
+    /// Parameters of the language model.
+    pub fn elements(&self) -> u64 {
+        let parameters = expected_parameters(&self.language);
+        parameters.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum()
+    }
+
     /// Bytes of the language model's weights where it runs.
     pub fn language_bytes(&self) -> u64 {
-        let elements = expected_parameters(&self.language);
-        let elements: u64 = elements.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
-        elements * self.compute.size_in_bytes() as u64
+        self.elements() * self.compute.size_in_bytes() as u64
     }
 
     /// Bytes of the cache of one slot, the shared text's included.

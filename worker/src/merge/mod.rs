@@ -47,6 +47,7 @@ pub use export::{Export, Part};
 pub use fit::Fit;
 pub use placement::Placement;
 pub use prepare::Prepared;
+pub use trim::scratch_bytes as trim_scratch_bytes;
 
 use crate::checkpoint::{Checkpoint, Dtype};
 use block::Elements;

@@ -30,6 +30,12 @@ const MARGIN: f64 = 0.004;
 /// values lie).
 const WINDOW_BINS: usize = 32;
 
+/// The most memory that the search for one source's threshold takes on one thread, in a model of so many elements.
+pub fn scratch_bytes(elements: u64) -> u64 {
+    let bins = if elements < SAMPLE_FROM_ELEMENTS { 1 } else { WINDOW_BINS as u64 };
+    ((BINS as u64) + (bins << LOW_BITS)) * size_of::<u64>() as u64
+}
+
 /// What is asked of one source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Query {
