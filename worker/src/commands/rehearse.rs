@@ -226,6 +226,7 @@ fn print(report: &Report) {
         vec![
             s.name.to_string(),
             format!("{:.2} s", s.seconds),
+            format!("{:.2} s", s.processor_seconds),
             floor,
             ratio,
             or_none(s.read),
@@ -236,8 +237,19 @@ fn print(report: &Report) {
             s.planned.map_or_else(String::new, words),
         ]
     };
-    let head =
-        ["stage", "time", "floor", "ratio", "reads", "writes", "from disk", "operations", "peak", "planned"];
+    let head = [
+        "stage",
+        "time",
+        "processors",
+        "floor",
+        "ratio",
+        "reads",
+        "writes",
+        "from disk",
+        "operations",
+        "peak",
+        "planned",
+    ];
     table::print(&head, &report.stages.iter().map(row).collect::<Vec<_>>());
     let off = 100.0 * (report.peak as f64 / report.planned.max(1) as f64 - 1.0);
     out!(

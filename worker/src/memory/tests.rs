@@ -163,7 +163,7 @@ fn what_is_missing_is_named_with_what_helps() {
 #[test]
 fn a_small_page_cache_is_told_but_not_refused() {
     let work = workload(2, 2, 4);
-    let small = plan(&work, &machine(250 << 20, None)).expect("room");
+    let small = plan(&work, &machine(290 << 20, None)).expect("room");
     assert_eq!(small.missing(), 0, "{:?}", small.peaks);
     assert_eq!(small.page_cache.from_disk, 300 << 20);
     assert!(small.notes[0].contains("from the disk"), "{:?}", small.notes);

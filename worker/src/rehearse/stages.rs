@@ -12,6 +12,7 @@ use crate::model::weights::expected_parameters;
 use crate::pipeline::{Bench, Pipeline};
 use anyhow::{Context, Result, bail};
 use common::evaluation::Stop;
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Stage {
     pub name: &'static str,
     /// Wall time.
     pub seconds: f64,
+    /// Time that processors worked for this process, all threads together: what a machine shared with others leaves.
+    pub processor_seconds: f64,
     /// Bytes that must be read for it, once each, from memory or page cache.
     pub read: u64,
     /// Bytes that must be written.
@@ -93,9 +96,8 @@ struct Work {
 }
 
 struct Clock<'a> {
-    rates: Rates,
     watch: &'a Watch,
-    stages: Vec<Stage>,
+    stages: Vec<(Stage, Work)>,
     tell: &'a mut dyn FnMut(&Stage),
     stop: &'a AtomicBool,
 }
@@ -108,49 +110,85 @@ impl Clock<'_> {
         work: Work,
         stage: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let before = disk_bytes().unwrap_or_default();
-        self.watch.take_peak();
-        let began = Instant::now();
+        let meter = self.meter();
         let result = stage().with_context(|| format!("stage {name}"))?;
-        let seconds = began.elapsed().as_secs_f64();
-        let after = disk_bytes().unwrap_or_default();
-        self.record(name, planned, work, seconds, (after.0 - before.0, after.1 - before.1));
+        let spent = meter.read();
+        self.record(name, planned, work, spent);
         if self.stop.load(Ordering::Relaxed) {
             bail!("stopped");
         }
         Ok(result)
     }
 
-    fn record(
-        &mut self,
-        name: &'static str,
-        planned: Option<u64>,
-        work: Work,
-        seconds: f64,
-        disk: (u64, u64),
-    ) {
-        let copy = if work.on_device { self.rates.device_copy } else { self.rates.host_copy };
-        let floors = [
-            ((work.read + work.written) as f64 / copy, "memory"),
-            (work.operations / self.rates.matmul, "arithmetic"),
-            (disk.0 as f64 / self.rates.disk_read + work.to_disk as f64 / self.rates.disk_write, "disk"),
-        ];
-        let (floor, floor_of) = floors.into_iter().fold((0.0, ""), |a, b| if b.0 > a.0 { b } else { a });
+    /// Begins a stretch.
+    fn meter(&self) -> Meter {
+        self.watch.take_peak();
+        Meter {
+            began: Instant::now(),
+            processor: processor_seconds(),
+            disk: disk_bytes().unwrap_or_default(),
+        }
+    }
+
+    fn record(&mut self, name: &'static str, planned: Option<u64>, work: Work, spent: Stretch) {
         let stage = Stage {
             name,
-            seconds,
+            seconds: spent.seconds,
+            processor_seconds: spent.processor,
             read: work.read,
             written: work.written,
-            disk_read: disk.0,
-            disk_written: disk.1,
+            disk_read: spent.disk.0,
+            disk_written: spent.disk.1,
             operations: work.operations,
-            floor,
-            floor_of,
+            floor: 0.0,
+            floor_of: "",
             peak: self.watch.take_peak(),
             planned,
         };
         (self.tell)(&stage);
-        self.stages.push(stage);
+        self.stages.push((stage, work));
+    }
+
+    /// The stages with their floors at the rates given.
+    fn finish(self, rates: &Rates) -> Vec<Stage> {
+        let floored = |(mut stage, work): (Stage, Work)| {
+            let copy = if work.on_device { rates.device_copy } else { rates.host_copy };
+            let floors = [
+                ((work.read + work.written) as f64 / copy, "memory"),
+                (work.operations / rates.matmul, "arithmetic"),
+                (stage.disk_read as f64 / rates.disk_read + work.to_disk as f64 / rates.disk_write, "disk"),
+            ];
+            let highest = floors.into_iter().fold((0.0, ""), |a, b| if b.0 > a.0 { b } else { a });
+            (stage.floor, stage.floor_of) = highest;
+            stage
+        };
+        self.stages.into_iter().map(floored).collect()
+    }
+}
+
+/// What a stretch of time took.
+#[derive(Clone, Copy, Default)]
+struct Stretch {
+    seconds: f64,
+    processor: f64,
+    /// Bytes read from and written to the disk.
+    disk: (u64, u64),
+}
+
+struct Meter {
+    began: Instant,
+    processor: f64,
+    disk: (u64, u64),
+}
+
+impl Meter {
+    fn read(self) -> Stretch {
+        let disk = disk_bytes().unwrap_or_default();
+        Stretch {
+            seconds: self.began.elapsed().as_secs_f64(),
+            processor: processor_seconds() - self.processor,
+            disk: (disk.0 - self.disk.0, disk.1 - self.disk.1),
+        }
     }
 }
 
@@ -174,7 +212,7 @@ pub fn rehearse(
     let shape = (config.llama.hidden_size, config.llama.intermediate_size);
     let rates = Rates::measure(chosen, shape, folder, probe)?;
     let watch = Watch::start()?;
-    let mut clock = Clock { rates, watch: &watch, stages: Vec::new(), tell, stop };
+    let mut clock = Clock { watch: &watch, stages: Vec::new(), tell, stop };
 
     let weights = family.disk_bytes()?;
     let write = Work { written: weights, to_disk: weights, ..Work::default() };
@@ -211,27 +249,32 @@ pub fn rehearse(
     drop(prepared);
 
     let control = Arc::new(Control::default());
-    let (before, began) = (disk_bytes().unwrap_or_default(), Instant::now());
-    watch.take_peak();
+    let meter = clock.meter();
     let evaluation = pipeline.answer(&control, 0).context("stage generate")?;
-    let whole = began.elapsed().as_secs_f64();
-    let after = disk_bytes().unwrap_or_default();
+    let whole = meter.read();
     let spent = pipeline.spent();
-    let disk = (after.0 - before.0, after.1 - before.1);
-    // One call does all three; the peak of the first line is that of all.
+    // One call does all three: processor time is shared out by time, and the peak of the first line is that of all.
+    let part = |seconds: f64| {
+        let processor = whole.processor * seconds / whole.seconds.max(1e-9);
+        Stretch { seconds, processor, disk: (0, 0) }
+    };
     let generating = planned(Phase::Prefill).max(planned(Phase::Decode));
-    clock.record("prefill", generating, cost.prefill(), spent.prefill.as_secs_f64(), disk);
+    let prefill = Stretch { disk: whole.disk, ..part(spent.prefill.as_secs_f64()) };
+    clock.record("prefill", generating, cost.prefill(), prefill);
     let decode = cost.decode(spent.steps, spent.row_steps);
-    clock.record("decode", None, decode, spent.decode.as_secs_f64(), (0, 0));
-    let score = evaluation.timings.score_ms as f64 / 1e3;
-    clock.record("score", None, Work::default(), score.min(whole), (0, 0));
+    clock.record("decode", None, decode, part(spent.decode.as_secs_f64()));
+    clock.record("score", None, Work::default(), part(evaluation.timings.score_ms as f64 / 1e3));
 
     let written = |s: &common::evaluation::SampleResult| s.tokens as usize;
     let tokens = evaluation.samples.iter().map(written).sum();
     if let Some(s) = evaluation.samples.iter().find(|s| s.stop == Stop::NonFinite) {
         bail!("sample {}: a logit was not finite, so the rehearsal's weights are out of scale", s.sample);
     }
-    let peak = clock.stages.iter().filter(|s| s.planned.is_some()).map(|s| s.peak).max().unwrap_or(0);
+    drop(pipeline);
+    // What disturbs a measurement only ever makes it slower, and others may have been at work at either end.
+    let rates = rates.or_faster(&Rates::measure(chosen, shape, folder, probe)?);
+    let stages = clock.finish(&rates);
+    let peak = stages.iter().filter(|s| s.planned.is_some()).map(|s| s.peak).max().unwrap_or(0);
     Ok(Report {
         size: family.size.name.into(),
         parameters: family.parameters()?,
@@ -246,9 +289,15 @@ pub fn rehearse(
         rates,
         planned: reached(&plan, cache),
         plan,
-        stages: clock.stages,
+        stages,
         peak,
     })
+}
+
+/// Seconds that processors have worked for this process so far.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The highest peak of the plan that one candidate reaches: while it is merged there is no cache yet.
