@@ -5,7 +5,8 @@
 //! matrix products keep for themselves is not in it.
 
 use crate::generate::Sizes;
-use crate::model::{BunnyConfig, LlamaConfig, siglip};
+use crate::model::minicpm::resampler;
+use crate::model::{BunnyConfig, LlamaConfig, MiniCpmConfig, VisionConfig, siglip};
 use candle_core::DType;
 
 /// Size of the type that logits, scores and norms have.
@@ -62,6 +63,20 @@ pub fn decode_bytes(c: &LlamaConfig, dtype: DType, fused: bool, sizes: &Sizes) -
     logits * F32 + pass.max(logits * (F32 + narrow))
 }
 
+/// What one pass of a tower's blocks holds at its widest, of `pictures` pictures of `cells` patches: those that are done
+/// wait while the last ones run. `input` is the number of values of one picture. Describes `Siglip::forward`.
+fn tower_bytes(v: &VisionConfig, cells: u64, pictures: u64, width: u64, input: u64) -> u64 {
+    let (w, f, heads) = (v.hidden_size as u64, v.intermediate_size as u64, v.num_attention_heads as u64);
+    let step = siglip::tiles_at_once(v, cells as usize, pictures as usize) as u64;
+    let rows = step * cells;
+    // Attention: hidden, normed, query, key, value; scores and softmax in float32, weights in the type of the model.
+    let narrow = if width == F32 { 0 } else { width };
+    let attend = width * rows * 5 * w + step * heads * cells * cells * (2 * F32 + narrow);
+    let feed_forward = width * rows * (2 * w + 2 * f);
+    let done = width * ((pictures - 1) / step * step) * cells * w;
+    done + attend.max(feed_forward) + width * step * input
+}
+
 /// What reading images takes: the parts that are loaded for it and dropped after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VisionNeeds {
@@ -98,8 +113,7 @@ impl VisionNeeds {
         let n = |x: usize| x as u64;
         let (width, stored) = (dtype.size_in_bytes() as u64, stored as u64);
         let v = &c.vision;
-        let (w, f) = (n(v.hidden_size), n(v.intermediate_size));
-        let (cells, heads) = (n(v.grid() * v.grid()), n(v.num_attention_heads));
+        let (w, cells) = (n(v.hidden_size), n(v.grid() * v.grid()));
         let (d, joined) = (n(c.llama.hidden_size), n(c.mm_hidden_size));
         let (weights, load) = VisionNeeds::weights(parameters, width, stored);
 
@@ -109,14 +123,7 @@ impl VisionNeeds {
             None => vec![base],
         };
         let tiles: u64 = scales.iter().map(|s| (s / base) * (s / base)).sum();
-        let step = siglip::tiles_at_once(v, cells as usize, tiles as usize) as u64;
-        let rows = step * cells;
-        // Attention: hidden, normed, query, key, value; scores and softmax in float32, weights in the type of the model.
-        let narrow = if width == F32 { 0 } else { width };
-        let attend = width * rows * 5 * w + step * heads * cells * cells * (2 * F32 + narrow);
-        let feed_forward = width * rows * (2 * w + 2 * f);
-        let done = width * ((tiles - 1) / step * step) * cells * w;
-        let pass = done + attend.max(feed_forward) + width * step * 3 * base * base;
+        let pass = tower_bytes(v, cells, tiles, width, 3 * base * base);
         let join = 2 * width * tiles * cells * w;
         // The largest scale's maps are put together in float32 while all maps are there.
         let widest = (scales.iter().max().copied().unwrap_or(base) / base).pow(2);
@@ -127,5 +134,36 @@ impl VisionNeeds {
         let pixels = n(c.input_size()) * n(c.input_size()) * 3 * F32;
         let planes: u64 = tiles * 3 * base * base * F32;
         VisionNeeds { weights, image, host: pixels + 2 * planes, features: cells * d * width }
+    }
+
+    /// For a MiniCPM-V whose tower and resampler, of these names and shapes, are stored in `stored` bytes an element and run
+    /// in `dtype`; for the picture that is cut into the most slices.
+    pub fn minicpm(
+        c: &MiniCpmConfig,
+        parameters: &[(String, Vec<usize>)],
+        dtype: DType,
+        stored: usize,
+    ) -> VisionNeeds {
+        let n = |x: usize| x as u64;
+        let width = dtype.size_in_bytes() as u64;
+        let (weights, load) = VisionNeeds::weights(parameters, width, stored as u64);
+        let (v, w, d) = (&c.vision, n(c.vision.hidden_size), n(c.llama.hidden_size));
+        // A part has about the area of a square of the slicing's scale; its sides are rounded to whole patches.
+        let side = n(c.slicing.scale.div_ceil(v.patch_size));
+        let cells = side * side + side;
+        let (slices, queries) = (n(c.slicing.max_slices.max(1)), n(c.query_num));
+        let values = 3 * n(v.patch_size * v.patch_size) * cells;
+        let pass = tower_bytes(v, cells, slices, width, values);
+        let done = width * slices * cells * w;
+        // Two forms of the values and of the keys live to the end, while the values' heads are cut and copied.
+        let scores = slices * n(resampler(c).heads()) * queries * cells * (2 * F32);
+        let resample = done + 6 * width * slices * cells * d + scores;
+        let features = (slices + 1) * queries * d * width;
+        VisionNeeds {
+            weights,
+            image: pass.max(2 * done).max(resample).max(load),
+            host: slices * values * F32,
+            features,
+        }
     }
 }

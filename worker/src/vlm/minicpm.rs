@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use super::family::{Encoded, Slices, VisionEncoder, VisionLanguageModel};
 use crate::generate::{self, TextTokenizer};
 use crate::image::Rgb8;
+use crate::memory::VisionNeeds;
 use crate::model::minicpm::{LANGUAGE_PREFIX, RESAMPLER_PREFIX, VISION_PREFIX, Vision, reach, resampler};
 use crate::model::resampler::expected_parameters as resampler_parameters;
 use crate::model::{Error, LlamaConfig, MiniCpmConfig, Piece, Prompt, Result, TensorSource, siglip};
@@ -93,6 +94,10 @@ impl VisionLanguageModel for MiniCpm {
         device: &Device,
     ) -> Result<Box<dyn VisionEncoder>> {
         Ok(Box::new(Vision::load(&self.config, source, dtype, device)?))
+    }
+
+    fn vision_needs(&self, dtype: DType, stored: usize) -> VisionNeeds {
+        VisionNeeds::minicpm(&self.config, &self.vision_parameters(), dtype, stored)
     }
 
     fn slices(&self, width: usize, height: usize) -> Result<Slices> {
