@@ -385,6 +385,48 @@ chat_template: auto
     }
 }
 
+/// Tensors of many blocks, a whole number of them and not, stored, aligned and rounded.
+#[test]
+fn large_tensors() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let specials = ["<s>", "</s>"].map(String::from);
+    let tokens: Vec<String> = specials.into_iter().chain((0..9001).map(|i| format!("t{i}"))).collect();
+    for dtype in ["float32", "float16", "bfloat16"] {
+        let architecture = "LlamaForCausalLM".to_string();
+        let rows = tokens.len();
+        let spec =
+            Spec { architecture, dtype: dtype.into(), layers: 1, tokens: tokens.clone(), rows, tied: false };
+        write_model(&home.join(dtype), dtype, &spec);
+        let stored = Checkpoint::open(&home.join(dtype)).unwrap();
+        let plain = format!("merge_method: passthrough\nmodels: [{{model: {dtype}}}]\n");
+        let aligned = format!("{plain}tokenizer_source: base\n");
+        for (i, yaml) in [plain.clone(), aligned].iter().enumerate() {
+            let out = format!("{dtype}-{i}");
+            merge(home, yaml, Options::default(), &out).unwrap();
+            let out = Checkpoint::open(&home.join(&out)).unwrap();
+            for name in stored.names() {
+                assert_eq!(out.info(name).unwrap().dtype, stored.info(name).unwrap().dtype);
+                assert!(out.bytes(name).unwrap() == stored.bytes(name).unwrap(), "{dtype}: {name}");
+            }
+        }
+        let yaml = format!("{plain}dtype: float32\nout_dtype: float16\n");
+        let out = format!("{dtype}-rounded");
+        merge(home, &yaml, Options::default(), &out).unwrap();
+        let out = Checkpoint::open(&home.join(&out)).unwrap();
+        let numbers: Vec<f32> = tokens
+            .iter()
+            .flat_map(|token| values(dtype, &format!("{HEAD}:{token}"), HIDDEN))
+            .map(|x| match dtype {
+                "float32" => x,
+                "float16" => f16::from_f32(x).to_f32(),
+                _ => bf16::from_f32(x).to_f32(),
+            })
+            .collect();
+        assert!(out.bytes(HEAD).unwrap() == bytes("float16", &numbers), "{dtype}");
+    }
+}
+
 #[test]
 fn stopping_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
 use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
-use crate::merge::block::narrow_bytes;
+use crate::merge::block::{BLOCK, CHUNK, narrow_bytes};
 use crate::merge::vocabulary::Alignment;
 use common::digest::FileDigest;
 use common::mergekit::{Config, ModelName};
@@ -147,11 +147,8 @@ impl Merge {
         let merged = methods::merge(tensor.method, &call)?;
         drop(inputs);
         drop(matrices);
-        const PIECE: usize = 1 << 16;
-        let width = tensor.dtype.width();
-        let mut out = vec![0; merged.len() * width];
-        let pieces = out.par_chunks_mut(PIECE * width).zip(merged.par_chunks(PIECE));
-        pieces.for_each(|(out, merged)| narrow_bytes(merged, tensor.dtype, out));
+        let mut out = vec![0; merged.len() * tensor.dtype.width()];
+        narrow(&merged, tensor.dtype, &mut out);
         Ok(out)
     }
 
@@ -272,8 +269,19 @@ fn align(tensor: &Tensor, alignment: &Alignment, sources: &[Matrix<'_>], model: 
     };
     alignment.tensor(model, columns, fetch, |x| compute.round(x), &mut values);
     let mut bytes = vec![0; values.len() * dtype.width()];
-    narrow_bytes(&values, dtype, &mut bytes);
+    narrow(&values, dtype, &mut bytes);
     bytes
+}
+
+/// Rounds a whole tensor, on all threads.
+fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) {
+    let width = dtype.width();
+    let chunks = out.par_chunks_mut(CHUNK * width).zip(values.par_chunks(CHUNK));
+    chunks.for_each(|(out, values)| {
+        for (out, values) in out.chunks_mut(BLOCK * width).zip(values.chunks(BLOCK)) {
+            narrow_bytes(values, dtype, out);
+        }
+    });
 }
 
 fn stored_type(compute: Compute) -> Dtype {
