@@ -74,6 +74,11 @@ impl Rows<'_> {
         round_all(self.compute, out);
     }
 
+    /// As how many threads torch reduces a row: it splits a reduction only if it is the only one.
+    fn threads(&self) -> usize {
+        if self.count == 1 { self.threads } else { 1 }
+    }
+
     /// The average's share in each row.
     fn shares(&self) -> Vec<f32> {
         let n = self.models.len();
@@ -84,7 +89,8 @@ impl Rows<'_> {
                 .into_par_iter()
                 .map(|m| {
                     let fill = |first: usize, out: &mut [f32]| self.offset(m, first, out);
-                    self.compute.round(reduce::norm(self.compute, row * self.length, self.length, &fill))
+                    let start = row * self.length;
+                    self.compute.round(reduce::norm(self.compute, self.threads(), start, self.length, &fill))
                 })
                 .collect();
             let cosines: Vec<f32> =
@@ -105,9 +111,7 @@ impl Rows<'_> {
             self.offset(b, first, other);
             zip(self.compute, out, other, |x, y| x * y);
         };
-        // torch splits a sum only if it is the only one.
-        let threads = if self.count == 1 { self.threads } else { 1 };
-        let dot = reduce::sum(self.compute, threads, self.length, &products);
+        let dot = reduce::sum(self.compute, self.threads(), self.length, &products);
         let norms = self.compute.round(norms).max(self.compute.round(LEAST_NORMS));
         self.compute.round(dot / norms).clamp(-1.0, 1.0)
     }

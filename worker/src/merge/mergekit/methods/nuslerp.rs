@@ -101,9 +101,9 @@ impl Arc {
         if squared_sine <= compute.round(PARALLEL) {
             return Arc { from: rest, to: t, divisor: 1.0 };
         }
-        let angle = compute.round(acos(cosine));
-        let part = |share: f32| compute.round(sin(compute.round(share * angle)));
-        Arc { from: part(rest), to: part(t), divisor: compute.round(sin(angle)) }
+        let angle = acos(compute, cosine);
+        let part = |share: f32| sin(compute, compute.round(share * angle));
+        Arc { from: part(rest), to: part(t), divisor: sin(compute, angle) }
     }
 }
 
@@ -143,13 +143,13 @@ impl Vectors {
         let compute = pair.compute;
         match *self {
             Vectors::Rows { count, length } => {
-                // torch splits a sum only if it is the only one.
+                // torch splits a reduction only if it is the only one.
                 let threads = if count == 1 { threads } else { 1 };
                 let arc = |row: usize| {
                     let start = row * length;
                     let norms = [0, 1].map(|which| {
                         let fill = |first: usize, out: &mut [f32]| pair.read(which, first, out);
-                        least(compute, reduce::norm(compute, start, length, &fill))
+                        least(compute, reduce::norm(compute, threads, start, length, &fill))
                     });
                     let fill = |first: usize, out: &mut [f32]| pair.products(|_| norms, start + first, out);
                     Arc::new(compute, t, reduce::sum(compute, threads, length, &fill))

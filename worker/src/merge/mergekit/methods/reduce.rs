@@ -9,7 +9,7 @@
 //!   eight apart first. What does not fill the registers comes last.
 //! - A **column** runs across rows: plainly on the same four levels where 32 columns fill registers, in four
 //!   interleaved chains for the columns beyond.
-//! - A **norm** of a row is one fused multiply-add after the other in eight lanes.
+//! - A **norm** of a row is one fused multiply-add after the other in eight lanes; of float16 numbers in one.
 
 use super::values::Compute;
 use crate::merge::block::BLOCK;
@@ -29,18 +29,25 @@ pub(super) type Fill<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
 /// The sum of all `elements` numbers as one number of the type, by torch with `threads` threads.
 pub(super) fn sum(compute: Compute, threads: usize, elements: usize, fill: Fill) -> f32 {
-    let parts = if elements > GRAIN { threads.min(elements.div_ceil(GRAIN)).max(1) } else { 1 };
-    if parts == 1 {
+    let parts = parts(threads, elements);
+    if parts.len() == 1 {
         return compute.round(row(compute, 0, elements, fill));
     }
-    let size = elements.div_ceil(parts);
     // torch adds up one number a thread, zeros of idle threads included.
     let mut sums = vec![0.0; threads];
-    for (part, sum) in sums.iter_mut().enumerate() {
-        let first = (part * size).min(elements);
-        *sum = compute.round(row(compute, first, (elements - first).min(size), fill));
+    for (sum, (first, count)) in sums.iter_mut().zip(parts) {
+        *sum = compute.round(row(compute, first, count, fill));
     }
     compute.round(short(compute, &sums))
+}
+
+/// First element and length of what each of torch's threads reduces, if it splits the work at all.
+fn parts(threads: usize, elements: usize) -> Vec<(usize, usize)> {
+    if elements <= GRAIN || threads <= 1 {
+        return vec![(0, elements)];
+    }
+    let size = elements.div_ceil(threads.min(elements.div_ceil(GRAIN)));
+    (0..elements).step_by(size).map(|first| (first, size.min(elements - first))).collect()
 }
 
 /// The float32 sum of a few numbers of the type.
@@ -260,13 +267,26 @@ impl Columns {
     }
 }
 
-/// The float32 Euclidean norm of a row of `count` numbers of the type, from `first` on.
-pub(super) fn norm(compute: Compute, first: usize, count: usize, fill: Fill) -> f32 {
+/// The float32 Euclidean norm of a row of `count` numbers of the type, from `first` on, by torch with `threads` threads.
+pub(super) fn norm(compute: Compute, threads: usize, first: usize, count: usize, fill: Fill) -> f32 {
     let width = if compute == Compute::F32 { LANES } else { 2 * LANES };
     let mut numbers = [0.0; BLOCK];
     if count == 1 {
         fill(first, &mut numbers[..1]);
         return numbers[0].abs();
+    }
+    if compute == Compute::F16 {
+        let squares = |(from, count): (usize, usize)| {
+            let mut sum = 0.0f32;
+            for at in (0..count).step_by(BLOCK) {
+                let numbers = &mut numbers[..(count - at).min(BLOCK)];
+                fill(first + from + at, numbers);
+                // The square of a float16 is a float32, so nothing needs fusing.
+                sum = numbers.iter().fold(sum, |sum, x| sum + x * x);
+            }
+            sum
+        };
+        return parts(threads, count).into_iter().map(squares).fold(0.0, |sum, part| sum + part).sqrt();
     }
     let mut lanes = [0.0f32; LANES];
     let whole = count / width * width;

@@ -32,8 +32,9 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
     let [from, to] = if linear {
         [1.0 - t, t]
     } else {
-        let angle = acos(cosine);
-        [sin((1.0 - t) * angle) / sin(angle), sin(t * angle) / sin(angle)]
+        let [angle, part] = [acos(Compute::F32, cosine), 1.0 - t];
+        let sine = |x: f32| sin(Compute::F32, x);
+        [sine(part * angle) / sine(angle), sine(t * angle) / sine(angle)]
     };
     each_block(
         checked.elements,
@@ -57,10 +58,10 @@ fn norm(compute: Compute, model: &Input, elements: usize) -> f32 {
     let fill = |first: usize, out: &mut [f32]| model.values.read(compute, first, out);
     let parts: Vec<f32> = stretches(elements)
         .into_par_iter()
-        .map(|(first, count)| reduce::norm(Compute::F32, first, count, &fill))
+        .map(|(first, count)| reduce::norm(Compute::F32, 1, first, count, &fill))
         .collect();
     let fill = |first: usize, out: &mut [f32]| out.copy_from_slice(&parts[first..first + out.len()]);
-    reduce::norm(Compute::F32, 0, parts.len(), &fill)
+    reduce::norm(Compute::F32, 1, 0, parts.len(), &fill)
 }
 
 fn cosine(compute: Compute, models: [&Input; 2], norms: [f32; 2], checked: &Checked) -> f32 {
