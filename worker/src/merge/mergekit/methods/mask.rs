@@ -52,7 +52,7 @@ impl Mask {
         probabilities: impl Fn(&[u32], &mut [f32]) + Sync,
     ) -> Mask {
         let bits: Vec<AtomicU64> = (0..elements.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
-        let lines = if length == 0 { 0 } else { elements / length };
+        let lines = elements.checked_div(length).unwrap_or(0);
         (0..lines).into_par_iter().for_each(|line| {
             let first = line / stride * stride * length + line % stride;
             let mut keys = vec![0; length];

@@ -25,7 +25,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
         compute,
         base,
         models: checked.others.iter().map(|(input, _)| *input).collect(),
-        count: if length == 0 { 0 } else { checked.elements / length },
+        count: checked.elements.checked_div(length).unwrap_or(0),
         length,
         threads: checked.call.threads,
     };
