@@ -150,7 +150,7 @@ fn what_is_missing_is_named_with_what_helps() {
     }
     work.options.batch_size = 400;
     work.slots = 5;
-    let slots = plan(&work, &machine(need + (200 << 20), None)).expect("room");
+    let slots = plan(&work, &machine(need + (100 << 20), None)).expect("room");
     assert!(
         slots.advice[0].starts_with("--slots ") && slots.advice[0].ends_with(" fits"),
         "{:?}",
