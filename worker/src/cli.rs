@@ -39,6 +39,8 @@ pub enum Command {
     Compare(Compare),
     /// Score texts against references, without a model.
     Score(Score),
+    /// Bring the models of a run or recipe here from their hub, and verify them.
+    Fetch(Fetch),
     /// Say what would fail before it does: device, memory, models, dictionary.
     Doctor(Doctor),
     /// Run random models of real shapes through every stage, and hold time and memory against what they should be.
@@ -146,8 +148,8 @@ pub struct Asking {
 /// Writes reports for images.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// Model folder.
-    #[arg(long, value_name = "MODEL_DIR")]
+    /// Model folder, or hf://owner/name@revision.
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// PNG, JPEG or DICOM files.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
@@ -166,8 +168,8 @@ pub struct Generate {
 /// Scores a model on a dataset.
 #[derive(Debug, Args)]
 pub struct Evaluate {
-    /// Model folder.
-    #[arg(long, value_name = "MODEL_DIR")]
+    /// Model folder, or hf://owner/name@revision.
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// JSONL or CSV file with id, image and report.
     #[arg(long, value_name = "FILE")]
@@ -239,6 +241,29 @@ pub struct Score {
     /// Add to each sample the terms that were found in both texts, and the cue that decided each.
     #[arg(long, requires = "json")]
     pub explain: bool,
+}
+
+/// Brings models here.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Models of a hub (hf://owner/name@revision) go to the cache that other programs share. What is there already is not
+fetched again; what broke off goes on. Read from the environment: HF_ENDPOINT (a mirror), HF_HUB_CACHE or HF_HOME
+(where models are kept), HF_TOKEN (for gated repositories), HF_HUB_OFFLINE, HTTPS_PROXY, SSL_CERT_FILE.")]
+pub struct Fetch {
+    /// Run file (RUN.toml), recipe, or run.json of a state folder.
+    pub file: PathBuf,
+    /// Overrides a key of the run file, as in models.vlm=hf://owner/name. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds models of this machine's own, as for run.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Only verify what is here; the network is not used.
+    #[arg(long)]
+    pub check: bool,
+    /// Print JSON: ok, models (names, reference, folder, files, bytes, faults, contents).
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Says what would fail.

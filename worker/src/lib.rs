@@ -20,6 +20,7 @@ pub mod locate;
 pub mod memory;
 pub mod merge;
 pub mod model;
+pub mod obtain;
 pub mod pipeline;
 pub mod rehearse;
 pub mod slot;

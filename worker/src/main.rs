@@ -44,6 +44,7 @@ fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Score(args) => commands::score::run(&args),
+        Command::Fetch(args) => commands::fetch::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Rehearse(args) => commands::rehearse::run(&args),
     }

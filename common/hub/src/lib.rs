@@ -44,5 +44,5 @@ pub use common::location::{BadHubRef, HubRef, Location};
 pub use digest::BlobId;
 pub use error::{Error, Result};
 pub use hub::{Hub, Pinned, PinnedBy};
-pub use progress::{Meter, Progress, Silent};
+pub use progress::{Meter, Progress, Silent, bytes as size};
 pub use settings::{Settings, Token};

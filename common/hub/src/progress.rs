@@ -159,7 +159,7 @@ impl Shown {
 }
 
 /// `1.50 GB`: decimal units, as hubs list files.
-pub(crate) fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     const UNITS: [(f64, &str); 4] = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match UNITS.iter().find(|(size, _)| n as f64 >= *size) {
         Some((size, unit)) => format!("{:.2} {unit}", n as f64 / size),

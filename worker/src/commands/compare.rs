@@ -12,6 +12,7 @@ use crate::device;
 use crate::evaluator::{Control, Evaluator};
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
+use crate::obtain::obtain;
 use crate::pipeline::{Bench, Exam, Pipeline};
 use crate::summary::{Comparison, Summary};
 use anyhow::{Context, Result, bail};
@@ -21,6 +22,7 @@ use common::evaluation::SampleResult;
 use common::recipe::Recipe;
 use common::run::{DatasetPlan, RunPlan};
 use common::{files, provenance};
+use hub::Meter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -37,7 +39,8 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         eprintln!("note: {note}");
     }
     let plan = read_run(&args.run, &args.set)?;
-    let locator = Locator { models: args.models.clone(), data: None };
+    let mut locator = Locator::new(args.models.clone(), None);
+    obtain(&mut locator, plan.model_refs(), &Meter::stderr())?;
     let recipes = args.recipe.iter().map(|p| read_recipe(p)).collect::<Result<Vec<_>>>()?;
     for (recipe, path) in recipes.iter().zip(&args.recipe) {
         let known = |name: &str| plan.model_refs().iter().any(|m| m.name == name);

@@ -9,7 +9,7 @@ use crate::device::{self, Chosen};
 use crate::locate::Locator;
 use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, Workload, words};
 use crate::pipeline::{Bench, scorer};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use common::run::{DatasetPlan, RunPlan};
 use serde::Serialize;
 use std::time::Instant;
@@ -71,9 +71,10 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
     };
     let mut planned = None;
     if let Some(plan) = plan {
-        let locator = Locator { models: args.models.clone(), data: None };
+        let mut locator = Locator::new(args.models.clone(), None);
         for model in plan.model_refs() {
-            note(&model.name, open_model(&locator, model));
+            let placed = cached(&mut locator, model);
+            note(&model.name, placed.and_then(|()| open_model(&locator, model)));
         }
         if let Ok(chosen) = &chosen {
             match opened(&plan, &locator, chosen, args.slots as usize) {
@@ -128,6 +129,13 @@ fn dictionary(plan: &common::run::ScoringPlan) -> Result<String> {
         bail!("a text compared with itself does not score 1: the dictionary is damaged");
     }
     Ok(format!("{} and lexicon ready in {:.1} s", plan.tokenizer, began.elapsed().as_secs_f64()))
+}
+
+/// Models of a hub are looked for in the cache; nothing is fetched to find out what would fail.
+fn cached(locator: &mut Locator, model: &common::recipe::ModelRef) -> Result<()> {
+    let get = |reference: &hub::HubRef| hub::Hub::from_env()?.cached(reference);
+    locator.place(model, get).context("not here yet: `jradievo-worker fetch RUN.toml` brings it")?;
+    Ok(())
 }
 
 fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<String> {

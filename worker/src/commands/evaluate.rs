@@ -9,6 +9,7 @@ use crate::evaluator::Control;
 use crate::figures::{Figures, figures};
 use crate::locate::Locator;
 use crate::merge::{Merger, Placement};
+use crate::obtain::folder;
 use crate::pipeline::{Bench, Exam, Pipeline, scorer};
 use crate::vlm::Vlm;
 use anyhow::{Result, bail};
@@ -16,6 +17,7 @@ use common::dataset::Columns;
 use common::evaluation::SampleResult;
 use common::report::{MissingPart, Part};
 use common::run::{DatasetPlan, EmptyReference, RunPlan, ScoringPlan};
+use hub::Meter;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,13 +39,14 @@ pub fn run(args: &cli::Evaluate) -> Result<u8> {
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
-    let (question, plan) = asking::resolve(&args.asking, &args.model)?;
+    let model = folder(&args.model, &Meter::stderr())?;
+    let (question, plan) = asking::resolve(&args.asking, &model)?;
     let dataset = dataset(args, plan.as_ref())?;
     let dataset = Locator::default().dataset(&dataset);
     let references = read_references(&dataset)?;
     let scoring = plan.map_or_else(default_scoring, |p| p.scoring);
     let scorer = scorer(&scoring)?;
-    let vlm = Vlm::open(&args.model, &chosen)?;
+    let vlm = Vlm::open(&model, &chosen)?;
     let exam = Exam::prepare(&vlm, &scorer, &dataset, references, &question.task, &question.generation)?;
     let bench = Arc::new(Bench {
         merger: Merger::default(),

@@ -6,9 +6,11 @@ use crate::cli;
 use crate::device;
 use crate::generate::{Control, Generated, Generator, Stop};
 use crate::image::{Limits, decode};
+use crate::obtain::folder;
 use crate::pipeline::options;
 use crate::vlm::Vlm;
 use anyhow::Result;
+use hub::Meter;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -25,8 +27,9 @@ pub fn run(args: &cli::Generate) -> Result<u8> {
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
-    let (question, run) = asking::resolve(&args.asking, &args.model)?;
-    let vlm = Vlm::open(&args.model, &chosen)?;
+    let model = folder(&args.model, &Meter::stderr())?;
+    let (question, run) = asking::resolve(&args.asking, &model)?;
+    let vlm = Vlm::open(&model, &chosen)?;
     let frame = args.asking.frame.or(run.and_then(|run| run.dataset.frame));
     let images = args.image.iter().map(|path| Ok(decode(path, frame, &Limits::default())?));
     let questions = vlm.questions(images, question.generation.image_resize, &question.task)?;

@@ -6,6 +6,7 @@ use crate::card::{Card, Contents, Source};
 use crate::cli;
 use crate::locate::Locator;
 use crate::merge::{Export, Merger, Part};
+use crate::obtain::obtain;
 use crate::summary::Summary;
 use crate::vlm::family;
 use anyhow::{Context, Result, bail};
@@ -13,6 +14,7 @@ use common::digest::{FileDigest, Manifest};
 use common::files;
 use common::provenance::{self, RecipeFile};
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, Vocabulary};
+use hub::Meter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -43,7 +45,7 @@ pub fn run(args: &cli::Merge) -> Result<u8> {
     mergekit::refuse_options(args)?;
     let began = Instant::now();
     let part = if args.text_only { Part::Language } else { Part::Whole };
-    let (file, extracted) = match args.recipe.is_dir() {
+    let (mut file, extracted) = match args.recipe.is_dir() {
         true if part == Part::Whole => bail!(
             "{}: a folder; give a recipe file, or --text-only to take the language model out of this model",
             args.recipe.display()
@@ -51,11 +53,14 @@ pub fn run(args: &cli::Merge) -> Result<u8> {
         true => (own_language_model(&args.recipe)?, true),
         false => (read_recipe_file(&args.recipe)?, false),
     };
-    let recipe = &file.recipe;
     let summary = args.proof.as_deref().map(read_proof).transpose()?;
-    let proof = summary.as_ref().map(|s| Ok::<_, anyhow::Error>((s, row_of(s, recipe)?))).transpose()?;
-    let locator = Locator { models: args.models.clone(), data: None };
-    let merger = Merger::for_recipe(recipe, |m| locator.model(m))?;
+    let proof = summary.as_ref().map(|s| Ok::<_, anyhow::Error>((s, row_of(s, &file.recipe)?))).transpose()?;
+    let mut locator = Locator::new(args.models.clone(), None);
+    obtain(&mut locator, file.recipe.model_refs(), &Meter::stderr())?;
+    let merger = Merger::for_recipe(&file.recipe, |m| locator.model(m))?;
+    // What is written beside the weights names the commits.
+    locator.pin(file.recipe.models_mut());
+    let recipe = &file.recipe;
     let sources = sources(&merger, recipe);
     let mut digests = Vec::new();
     for (name, model) in merger.models() {

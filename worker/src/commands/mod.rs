@@ -11,6 +11,7 @@ macro_rules! out {
 pub mod compare;
 pub mod doctor;
 pub mod evaluate;
+pub mod fetch;
 pub mod generate;
 pub mod merge;
 pub mod mergekit;

@@ -9,10 +9,12 @@ use crate::evaluator::Evaluator;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
 use crate::memory::{self, Machine, MemoryPlan, Workload};
+use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
 use anyhow::{Context, Result};
 use common::run::RunPlan;
+use hub::Meter;
 use proto::convert::Description;
 use proto::{Channel, ClusterClient, Endpoint};
 use std::sync::Arc;
@@ -49,9 +51,24 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
 
-    let locator = Locator { models: args.models.clone(), data: args.data.clone() };
+    let mut locator = Locator::new(args.models.clone(), args.data.clone());
     let began = Instant::now();
-    let (plan, locator) = (Arc::new(plan), Arc::new(locator));
+    // Fetching takes as long as it takes, and hears of a stop between two reads.
+    let meter = Arc::new(Meter::stderr());
+    let watched = tokio::spawn({
+        let (meter, mut stop) = (meter.clone(), stop.clone());
+        async move {
+            if stop.wait_for(|s| *s).await.is_ok() {
+                meter.stop();
+            }
+        }
+    });
+    let (plan, locator) = tokio::task::spawn_blocking(move || -> Result<_> {
+        obtain(&mut locator, plan.model_refs(), &*meter)?;
+        Ok((Arc::new(plan), Arc::new(locator)))
+    })
+    .await??;
+    watched.abort();
     let manifest = {
         let (plan, locator) = (plan.clone(), locator.clone());
         tokio::task::spawn_blocking(move || data::manifest(&plan, &locator)).await??
