@@ -2,6 +2,7 @@
 
 mod command_line;
 mod export;
+mod hub;
 mod models;
 mod rehearsal;
 mod search;

@@ -7,12 +7,14 @@
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `json`, `table` | what they print |
+//! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
 mod folder;
 mod json;
 mod live;
 mod look;
+mod models;
 mod plan;
 mod serve;
 mod table;

@@ -1,6 +1,7 @@
 //! Run file → plan: the file is parsed, its dataset read, what it names is looked for.
 
-use super::{Check, Failure, Pin, exit, say};
+use super::models::Models;
+use super::{Check, Failure, Pin, exit, say, tell};
 use common::dataset::{self, Reference};
 use common::digest::{FileDigest, Manifest};
 use common::files;
@@ -29,6 +30,8 @@ pub const METRICS: [&str; 14] = [
 /// A plan with its dataset.
 #[derive(Debug)]
 pub struct Read {
+    /// Where its models are, as far as this machine knows.
+    pub models: Models,
     /// The plan, samples filled in.
     pub plan: RunPlan,
     /// The samples that count.
@@ -64,7 +67,8 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
         return Err(usage(Faults { file: name, faults }));
     }
     plan.samples = references.iter().map(|r| r.id.clone()).collect();
-    Ok(Read { plan, references })
+    let models = Models::new(&plan)?;
+    Ok(Read { models, plan, references })
 }
 
 fn references(section: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Fault> {
@@ -134,7 +138,7 @@ fn named_files(plan: &RunPlan) -> Vec<Fault> {
             faults.push(Fault::at(field, format!("{path} does not exist"), remedy));
         }
     }
-    // A model folder that is not here may be on the workers; one that is here must be a model.
+    // A model of a hub is checked by whoever fetches it. A model folder that is not here may be on the workers; one that is here must be a model.
     for model in plan.model_refs().into_iter().filter(|m| Path::new(&m.path).exists()) {
         if let Err(e) = files::model_files(Path::new(&model.path)) {
             let field = match model.name.as_str() {
@@ -154,14 +158,14 @@ pub fn manifest(read: &Read, pin: Pin, say: &mut dyn FnMut(String)) -> Result<Ma
         files::digest_dataset(&read.plan.dataset, &read.references).map_err(failed)?;
     digests.extend(files::digest_scoring(&read.plan.scoring).map_err(failed)?);
     for model in read.plan.model_refs() {
-        match (pin, model_bytes(Path::new(&model.path))) {
+        match (pin, read.models.folder(model).and_then(|f| Ok((model_bytes(&f)?, f)))) {
             (Pin::Dataset, _) => {}
-            (Pin::All, Ok(bytes)) => {
+            (Pin::All, Ok((bytes, folder))) => {
                 // A small model is digested before anybody could read the line.
                 if bytes > 1 << 30 {
                     say(format!("digesting {} ({:.1} GiB)", model.path, bytes as f64 / f64::from(1 << 30)));
                 }
-                digests.extend(files::digest_model(&model.name, Path::new(&model.path)).map_err(failed)?);
+                digests.extend(files::digest_model(&model.name, &folder).map_err(failed)?);
             }
             (Pin::All, Err(_)) => {
                 say(format!(
@@ -174,21 +178,23 @@ pub fn manifest(read: &Read, pin: Pin, say: &mut dyn FnMut(String)) -> Result<Ma
     Ok(Manifest::new(digests))
 }
 
-fn model_bytes(folder: &Path) -> Result<u64, files::FilesError> {
-    let files = files::model_files(folder)?;
+fn model_bytes(folder: &Path) -> Result<u64, String> {
+    let files = files::model_files(folder).map_err(|e| e.to_string())?;
     Ok(files.iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum())
 }
 
 /// `jradievo check`.
 pub(super) fn check(args: Check) -> Result<u8, Failure> {
-    let Read { plan, references } = read(&args.run_file, &args.overrides)?;
+    let Read { models, mut plan, references } = read(&args.run_file, &args.overrides)?;
+    // Standard output is the plan's alone.
+    models.pin(&mut plan, &mut |line| if args.json { tell(&line) } else { say(&line) })?;
     if args.json {
         say(&plan.to_json());
         return Ok(exit::DONE);
     }
     say((super::table::plan(&plan, references.len())).trim_end());
     for model in plan.model_refs() {
-        match model_bytes(Path::new(&model.path)) {
+        match models.folder(model).and_then(|f| model_bytes(&f)) {
             Ok(bytes) => {
                 say(&format!("  model {:<16} {} ({})", model.name, model.path, super::table::bytes(bytes)))
             }

@@ -16,7 +16,8 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:7443";
 pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     let default = DEFAULT_LISTEN.parse().expect("the default address is one");
     let listen = checked(&args.listen, default)?;
-    let read = plan::read(&args.run_file, &args.overrides)?;
+    let mut read = plan::read(&args.run_file, &args.overrides)?;
+    read.models.pin(&mut read.plan, &mut |line| say(&line))?;
     folder::create(&args.state)?;
     let manifest = plan::manifest(&read, args.pin, &mut |line| say(&line))?;
     let listener = bind(listen).await?;

@@ -54,7 +54,8 @@ pub fn run(args: &cli::Merge) -> Result<u8> {
         false => (read_recipe_file(&args.recipe)?, false),
     };
     let summary = args.proof.as_deref().map(read_proof).transpose()?;
-    let proof = summary.as_ref().map(|s| Ok::<_, anyhow::Error>((s, row_of(s, &file.recipe)?))).transpose()?;
+    let proof =
+        summary.as_ref().map(|s| Ok::<_, anyhow::Error>((s, row_of(s, &file.recipe)?))).transpose()?;
     let mut locator = Locator::new(args.models.clone(), None);
     obtain(&mut locator, file.recipe.model_refs(), &Meter::stderr())?;
     let merger = Merger::for_recipe(&file.recipe, |m| locator.model(m))?;
