@@ -5,7 +5,9 @@ use crate::cli;
 use crate::merge::mergekit::{Error, Merge, Options};
 use anyhow::{Context, Result, bail};
 use common::files;
+use common::location::{DEFAULT_REVISION, HubRef, SCHEME};
 use common::mergekit::{ModelName, parse};
+use hub::{Hub, Meter};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -40,8 +42,10 @@ pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
     };
     let beside = args.recipe.parent().map(Path::to_path_buf).unwrap_or_default();
     let began = Instant::now();
-    let merge = Merge::plan(parsed.config, options, |model| find(model, args.models.as_deref(), &beside))
-        .with_context(|| name.clone())?;
+    let get = |reference: &HubRef| Ok(Hub::from_env()?.obtain(reference, &Meter::stderr())?.folder);
+    let merge =
+        Merge::plan(parsed.config, options, |model| find(model, args.models.as_deref(), &beside, &get))
+            .with_context(|| name.clone())?;
     for note in merge.notes() {
         eprintln!("note: {note}");
     }
@@ -55,8 +59,14 @@ pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
 }
 
 /// The folder of a model: with `models`, the one in it that is called like the reference or like its last part; else
-/// the reference as a path, from the configuration's folder or from where the program runs.
-fn find(model: &ModelName, models: Option<&Path>, beside: &Path) -> Result<PathBuf, Error> {
+/// the reference as a path, from the configuration's folder or from where the program runs. What is no folder and could
+/// be `owner/name` of a hub (with or without `hf://`) is taken from there by `get`.
+fn find(
+    model: &ModelName,
+    models: Option<&Path>,
+    beside: &Path,
+    get: &dyn Fn(&HubRef) -> hub::Result<PathBuf>,
+) -> Result<PathBuf, Error> {
     let path = Path::new(&model.path);
     let mut places = Vec::new();
     match models {
@@ -69,11 +79,17 @@ fn find(model: &ModelName, models: Option<&Path>, beside: &Path) -> Result<PathB
     if let Some(found) = places.iter().find(|p| p.is_dir()) {
         return Ok(found.clone());
     }
-    Err(Error::Config {
-        field: model.to_string(),
-        fault: format!("no such folder: {}", places[0].display()),
-        remedy: "download the model and give the folder that holds it with --models".into(),
-    })
+    let repo = model.path.strip_prefix(SCHEME).unwrap_or(&model.path);
+    let revision = model.revision.as_deref().unwrap_or(DEFAULT_REVISION);
+    let fault = match format!("{SCHEME}{repo}@{revision}").parse::<HubRef>() {
+        Ok(reference) => match get(&reference) {
+            Ok(folder) => return Ok(folder),
+            Err(e) => format!("no such folder: {}; from the hub: {e}", places[0].display()),
+        },
+        Err(_) => format!("no such folder: {}", places[0].display()),
+    };
+    let remedy = "give the folder that holds it with --models, or name owner/name of a hub".into();
+    Err(Error::Config { field: model.to_string(), fault, remedy })
 }
 
 /// Refuses the options of a configuration for a recipe.
@@ -105,10 +121,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("owner/a")).unwrap();
         std::fs::create_dir_all(dir.path().join("b")).unwrap();
-        let found = |model: &str| find(&ModelName::new(model), Some(dir.path()), Path::new("/nowhere"));
+        let nobody = |r: &HubRef| Err(hub::Error::NoRepo { repo: r.repo(), endpoint: "the hub".into() });
+        let found =
+            |model: &str| find(&ModelName::new(model), Some(dir.path()), Path::new("/nowhere"), &nobody);
         assert_eq!(found("owner/a").unwrap(), dir.path().join("owner/a"));
         assert_eq!(found("owner/b").unwrap(), dir.path().join("b"));
         assert!(found("c").unwrap_err().to_string().contains("--models"));
-        assert_eq!(find(&ModelName::new("b"), None, dir.path()).unwrap(), dir.path().join("b"));
+        assert_eq!(find(&ModelName::new("b"), None, dir.path(), &nobody).unwrap(), dir.path().join("b"));
+        let e = found("owner/c").unwrap_err().to_string();
+        assert!(e.contains("no such folder") && e.contains("no model repository owner/c"), "{e}");
+        let get = |r: &HubRef| Ok(PathBuf::from(r.to_string()));
+        for written in ["owner/c", "hf://owner/c"] {
+            let model = ModelName { revision: Some("v1".into()), ..ModelName::new(written) };
+            let found = find(&model, Some(dir.path()), Path::new("/nowhere"), &get).unwrap();
+            assert_eq!(found, PathBuf::from("hf://owner/c@v1"));
+        }
     }
 }
