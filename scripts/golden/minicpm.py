@@ -1,6 +1,7 @@
 """A small random model in MiniCPM-Llama3-V-2_5's layout and the values that transformers, PyTorch and Pillow compute with it.
 
     python scripts/golden/minicpm.py [--out worker/tests/data/minicpm]
+    python scripts/golden/minicpm.py --live target/debug/jradievo-worker 20 1   # that many random models, from that seed
 
 Pinned: torch==2.6.0, transformers==5.23.0, tokenizers==0.23.3, pillow==13.0.0, safetensors==0.8.0, float32 on the CPU.
 
@@ -13,6 +14,8 @@ and the order of marks are stated again here.
 import argparse
 import json
 import math
+import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +63,7 @@ def noise(seed, count):
     return (z >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)
 
 
-def weights(name, shape, salt=SALT):
+def weights(name, shape, salt):
     x = noise(fnv(f"{salt}:{name}".encode()), math.prod(shape))
     if len(shape) == 1:
         x = x * np.float32(0.3) + np.float32(1 if name.endswith("weight") else 0)
@@ -69,10 +72,10 @@ def weights(name, shape, salt=SALT):
     return torch.from_numpy(x.astype(np.float16).astype(np.float32).reshape(shape))
 
 
-def fill(module, prefix):
+def fill(module, prefix, salt):
     for name, p in module.named_parameters():
-        p.data = weights(prefix + name, tuple(p.shape))
-    return module.eval()
+        p.data = weights(prefix + name, tuple(p.shape), salt)
+    module.eval()
 
 
 # --- Slicing, stated anew.
@@ -118,7 +121,7 @@ class Resampler(torch.nn.Module):
     def __init__(self, queries, width, kv_width):
         super().__init__()
         self.query = torch.nn.Parameter(torch.zeros(queries, width))
-        self.kv_proj = torch.nn.Linear(kv_width, width, bias=False)
+        self.kv_proj = torch.nn.Linear(kv_width, width, bias=False) if kv_width != width else torch.nn.Identity()
         self.attn = torch.nn.MultiheadAttention(width, width // HEAD, batch_first=True)
         self.ln_q, self.ln_kv, self.ln_post = (torch.nn.LayerNorm(width, eps=1e-6) for _ in range(3))
         self.proj = torch.nn.Parameter(torch.zeros(width, width))
@@ -143,20 +146,25 @@ def position_code(height, width, like):
     return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
 
-def pixels(part):
+def pixels(part, p):
     """(3, H, W) to the form that the tower is given: patches side by side in one strip of a patch's height."""
     x = (torch.from_numpy(np.array(part)).float() / 255 - 0.5) / 0.5
-    p = VISION["patch_size"]
     h, w = x.shape[0] // p, x.shape[1] // p
     return x.reshape(h, p, w, p, 3).permute(4, 1, 0, 2, 3).reshape(3, p, h * w * p), (h, w)
 
 
-def vision_features(tower, parts):
-    strips, sizes = zip(*map(pixels, parts))
+def vision_features(tower, parts, padded=True):
+    """Features of all parts, (parts, longest, width), and the parts' sizes in patches."""
+    patch = tower.config.patch_size
+    strips, sizes = zip(*(pixels(part, patch) for part in parts))
     longest = max(s.shape[-1] for s in strips)
-    batch = torch.stack([torch.nn.functional.pad(s, (0, longest - s.shape[-1])) for s in strips])
+    grow = lambda x, axis, to: torch.nn.functional.pad(x, (0, 0) * (x.dim() - 1 - axis) + (0, to - x.shape[axis]))
+    if not padded:
+        alone = [tower(pixel_values=s[None]).last_hidden_state[0] for s in strips]
+        return torch.stack([grow(f, 0, longest // patch) for f in alone]), sizes
+    batch = torch.stack([grow(s, 2, longest) for s in strips])
     # The published code means to mask the padding and does not: all places are seen, and positions spread over all of them.
-    mask = torch.ones(len(parts), 1, longest // VISION["patch_size"], dtype=torch.bool)
+    mask = torch.ones(len(parts), 1, longest // patch, dtype=torch.bool)
     return tower(pixel_values=batch, patch_attention_mask=mask).last_hidden_state, sizes
 
 
@@ -173,25 +181,57 @@ def tokenizer():
     return t
 
 
-def placeholder(grid):
-    part = "<image>" + "<unk>" * QUERIES + "</image>"
+def placeholder(grid, queries):
+    part = "<image>" + "<unk>" * queries + "</image>"
     if not grid:
         return part
     columns, rows = grid[:2]
     return part + "<slice>" + "\n".join([part * columns] * rows) + "</slice>"
 
 
-def prompt_ids(fast, grid, task=TASK):
+def prompt_ids(fast, grid, queries=QUERIES, task=TASK):
     message = [{"role": "user", "content": "\uFFFC\n" + task}]
-    text = fast.apply_chat_template(message, tokenize=False).replace("\uFFFC", placeholder(grid))
+    text = fast.apply_chat_template(message, tokenize=False).replace("\uFFFC", placeholder(grid, queries))
     return fast(text, add_special_tokens=False).input_ids
 
 
-def config(eos):
+def config(eos, llama=LLAMA, vision=VISION, slices=SLICES, **more):
     return {"architectures": ["MiniCPMV"], "model_type": "minicpmv", "version": "2.5", "hidden_act": "silu", "attention_bias": False,
-            **LLAMA, "rope_theta": 500000.0, "rope_scaling": None, "bos_token_id": 256, "eos_token_id": eos, "torch_dtype": "float16",
+            **llama, "rope_theta": 500000.0, "rope_scaling": None, "bos_token_id": 256, "eos_token_id": eos, "torch_dtype": "float16",
             "query_num": QUERIES, "batch_vision_input": True, "drop_vision_last_layer": False, "slice_mode": True,
-            "slice_config": {**SLICES, "model_type": "minicpmv"}, "vision_config": {**VISION, "model_type": "idefics2"}}
+            "slice_config": {**slices, "model_type": "minicpmv"}, "vision_config": {**vision, "model_type": "idefics2"}, **more}
+
+
+class Model:
+    """All parts of a model with the formula's weights, from its config.json."""
+
+    def __init__(self, c, salt):
+        vision = {k: v for k, v in c["vision_config"].items() if k != "model_type"}
+        self.c = c
+        self.tower = Idefics2VisionTransformer(Idefics2VisionConfig(**vision, attn_implementation="eager"))
+        if c["drop_vision_last_layer"]:
+            self.tower.encoder.layers = self.tower.encoder.layers[:-1]
+        self.resampler = Resampler(c["query_num"], c["hidden_size"], vision["hidden_size"])
+        llama = {k: c[k] for k in LLAMA}
+        self.llama = LlamaForCausalLM(LlamaConfig(**llama, attn_implementation="eager",
+                                                  rope_parameters={"rope_type": "default", "rope_theta": c["rope_theta"]}))
+        self.named = {"vpm.": self.tower, "resampler.": self.resampler, "llm.": self.llama}
+        for prefix, module in self.named.items():
+            fill(module, prefix, salt)
+
+    def tensors(self):
+        """As stored: float16, tied matrices once."""
+        return {prefix + name: p.half() for prefix, module in self.named.items() for name, p in module.named_parameters()}
+
+    def read(self, image, fast, task=TASK):
+        """Grid, prompt ids, tower features with sizes, feature rows, embeddings of the prompt."""
+        parts, grid = cut(image, self.c["slice_config"])
+        features, shapes = vision_features(self.tower, parts, self.c["batch_vision_input"])
+        rows = self.resampler(features, shapes).flatten(0, 1)
+        ids = prompt_ids(fast, grid, self.c["query_num"], task)
+        embeds = self.llama.get_input_embeddings()(torch.tensor([ids]))
+        embeds[0, [i for i, token in enumerate(ids) if token == fast.unk_token_id]] = rows
+        return parts, grid, ids, features, shapes, rows, embeds
 
 
 def answers(llama, embeds):
@@ -213,6 +253,61 @@ def sizes():
     return random + near + [(512, 512), (1, 1), (1, 3000), (3000, 1), (1344, 1344), (2048, 2500), (2021, 2021), (7, 9)]
 
 
+def fast_tokenizer(raw):
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=SPECIAL[0], eos_token=SPECIAL[1], unk_token="<unk>",
+                                   chat_template=CHAT_TEMPLATE)
+
+
+def random_config(rng):
+    pick = lambda *values: values[int(rng.integers(len(values)))]
+    heads, width = pick(1, 2, 4), pick(128, 192, 256)
+    patch = pick(4, 7, 9)
+    tower_heads = pick(1, 3)
+    tower = pick(tower_heads * 12, tower_heads * 20, 192)
+    llama = dict(LLAMA, hidden_size=width, intermediate_size=pick(40, 72), num_hidden_layers=pick(1, 3), num_attention_heads=4,
+                 num_key_value_heads=heads, max_position_embeddings=2048, tie_word_embeddings=pick(True, False))
+    vision = dict(hidden_size=tower, intermediate_size=pick(24, 50), num_hidden_layers=pick(2, 3), num_attention_heads=tower_heads,
+                  image_size=patch * pick(3, 5, 11) + pick(0, 1), patch_size=patch)
+    slices = dict(max_slice_nums=pick(1, 2, 5, 9), scale_resolution=patch * pick(2, 4, 6) + pick(0, 1, 3), patch_size=patch)
+    return config(int(rng.integers(256)), llama, vision, slices, query_num=pick(1, 4, 9), batch_vision_input=pick(True, False),
+                  drop_vision_last_layer=pick(True, False))
+
+
+def live(program, count, seed):
+    """Random models and pictures through `jradievo-worker generate`, against what transformers computes with them."""
+    rng, raw = np.random.default_rng(seed), tokenizer()
+    fast, rows, equal, ties, forms = fast_tokenizer(raw), 0, 0, [], 0
+    for number in range(count):
+        c, salt = random_config(rng), int(rng.integers(2**31))
+        model, task = Model(c, salt), TASK + "".join(chr(int(v)) for v in rng.integers(0x3041, 0x3096, 4))
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            raw.save(str(folder / "tokenizer.json"))
+            (folder / "config.json").write_text(json.dumps(c))
+            save_file(model.tensors(), folder / "model.safetensors")
+            images, wanted = [], []
+            for i in range(5):
+                width, height = (int(v) for v in np.exp(rng.uniform(1.5, 5.3, 2)))
+                picture(width, height).save(folder / f"{i}.png")
+                images += ["--image", str(folder / f"{i}.png")]
+                *_, ids, _, _, _, embeds = model.read(picture(width, height), fast, task)
+                wanted.append((answers(model.llama, embeds), len(ids)))
+            forms += len({positions for _, positions in wanted})
+            command = [program, "generate", "--device", "cpu", "--json", "--model", str(folder), "--task", task, "--max-new-tokens",
+                       str(NEW_TOKENS), "--batch-size", str(int(rng.integers(1, 6))), *images]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+        ends = {c["eos_token_id"], raw.token_to_id("<|eot_id|>")}
+        for line, ((_, tokens, margins), _) in zip(run.stdout.splitlines(), wanted, strict=True):
+            stop = next((i + 1 for i, t in enumerate(tokens) if t in ends), NEW_TOKENS)
+            got, want = json.loads(line)["token_ids"], tokens[:stop]
+            rows, equal = rows + 1, equal + (got == want)
+            if got != want:
+                part = next(i for i, (a, b) in enumerate(zip(got + [-1], want + [-1])) if a != b)
+                ties.append(margins[part])
+                print(f"model {number}: parted at token {part}, where the two best logits are {margins[part]:.1e} apart")
+    print(f"{count} models, {rows} pictures in {forms} forms of prompts: {equal} answers equal", f"near-ties: {ties}" if ties else "")
+
+
 def picture(width, height):
     """A picture of the formula's noise, for parts of the published sizes."""
     values = noise(fnv(f"{width}x{height}".encode()), width * height * 3) * 128 + 128
@@ -223,30 +318,22 @@ def picture(width, height):
 def main():
     parser = argparse.ArgumentParser(description="Reference values of a small random MiniCPM-Llama3-V-2_5")
     parser.add_argument("--out", default="worker/tests/data/minicpm")
-    out = Path(parser.parse_args().out)
+    parser.add_argument("--live", nargs=3, metavar=("PROGRAM", "COUNT", "SEED"))
+    args = parser.parse_args()
+    if args.live:
+        return live(args.live[0], int(args.live[1]), int(args.live[2]))
+    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     raw = tokenizer()
     raw.save(str(out / "tokenizer.json"))
-    fast = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=SPECIAL[0], eos_token=SPECIAL[1], unk_token="<unk>",
-                                   chat_template=CHAT_TEMPLATE)
-    tower = fill(Idefics2VisionTransformer(Idefics2VisionConfig(**VISION, attn_implementation="eager")), "vpm.")
-    resampler = fill(Resampler(QUERIES, LLAMA["hidden_size"], VISION["hidden_size"]), "resampler.")
-    llama = fill(LlamaForCausalLM(LlamaConfig(**LLAMA, attn_implementation="eager",
-                                              rope_parameters={"rope_type": "default", "rope_theta": 500000.0})), "llm.")
-    unk = raw.token_to_id("<unk>")
+    fast, model = fast_tokenizer(raw), Model(config(0), SALT)
     tensors, samples, margins = {}, [], []
     for name in IMAGES:
         image = Image.open(out.parent / "vlm" / "images" / f"{name}.png").convert("RGB")
-        parts, grid = cut(image, SLICES)
-        features, shapes = vision_features(tower, parts)
-        rows = resampler(features, shapes)
-        ids = prompt_ids(fast, grid)
-        embeds = llama.get_input_embeddings()(torch.tensor([ids]))
-        places = [i for i, token in enumerate(ids) if token == unk]
-        embeds[0, places] = rows.flatten(0, 1)
-        logits, tokens, margin = answers(llama, embeds)
+        parts, grid, ids, features, shapes, rows, embeds = model.read(image, fast)
+        logits, tokens, margin = answers(model.llama, embeds)
         margins += margin
-        tensors |= {f"{name}.logits": logits, f"{name}.features": rows.flatten(0, 1)}
+        tensors |= {f"{name}.logits": logits, f"{name}.features": rows}
         if name in ("wide", "dot"):
             tensors |= {f"{name}.tower.{i}": f[:h * w] for i, (f, (h, w)) in enumerate(zip(features, shapes))}
         samples.append({"image": f"{name}.png", "grid": list(grid or []), "ids": ids, "token_ids": tokens,

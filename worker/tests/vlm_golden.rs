@@ -4,7 +4,7 @@
 //! a model and a `reference.json` beside it is checked by [`Golden::check`]; another family is one more call of
 //! [`Golden::open`] with its three folders, and of `check`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -15,10 +15,7 @@ use worker::generate::{
 use worker::image::{Limits, Preprocess, decode, resize_bicubic};
 use worker::model::bunny::Vision;
 use worker::model::llama::Kernels;
-use worker::model::{
-    BunnyConfig, Features, Llama, LlamaWeights, Prompt, TensorSource, eos_from_generation_config,
-};
-use worker::vlm::{Vlm, family};
+use worker::model::{BunnyConfig, Features, Llama, LlamaWeights, Prompt, eos_from_generation_config};
 
 /// A largest allowed difference and why it is allowed.
 struct Tolerance {
@@ -262,73 +259,6 @@ fn the_trained_family_equals_transformers() {
         .expect("a prompt");
     assert_eq!(prompt, golden.prompt());
     golden.check();
-}
-
-/// The same by the way that commands and runs go: a folder, its family, questions, answers.
-#[test]
-fn the_trained_family_answers_through_its_folder() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
-    let read = |path: PathBuf| -> Value {
-        serde_json::from_str(&std::fs::read_to_string(&path).expect("a file")).expect("JSON")
-    };
-    let run = read(data.join("family/vlm/jradievo.json"));
-    let reference = read(data.join("golden/vlm/reference.json"));
-    let number = |value: &Value| value.as_u64().expect("a number");
-    let resize = run["image_resize"].as_array().map(|v| [number(&v[0]) as u32, number(&v[1]) as u32]);
-    let chosen = worker::device::choose("cpu").expect("a CPU");
-    let vlm = Vlm::open(&data.join("family/vlm"), &chosen).expect("a model folder");
-    let samples = reference["samples"].as_array().expect("samples");
-    let images = samples.iter().map(|sample| {
-        let path = data.join(sample["image"].as_str().expect("an image"));
-        Ok(decode(&path, None, &Limits::default()).expect("a picture"))
-    });
-    let task = run["task"].as_str().expect("a text");
-    let questions = vlm.questions(images, resize, task).expect("encoded");
-    assert_eq!((questions.len(), questions.groups().len()), (samples.len(), 1));
-    let longest = vlm.longest_prompt(task, resize).expect("a prompt").positions();
-    assert_eq!(longest, questions.groups()[0].prompt.positions());
-    let options = Options {
-        max_new_tokens: number(&run["max_new_tokens"]) as usize,
-        eos: vlm.eos.clone(),
-        ..Options::default()
-    };
-    let language = vlm.answering().expect("weights");
-    let written = Generator::new()
-        .generate(&language, &vlm.tokenizer, &questions, &options, Control::default())
-        .expect("answers");
-    for (sample, answer) in samples.iter().zip(written) {
-        assert_eq!(answer.token_ids, ids(&sample["token_ids"]));
-    }
-}
-
-/// Notes which tensors are asked for.
-struct Noted<'a> {
-    tensors: &'a HashMap<String, Tensor>,
-    read: std::cell::RefCell<BTreeMap<String, Vec<usize>>>,
-}
-
-impl TensorSource for Noted<'_> {
-    fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.tensors.get(name).map(|t| t.dims().to_vec())
-    }
-
-    fn get(&self, name: &str) -> worker::model::Result<Tensor> {
-        let tensor = TensorSource::get(self.tensors, name)?;
-        self.read.borrow_mut().insert(name.into(), tensor.dims().to_vec());
-        Ok(tensor)
-    }
-}
-
-#[test]
-fn the_listed_vision_parameters_are_those_that_are_read() {
-    for name in ["v10", "v11"] {
-        let golden = Golden::tiny(name);
-        let family = family::open(&data(name)).expect("a known family");
-        let source = Noted { tensors: &golden.tensors, read: Default::default() };
-        family.load_vision(&source, DType::F32, &Device::Cpu).expect("all tensors");
-        let listed: BTreeMap<String, Vec<usize>> = family.vision_parameters().into_iter().collect();
-        assert_eq!(listed, source.read.into_inner());
-    }
 }
 
 /// Logits of the last prompt position of all rows, the whole prompt in one pass.
