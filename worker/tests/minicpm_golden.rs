@@ -20,7 +20,7 @@ use worker::evaluator::Control as EvaluatorControl;
 use worker::generate::{Control, Generator, Options, Questions, Stop};
 use worker::image::{Limits, Rgb8, Slicing, bicubic as resampler, decode, resize_bicubic};
 use worker::locate::Locator;
-use worker::merge::Export;
+use worker::merge::{Export, Part};
 use worker::model::llama::Kernels;
 use worker::model::minicpm::Vision;
 use worker::model::weights::expected_parameters;
@@ -414,6 +414,14 @@ fn merges_go_into_the_vlm_by_the_bases_names_and_come_out_under_its_own() {
             }
         }
     }
+    // The language model alone has a plain Llama's names, whatever the VLM stores it under.
+    let alone = dir.path().join("language");
+    let language = Export { part: Part::Language, ..Export::new(&recipe, &prepared, &bench.vlm.checkpoint) };
+    language.write(&alone, &stop).expect("written");
+    let alone = stored(&alone);
+    assert!(alone.names().eq(source.names()));
+    let whole = |name: &str| merged.bytes(&format!("llm.{name}")).ok();
+    assert!(alone.names().all(|name| alone.bytes(name).ok() == whole(name)));
     // What was scored is what the exported folder writes.
     let exported = Vlm::open(&out, &cpu()).expect("a model folder");
     let images = ["wide", "tall", "dot"].map(|name| picture(&json!({"image": format!("{name}.png")})));
