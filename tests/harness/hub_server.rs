@@ -42,10 +42,13 @@ pub enum Trouble {
     NoRange,
 }
 
+/// The files of one commit by name.
+type Files = BTreeMap<String, Arc<Vec<u8>>>;
+
 #[derive(Default)]
 struct State {
     /// Repository → commits, each with its files.
-    commits: BTreeMap<String, BTreeMap<String, BTreeMap<String, Arc<Vec<u8>>>>>,
+    commits: BTreeMap<String, BTreeMap<String, Files>>,
     /// Repository and branch → commit.
     branches: BTreeMap<(String, String), String>,
     /// Repository → the token that opens it.
@@ -306,8 +309,8 @@ impl State {
         let Some((digest, name)) = path.trim_start_matches('/').split_once('/') else {
             return Reply::refuse(404, "");
         };
-        let all = self.commits.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
-        let found = all.filter(|c| sha256(c) == digest).next().cloned();
+        let mut all = self.commits.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values);
+        let found = all.find(|c| sha256(c) == digest).cloned();
         match found {
             Some(content) => {
                 // An etag that is no digest, as places for large files have them.

@@ -207,7 +207,7 @@ impl Client {
         if !own {
             // A place for large files: its addresses are signed and run out, so the hub is asked again.
             return match status {
-                400..=499 | 500..=599 => passing(),
+                400..=599 => passing(),
                 _ => Error::Answer { url: without_query(url), fault: format!("status {status}") }.into(),
             };
         }
