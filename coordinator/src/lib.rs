@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`state`] | the run as a pure machine: event in, records and answers out |
-//! | [`search`] | algorithms that propose genomes |
+//! | [`search`](::search) | a crate of its own: algorithms that propose genomes |
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
@@ -19,7 +19,6 @@ pub mod cli;
 pub mod driver;
 pub mod error;
 pub mod report;
-pub mod search;
 pub mod service;
 pub mod state;
 pub mod store;

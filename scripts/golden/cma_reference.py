@@ -1,4 +1,4 @@
-"""Writes coordinator/tests/data/cma_reference.json: steps of the package cmaes on recorded random numbers.
+"""Writes coordinator/search/tests/data/cma_reference.json: steps of the package cmaes on recorded random numbers.
 
     pip install cmaes==0.13.1 numpy && python scripts/golden/cma_reference.py
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from cmaes import CMA
 
-OUT = Path(__file__).resolve().parents[2] / "coordinator/tests/data/cma_reference.json"
+OUT = Path(__file__).resolve().parents[2] / "coordinator/search/tests/data/cma_reference.json"
 
 # (dimensions, population or None for the default, generations, levels or None)
 CASES = [

@@ -3,10 +3,11 @@
 use super::fault::{Fault, Faults};
 use super::parameters;
 use super::plan::{
-    Algorithm, DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
-    SchedulingPlan, ScoringPlan, SearchPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
+    ScoringPlan, SourcePlan,
 };
 use super::reader::{Section, edit_distance};
+use super::search;
 use super::tree::{self, Value};
 use crate::dataset::Columns;
 use crate::fitness::Objective;
@@ -71,7 +72,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let space = parameters::read(&section, &names);
     section.finish();
 
-    let search = read_search(&root.section("search"), space.dimensions());
+    let search = search::read(&root.section("search"), space.dimensions());
     if !root.has("dataset") {
         root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
     }
@@ -234,19 +235,6 @@ fn read_merge(s: &Section<'_>) -> MergePlan {
     }
     s.finish();
     plan
-}
-
-fn read_search(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
-    let algorithms = [("cma-es", Algorithm::CmaEs), ("random", Algorithm::Random)];
-    // Hansen's default, which the paper's sampler uses: 4 + ⌊3 ln n⌋.
-    let default = 4 + (3.0 * (dimensions.max(1) as f64).ln()).floor() as u64;
-    let algorithm = s.choice("algorithm", &algorithms, Algorithm::CmaEs);
-    let population = s.integer("population", 2..=100_000, "10").unwrap_or(default);
-    let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
-    let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
-    let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
-    s.finish();
-    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours })
 }
 
 fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<DatasetPlan> {

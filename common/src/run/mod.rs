@@ -8,12 +8,14 @@ mod file;
 mod parameters;
 mod plan;
 mod reader;
+mod search;
 mod tree;
 
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{
-    Algorithm, DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
-    SchedulingPlan, ScoringPlan, SearchPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
+    ScoringPlan, SourcePlan,
 };
 pub(crate) use reader::edit_distance;
+pub use search::{Algorithm, SearchPlan};

@@ -1,5 +1,6 @@
 //! The checked form of a run: everything that fixes its result, and nothing else.
 
+use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
 use crate::fitness::Objective;
@@ -98,32 +99,6 @@ fn is_float32(arithmetic: &Arithmetic) -> bool {
 
 fn is_refuse(vocabulary: &Vocabulary) -> bool {
     *vocabulary == Vocabulary::Refuse
-}
-
-/// Search algorithms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// CMA-ES in the unit cube.
-    CmaEs,
-    /// Uniform random points: the baseline.
-    Random,
-}
-
-/// How the space is searched.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SearchPlan {
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// Candidates a generation.
-    pub population: usize,
-    /// Initial standard deviation in the unit cube.
-    pub sigma: f64,
-    /// Candidates to evaluate in all.
-    pub evaluations: u64,
-    /// Wall-clock limit, in hours.
-    pub hours: Option<f64>,
 }
 
 /// What happens to a sample whose reference (after a part was taken from it) is empty.

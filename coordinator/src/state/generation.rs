@@ -7,8 +7,8 @@
 
 use super::candidate::Candidate;
 use super::{Changes, End, Note, Record, State};
-use crate::search::Told;
 use common::id::CandidateId;
+use search::{Outcome, Told};
 
 impl State {
     /// Members of the generation being evaluated.
@@ -41,11 +41,8 @@ impl State {
         if !begun || !self.members().iter().all(Candidate::is_final) {
             return;
         }
-        let told: Vec<Told> = self
-            .members()
-            .iter()
-            .map(|c| Told { genome: c.genome().clone(), fitness: c.fitness() })
-            .collect();
+        let told: Vec<Told> =
+            self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
         self.search.tell(&told);
         let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
         // Of equal ones the first, as everywhere.
@@ -59,4 +56,8 @@ impl State {
             self.open_generation(changes);
         }
     }
+}
+
+fn outcome(c: &Candidate) -> Outcome {
+    c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
 }

@@ -29,13 +29,13 @@ pub mod roster;
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched};
 
-use crate::search::{self, Search};
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;
 use common::id::{CandidateId, LeaseId};
 use common::run::RunPlan;
 use common::time::Millis;
 use proto::convert::{Progress, RunState};
+use search::Search;
 use std::time::Duration;
 
 /// The whole state of a run.

@@ -1,12 +1,13 @@
 //! What of a state is durable, as values. How they become bytes is the store's affair.
 
 use super::candidate::Candidate;
-use crate::search::{self, Snapshot};
 use common::digest::Manifest;
 use common::evaluation::Evaluation;
 use common::id::{CandidateId, RunId};
 use common::run::RunPlan;
+use common::seed::Stream;
 use common::time::Millis;
+use search::{Domain, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// Why a run is over.
@@ -126,7 +127,7 @@ impl Durable {
             },
             pinned: Pinned { manifest, complete: false },
             counters: Counters::default(),
-            searched: Searched { generation: 0, snapshot: search::begin(plan).snapshot(), end: None },
+            searched: Searched { generation: 0, snapshot: first_snapshot(plan), end: None },
             candidates: Vec::new(),
         }
     }
@@ -142,6 +143,11 @@ impl Durable {
         records.extend(self.candidates.iter().cloned().map(Record::Candidate));
         records
     }
+}
+
+fn first_snapshot(plan: &RunPlan) -> Snapshot {
+    let domain = Domain::real(plan.space.dimensions());
+    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
 }
 
 /// What was stored contradicts itself.

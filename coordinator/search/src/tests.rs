@@ -1,4 +1,6 @@
+use super::told::ranked;
 use super::*;
+use common::fitness::Fitness;
 use proptest::prelude::*;
 
 fn searches(n: usize, population: usize, seed: u64) -> Vec<Box<dyn Search>> {
@@ -9,11 +11,15 @@ fn searches(n: usize, population: usize, seed: u64) -> Vec<Box<dyn Search>> {
     ]
 }
 
+fn outcome(score: Option<f64>) -> Outcome {
+    score.map_or(Outcome::Failed, |s| Outcome::Scored(vec![Fitness::new(s).unwrap()]))
+}
+
 /// A generation's results, made of arbitrary bits: ties, failures and extremes among them.
 fn tell(search: &mut dyn Search, genomes: &[Genome], scores: &[Option<i16>]) {
     let told = |(i, genome): (usize, &Genome)| Told {
         genome: genome.clone(),
-        fitness: scores[i % scores.len()].map(|s| Fitness::new(f64::from(s) * 1e300).unwrap()),
+        outcome: outcome(scores[i % scores.len()].map(|s| f64::from(s) * 1e300)),
     };
     search.tell(&genomes.iter().enumerate().map(told).collect::<Vec<_>>());
 }
@@ -61,7 +67,7 @@ proptest! {
 fn ranks_best_first_ties_in_order_failures_last() {
     let genome = || Genome::new(vec![]).unwrap();
     let scores = [Some(0.1), None, Some(0.9), Some(0.1), None, Some(-5.0)];
-    let told = scores.map(|s| Told { genome: genome(), fitness: s.map(|v| Fitness::new(v).unwrap()) });
+    let told = scores.map(|s| Told { genome: genome(), outcome: outcome(s) });
     assert_eq!(ranked(&told), [2, 0, 3, 5, 1, 4]);
 }
 
@@ -70,7 +76,7 @@ fn a_space_without_parameters_is_evaluated_once() {
     let mut search = fixed::Fixed::default();
     assert_eq!((search.population(), search.stop()), (1, None));
     let genome = search.ask();
-    search.tell(&[Told { genome, fitness: None }]);
+    search.tell(&[Told { genome, outcome: Outcome::Failed }]);
     assert!(search.stop().is_some());
     assert_eq!(restore(search.snapshot()).stop(), search.stop());
 }

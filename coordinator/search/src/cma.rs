@@ -16,7 +16,8 @@
 //!   for standard deviations in `tolx`; here they are what their names say.
 
 use super::linalg::Matrix;
-use super::{Search, Snapshot, Told, ranked};
+use super::told::ranked;
+use super::{Search, Snapshot, Told};
 use common::genome::Genome;
 use common::seed::Stream;
 use serde::{Deserialize, Serialize};
@@ -298,7 +299,7 @@ impl Search for Cma {
             return;
         }
         let order = ranked(generation);
-        let scores: Vec<f64> = order.iter().filter_map(|i| generation[*i].fitness).map(f64::from).collect();
+        let scores: Vec<f64> = order.iter().filter_map(|i| generation[*i].fitness()).map(f64::from).collect();
         let Some((best, worst)) = scores.first().zip(scores.last()) else {
             // Nothing was scored, so the order says nothing; the next generation tries elsewhere.
             return;

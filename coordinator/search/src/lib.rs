@@ -1,41 +1,46 @@
 //! Searches: algorithms that ask for genomes and are told how good they were.
 //!
 //! A search knows nothing of candidates, workers or time. It is asked for one genome after the other, is told
-//! whole generations in the order in which it was asked, and can be saved between any two calls: its random
+//! results in the order in which they were recorded, and can be saved between any two calls: its random
 //! stream is part of the snapshot, so that a restored search goes on exactly as the saved one would have.
 //! Larger is better everywhere; nothing here minimises.
+//!
+//! How the two modes use it:
+//! - **generational**: a whole population is asked for, and told when all of it is final, in the order in which it was
+//!   asked for;
+//! - **asynchronous**: a genome is asked for whenever one is wanted, and each result is told when it is recorded. A
+//!   search collects results until they make a step, whatever distribution they were drawn from.
+//!
+//! Genomes that the search did not ask for (starting points, results of another search) are told like any other.
+
+#![forbid(unsafe_code)]
 
 pub mod cma;
+pub mod domain;
 pub mod fixed;
 pub mod linalg;
 pub mod random;
+pub mod told;
 
-use common::fitness::Fitness;
+pub use domain::{Dimension, Domain};
+pub use told::{Outcome, Told};
+
 use common::genome::Genome;
-use common::run::{Algorithm, RunPlan};
+use common::run::{Algorithm, SearchPlan};
 use common::seed::Stream;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
-/// One evaluated genome, as a search is told of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Told {
-    /// As it was asked for.
-    pub genome: Genome,
-    /// `None` where it could not be evaluated: the worst of its generation, whatever the others are.
-    pub fitness: Option<Fitness>,
-}
-
 /// A search algorithm.
 pub trait Search: Debug + Send {
-    /// Genomes in a generation, at least 1.
+    /// Results that make one step of learning, at least 1; the size of the next generation.
     fn population(&self) -> usize;
 
-    /// The next genome.
+    /// The next genome. Never waits for results.
     fn ask(&mut self) -> Genome;
 
-    /// Learns from a whole generation, in the order in which it was asked for.
-    fn tell(&mut self, generation: &[Told]);
+    /// Learns from results, in the order in which they were recorded: a generation, or any other number of them.
+    fn tell(&mut self, results: &[Told]);
 
     /// Why asking on is useless, once it is.
     fn stop(&self) -> Option<String>;
@@ -60,15 +65,12 @@ pub enum Snapshot {
 }
 
 /// The search that a plan asks for, at its beginning.
-pub fn begin(plan: &RunPlan) -> Box<dyn Search> {
-    let dimensions = plan.space.dimensions();
-    let stream = Stream::new(plan.seed, "search");
-    match plan.search.algorithm {
+pub fn begin(plan: &SearchPlan, domain: &Domain, stream: Stream) -> Box<dyn Search> {
+    let dimensions = domain.dimensions.len();
+    match plan.algorithm {
         _ if dimensions == 0 => Box::new(fixed::Fixed::default()),
-        Algorithm::CmaEs => {
-            Box::new(cma::Cma::new(dimensions, plan.search.population, plan.search.sigma, stream))
-        }
-        Algorithm::Random => Box::new(random::Random::new(dimensions, plan.search.population, stream)),
+        Algorithm::CmaEs => Box::new(cma::Cma::new(dimensions, plan.population, plan.sigma, stream)),
+        Algorithm::Random => Box::new(random::Random::new(dimensions, plan.population, stream)),
     }
 }
 
@@ -79,14 +81,6 @@ pub fn restore(snapshot: Snapshot) -> Box<dyn Search> {
         Snapshot::Random(s) => Box::new(s),
         Snapshot::Fixed(s) => Box::new(s),
     }
-}
-
-/// Positions of a generation from best to worst. Equal ones keep their order, failed ones come last.
-fn ranked(generation: &[Told]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..generation.len()).collect();
-    // `None < Some`, so that reversing puts failures behind every fitness.
-    order.sort_by(|a, b| generation[*b].fitness.cmp(&generation[*a].fitness));
-    order
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Outcome;
 use common::fitness::Fitness;
 use serde::Deserialize;
 
@@ -39,8 +40,12 @@ fn objective(x: &[f64], levels: Option<f64>) -> f64 {
     levels.map_or(value, |l| (value * l).floor() / l)
 }
 
+fn scored(fitness: f64) -> Outcome {
+    Outcome::Scored(vec![Fitness::new(fitness).unwrap()])
+}
+
 fn told(x: Vec<f64>, fitness: f64) -> Told {
-    Told { genome: Genome::new(x).unwrap(), fitness: Some(Fitness::new(fitness).unwrap()) }
+    Told { genome: Genome::new(x).unwrap(), outcome: scored(fitness) }
 }
 
 fn agree(what: &str, step: usize, ours: &[f64], theirs: &[f64]) {
@@ -52,7 +57,7 @@ fn agree(what: &str, step: usize, ours: &[f64], theirs: &[f64]) {
 
 #[test]
 fn agrees_with_cmaes_step_by_step() {
-    let text = include_str!("../../tests/data/cma_reference.json");
+    let text = include_str!("../tests/data/cma_reference.json");
     let reference: Reference = serde_json::from_str(text).unwrap();
     assert!(reference.cases.len() >= 5);
     for case in reference.cases {
@@ -83,8 +88,8 @@ fn optimise(n: usize, population: usize, generations: usize, f: impl Fn(&[f64]) 
         let told: Vec<Told> = genomes
             .into_iter()
             .map(|genome| {
-                let fitness = f(genome.coordinates()).map(|v| Fitness::new(v).unwrap());
-                Told { genome, fitness }
+                let outcome = f(genome.coordinates()).map_or(Outcome::Failed, scored);
+                Told { genome, outcome }
             })
             .collect();
         cma.tell(&told);
