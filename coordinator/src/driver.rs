@@ -324,6 +324,8 @@ fn log(note: &Note) {
             let fitness = best.map(|b| b.1.value());
             tracing::info!(generation, best = best.map(|b| b.0.0), fitness, "generation closed");
         }
+        Note::Paused(paused) => tracing::info!(paused, "lending"),
+        Note::Extended(budget) => tracing::info!(?budget, "budget extended"),
         Note::Finished { reason } => tracing::info!(reason, "run finished"),
     }
 }

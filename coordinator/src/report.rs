@@ -5,18 +5,21 @@ use crate::state::State;
 use crate::state::candidate::{Attempt, Candidate, How, Phase};
 use crate::store::{self, Store};
 use common::evaluation::Evaluation;
-use common::id::CandidateId;
+use common::id::{CandidateId, WorkerId};
 use common::provenance::{self, Provenance, RecipeFile};
 use common::recipe::Recipe;
 use common::run::{Algorithm, RunPlan};
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
+use std::collections::BTreeMap;
 
 /// The run at a glance. `now` is absent at rest.
 pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
-    let count = |f: &dyn Fn(&Candidate) -> bool| state.candidates().iter().filter(|c| f(c)).count() as u64;
-    let attempts_failed = state.candidates().iter().map(|c| c.counted_attempts() as u64).sum();
+    let attempts_failed = state.attempts_failed();
+    let (leased, all_open) =
+        (state.open().filter(|c| c.open_attempt().is_some()).count(), state.open().count());
+    let done = (state.candidates().len() - all_open) as u64;
     let plan = state.plan();
     let mut progress = state.progress();
     if now.is_none() {
@@ -31,13 +34,13 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         algorithm: algorithm(plan).into(),
         progress: Some(progress.into()),
         population: plan.search.population as u64,
-        candidates_waiting: count(&Candidate::is_waiting),
-        candidates_leased: count(&|c| c.open_attempt().is_some()),
-        candidates_scored: count(&|c| c.fitness().is_some()),
-        candidates_failed: count(&|c| *c.phase() == Phase::Failed),
+        candidates_waiting: (all_open - leased) as u64,
+        candidates_leased: leased as u64,
+        candidates_scored: done - state.failed(),
+        candidates_failed: state.failed(),
         attempts_failed,
         elapsed_ms: state.elapsed().as_millis() as u64,
-        hours_budget: plan.search.hours,
+        hours_budget: state.budget().hours,
         workers: now.map(|now| workers(state, now)).unwrap_or_default(),
         program_version: now.map(|_| proto::PROGRAM_VERSION.to_string()).unwrap_or_default(),
         sigma: state.step_size(),
@@ -46,12 +49,15 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
 }
 
 fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
-    let view = |(id, w): (common::id::WorkerId, &crate::state::roster::Worker)| wire::WorkerView {
+    let mut leases: BTreeMap<WorkerId, u32> = BTreeMap::new();
+    let held = state.leases().iter().filter_map(|(_, l)| l.worker);
+    held.for_each(|w| *leases.entry(w).or_default() += 1);
+    let view = |(id, w): (WorkerId, &crate::state::roster::Worker)| wire::WorkerView {
         worker_id: id.0,
         name: w.name.clone(),
         device: w.device.clone(),
         slots: w.slots,
-        leases: state.leases().of(id).count() as u32,
+        leases: leases.get(&id).copied().unwrap_or_default(),
         last_seen_ms_ago: (now - w.last_seen).as_millis() as u64,
         scored: w.scored,
     };

@@ -224,3 +224,27 @@ fn a_frame_is_first_or_a_number() {
         assert!(faults.contains("dataset.frame"), "{faults}");
     }
 }
+
+#[test]
+fn scheduling_keys_leave_no_trace_unless_used() {
+    let plain = parse_with(GOOD, &[]).unwrap();
+    for later in ["mode", "device_hours", "target_fitness", "stagnation"] {
+        assert!(!plain.to_json().contains(&format!("\"{later}\"")), "{later} left a trace in {}", plain.to_json());
+    }
+    assert!(parse_with(GOOD, &["search.mode=generational"]).unwrap() == plain);
+    let sets = [
+        "search.mode=asynchronous",
+        "search.device_hours=2.5",
+        "search.target_fitness=0.6",
+        "search.stagnation=70",
+    ];
+    let plan = parse_with(GOOD, &sets).unwrap();
+    assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    assert_eq!(plan.search.mode, crate::run::Mode::Asynchronous);
+    let b = plan.search.budget();
+    assert_eq!((b.device_hours, b.target_fitness, b.stagnation), (Some(2.5), Some(0.6), Some(70)));
+    let e = parse_with(GOOD, &["search.mode=steady"]).unwrap_err().to_string();
+    assert!(e.contains("choose one of \"generational\", \"asynchronous\""), "{e}");
+    let e = parse_with(GOOD, &["search.stagnation=0"]).unwrap_err().to_string();
+    assert!(e.contains("search.stagnation"), "{e}");
+}

@@ -1,5 +1,6 @@
 //! `[search]`: which algorithm looks where, and for how long.
 
+use super::budget::{self, Budget, Mode};
 use super::reader::Section;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,31 @@ pub struct SearchPlan {
     pub evaluations: u64,
     /// Wall-clock limit, in hours.
     pub hours: Option<f64>,
+    /// When the search learns and is asked.
+    #[serde(default, skip_serializing_if = "Mode::is_generational")]
+    pub mode: Mode,
+    /// Limit of the time that slots hold candidates, in hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_hours: Option<f64>,
+    /// A fitness that is good enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_fitness: Option<f64>,
+    /// Results without a better one after which the run ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stagnation: Option<u64>,
+}
+
+impl SearchPlan {
+    /// What ends the run, unless it is extended.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            evaluations: self.evaluations,
+            hours: self.hours,
+            device_hours: self.device_hours,
+            target_fitness: self.target_fitness,
+            stagnation: self.stagnation,
+        }
+    }
 }
 
 /// Reads `[search]` of a space of so many dimensions.
@@ -39,6 +65,17 @@ pub(super) fn read(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
     let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
     let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
+    let limits = budget::read(s);
     s.finish();
-    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours })
+    Some(SearchPlan {
+        algorithm,
+        population: population as usize,
+        sigma,
+        evaluations: evaluations?,
+        hours,
+        mode: limits.mode,
+        device_hours: limits.device_hours,
+        target_fitness: limits.target_fitness,
+        stagnation: limits.stagnation,
+    })
 }

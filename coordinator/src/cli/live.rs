@@ -117,6 +117,9 @@ impl Watch for Live {
                     p.evaluations_budget
                 ));
             }
+            Note::Paused(true) => self.print("paused: nothing new is lent"),
+            Note::Paused(false) => self.print("going on"),
+            Note::Extended(b) => self.print(&format!("extended to {} evaluations", b.evaluations)),
             Note::Finished { reason } => self.print(&format!("finished: {reason}")),
         }
     }

@@ -4,6 +4,7 @@ use super::candidate::How;
 use super::record::Record;
 use common::fitness::Fitness;
 use common::id::{CandidateId, WorkerId};
+use common::run::Budget;
 use proto::convert::{Exchange, ExchangeAnswer, Registered, Registration};
 use proto::status::Class;
 
@@ -22,6 +23,10 @@ pub enum Event {
     Tick,
     /// The operator stops the coordinator.
     Stop,
+    /// The operator wants nothing to be lent (true), or everything as before.
+    Pause(bool),
+    /// The operator changes what ends the run.
+    Extend(Budget),
 }
 
 /// What an event led to. The driver commits the records, then answers.
@@ -42,6 +47,8 @@ pub enum Reply {
     Registered(Result<Registered, Class>),
     /// To [`Event::Exchange`] and [`Event::Poll`].
     Exchanged(Result<ExchangeAnswer, Class>),
+    /// To [`Event::Extend`].
+    Extended(Result<Budget, Class>),
 }
 
 /// Something that people may want to know. Never holds report text.
@@ -97,6 +104,10 @@ pub enum Note {
         /// Its best member.
         best: Option<(CandidateId, Fitness)>,
     },
+    /// The operator paused the run (true), or let it go on.
+    Paused(bool),
+    /// The operator changed what ends the run.
+    Extended(Budget),
     /// The run ended.
     Finished {
         /// Why.

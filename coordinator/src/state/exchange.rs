@@ -85,17 +85,15 @@ impl State {
     fn grant(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) -> Vec<Grant> {
         let mut grants = Vec::new();
         let Some(worker) = self.roster.get(id) else { return grants };
-        if self.run_state() != RunState::Running {
+        let (name, free) = (worker.name.clone(), worker.free_slots as usize);
+        if self.run_state() != RunState::Running || self.is_paused() || free == 0 {
             return grants;
         }
-        let (name, free) = (worker.name.clone(), worker.free_slots as usize);
-        let others: Vec<&str> =
-            self.roster.iter().map(|(_, w)| w.name.as_str()).filter(|n| *n != name).collect();
-        let better_elsewhere =
-            |c: &Candidate| c.failed_on(&name) && others.iter().any(|other| !c.failed_on(other));
+        self.fill(free, changes);
+        let others = |c: &Candidate| self.roster.iter().any(|(_, w)| w.name != name && !c.failed_on(&w.name));
+        let better_elsewhere = |c: &Candidate| c.failed_on(&name) && others(c);
         let waiting: Vec<_> = self
-            .members()
-            .iter()
+            .open()
             .filter(|c| c.is_waiting() && !better_elsewhere(c))
             .map(|c| c.id())
             .take(free)

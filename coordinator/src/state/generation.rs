@@ -1,63 +1,136 @@
-//! One population at a time: opened by asking the search, closed when every member is final, told in order of
-//! number.
+//! What is asked of the search, what it is told, and when a run is over.
 //!
-//! Since nothing is told before the whole generation is final, the genomes that follow depend on the plan
-//! alone: not on how many workers there are, nor on the order in which results arrive. The budget may cut the
-//! last generation short; it is then evaluated and reported like any other, but teaches the search nothing.
+//! **Generational**: a population is opened by asking the search and told when every member is final, in order of
+//! number. Since nothing is told before, the genomes that follow depend on the plan alone: not on how many workers there
+//! are, nor on the order in which results arrive. The budget may cut the last generation short; it is then evaluated and
+//! reported like any other, and told only if the run is extended and the rest of it evaluated too.
+//!
+//! **Asynchronous**: a candidate is asked for whenever a slot is free and nothing waits; each result is told when it is
+//! recorded. What is asked for within the budget is awaited.
 
-use super::candidate::Candidate;
-use super::{Changes, End, Note, Record, State};
+use super::candidate::{Candidate, Phase};
+use super::journal::{Entry, Step};
+use super::{Changes, End, Note, Record, State, index};
 use common::id::CandidateId;
+use common::run::Mode;
 use search::{Outcome, Told};
 
 impl State {
-    /// Members of the generation being evaluated.
+    /// Candidates from the first that is not final on; in generational mode the whole generation being evaluated.
     pub fn members(&self) -> &[Candidate] {
-        let first = self.candidates.partition_point(|c| c.generation() < self.generation);
+        let first = match self.mode() {
+            Mode::Generational => {
+                self.candidates.partition_point(|c| c.generation() < self.course.generation())
+            }
+            Mode::Asynchronous => self.open.first().map_or(self.candidates.len(), |id| index(*id)),
+        };
         &self.candidates[first..]
     }
 
-    /// Asks for the next generation, as large as the budget still allows.
-    pub(super) fn open_generation(&mut self, changes: &mut Changes) {
-        let asked = self.candidates.len() as u64;
-        let room = self.plan.search.evaluations.saturating_sub(asked);
-        let size = (self.search.population() as u64).min(room);
-        self.generation += 1;
-        for offset in 0..size {
-            let genome = self.search.ask();
-            let recipe = self.plan.recipe(&genome).digest();
-            let id = CandidateId(asked + offset + 1);
-            let candidate = Candidate::new(id, self.generation, genome, recipe);
-            changes.records.push(Record::Candidate(candidate.clone()));
-            self.candidates.push(candidate);
-        }
-        changes.records.push(self.search_record());
+    /// Candidates that may still be asked for.
+    fn room(&self) -> u64 {
+        self.budget.evaluations.saturating_sub(self.candidates.len() as u64)
     }
 
-    /// Closes the generation if every member is final: tells the search and opens the next one, or ends the
-    /// run.
-    pub(super) fn close_generation(&mut self, changes: &mut Changes) {
-        let begun = self.generation > 0 && self.end.is_none();
-        if !begun || !self.members().iter().all(Candidate::is_final) {
+    /// Whether another candidate would be asked for if a slot were free.
+    pub(super) fn can_ask(&self) -> bool {
+        self.mode() == Mode::Asynchronous && self.end.is_none() && !self.counters.paused && self.room() > 0
+    }
+
+    /// Asks the search; the candidates wait.
+    fn ask(&mut self, count: u64, opens: bool, changes: &mut Changes) {
+        let first = CandidateId(self.candidates.len() as u64 + 1);
+        for (genome, id) in self.course.ask(count, opens).into_iter().zip(first.0..) {
+            let recipe = self.plan.recipe(&genome).digest();
+            let candidate = Candidate::new(CandidateId(id), self.course.generation(), genome, recipe);
+            changes.records.push(Record::Candidate(candidate.clone()));
+            self.open.insert(candidate.id());
+            self.candidates.push(candidate);
+        }
+        self.write(Entry::Asked { first, count, opens }, changes);
+    }
+
+    /// Asks for the next generation, or for the rest of one that was cut short, as large as the budget allows.
+    pub(super) fn open_generation(&mut self, changes: &mut Changes) {
+        let (wanted, opens) = self.course.wanted();
+        self.ask(wanted.min(self.room()), opens, changes);
+        self.checkpoint_if_due(changes);
+    }
+
+    /// Sees to it that so many candidates wait, where the mode asks for them one by one.
+    pub(super) fn fill(&mut self, slots: usize, changes: &mut Changes) {
+        if slots == 0 || !self.can_ask() {
             return;
         }
-        let told: Vec<Told> =
-            self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
-        self.search.tell(&told);
-        let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
-        // Of equal ones the first, as everywhere.
-        let best = best.reduce(|a, b| if b.1 > a.1 { b } else { a });
-        changes.notes.push(Note::GenerationClosed { generation: self.generation, best });
-        if let Some(reason) = self.search.stop() {
-            self.finish(End::Search(reason), changes);
-        } else if self.candidates.len() as u64 >= self.plan.search.evaluations {
-            self.finish(End::Evaluations, changes);
-        } else {
-            self.open_generation(changes);
+        let waiting = self.open.iter().filter(|id| self.candidates[index(**id)].is_waiting()).take(slots);
+        let missing = slots - waiting.count();
+        for _ in 0..(missing as u64).min(self.room()) {
+            self.ask(1, self.course.generation() == 0, changes);
+        }
+        self.checkpoint_if_due(changes);
+    }
+
+    /// Journals what became final in this event, tells the search what is due, asks for more or ends the run.
+    pub(super) fn close_generation(&mut self, changes: &mut Changes) {
+        self.notice(changes);
+        while let Some(id) = self.finals.pop_front() {
+            let candidate = &self.candidates[index(id)];
+            let (genome, outcome) = (candidate.genome().clone(), outcome(candidate));
+            self.write(Entry::Recorded { candidate: id, outcome: outcome.clone() }, changes);
+            let step = self.course.record(id, Told { genome, outcome });
+            if let Some(Step { number: generation, best }) = step {
+                changes.notes.push(Note::GenerationClosed { generation, best });
+            }
+            if self.end.is_none() && (step.is_some() || self.mode() == Mode::Asynchronous) {
+                self.end_if_enough(changes);
+            }
+        }
+        if self.end.is_none() && self.open.is_empty() && self.course.generation() > 0 {
+            match (self.room(), self.mode()) {
+                (0, _) => self.finish(End::Evaluations, changes),
+                (_, Mode::Generational) => self.open_generation(changes),
+                (_, Mode::Asynchronous) => {}
+            }
+        }
+        self.checkpoint_if_due(changes);
+    }
+
+    /// Ends the run where the search wants it or the results are good or poor enough. Asked when a step is complete,
+    /// in generational mode, so that the order of arrival within a generation cannot matter.
+    fn end_if_enough(&mut self, changes: &mut Changes) {
+        let standing = self.course.standing();
+        let target = self.budget.target_fitness.filter(|t| standing.best.is_some_and(|b| b.value() >= *t));
+        let stagnation = self.budget.stagnation.filter(|n| standing.since_best() >= *n);
+        let end = match (self.course.search().stop(), target, stagnation) {
+            (Some(reason), _, _) => End::Search(reason),
+            (_, Some(target), _) => End::Target(target),
+            (_, _, Some(results)) => End::Stagnation(results),
+            _ => return,
+        };
+        self.finish(end, changes);
+        self.withdraw("the run is over", changes);
+    }
+
+    /// Takes note of candidates that were written in this event: which are open, which became final.
+    ///
+    /// Whoever changes a candidate writes it, so the records say all; nothing has to be looked through.
+    pub(super) fn notice(&mut self, changes: &Changes) {
+        let seen = std::mem::replace(&mut self.noticed, changes.records.len());
+        for record in &changes.records[seen.min(changes.records.len())..] {
+            if let Record::Candidate(c) = record
+                && self.candidates[index(c.id())].is_final()
+                && self.open.remove(&c.id())
+            {
+                let c = &self.candidates[index(c.id())];
+                self.attempts_failed += c.counted_attempts() as u64;
+                self.failed += u64::from(*c.phase() == Phase::Failed);
+                self.finals.push_back(c.id());
+            }
         }
     }
 }
 
-fn outcome(c: &Candidate) -> Outcome {
+/// What the search is told of a candidate that is final.
+pub(super) fn outcome(c: &Candidate) -> Outcome {
     c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
 }

@@ -8,12 +8,13 @@ use std::collections::HashSet;
 pub type Invariant = (&'static str, fn(&State) -> bool);
 
 /// Every invariant.
-pub const ALL: [Invariant; 7] = [
+pub const ALL: [Invariant; 8] = [
     ("every lease is of an open attempt, and every open attempt has its lease", leases_match_attempts),
     ("a candidate is lent to at most one worker", one_lease_each),
     ("attempts stay within the limit", attempts_within_limit),
     ("a scored candidate has exactly one attempt that scored it", scored_once),
-    ("only the last generation has members that are not final", earlier_generations_are_final),
+    ("what is not among the members is final", earlier_are_final),
+    ("the index of open candidates is right", open_is_known),
     ("no more candidates than the budget", within_budget),
     ("nothing is lent once the run is over", nothing_lent_after_the_end),
 ];
@@ -53,14 +54,18 @@ fn scored_once(s: &State) -> bool {
     })
 }
 
-fn earlier_generations_are_final(s: &State) -> bool {
+fn earlier_are_final(s: &State) -> bool {
     let earlier = s.candidates.len() - s.members().len();
-    // The generation before the last stands for all of them, or this would grow with the run.
+    // The last of them stand for all, or this would grow with the run.
     s.candidates[..earlier].iter().rev().take(64).all(Candidate::is_final)
 }
 
+fn open_is_known(s: &State) -> bool {
+    s.open().all(|c| !c.is_final()) && s.members().iter().filter(|c| !c.is_final()).count() == s.open.len()
+}
+
 fn within_budget(s: &State) -> bool {
-    s.candidates.len() as u64 <= s.plan.search.evaluations
+    s.candidates.len() as u64 <= s.budget.evaluations
 }
 
 fn nothing_lent_after_the_end(s: &State) -> bool {

@@ -7,13 +7,16 @@
 //! | `candidate` | open → scored or failed, and every attempt |
 //! | `lease` | who works on what until when |
 //! | `roster` | known workers |
-//! | `generation` | opening and closing a population |
+//! | `generation` | what is asked and told, and when a run is over |
+//! | `journal` | the order of both, and the search that follows from it |
+//! | `restore` | the state out of what was stored |
+//! | `operate` | pausing and extending |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
 //! | `invariant` | what must hold after every event |
 //!
-//! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the search with its
-//! random stream, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
+//! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the journal, the search with its
+//! random stream as of a checkpoint, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
 pub mod candidate;
@@ -21,21 +24,25 @@ mod event;
 mod exchange;
 mod generation;
 pub mod invariant;
+pub mod journal;
 pub mod lease;
+mod operate;
 mod record;
 mod register;
+mod restore;
 pub mod roster;
 
 pub use event::{Changes, Event, Note, Reply};
-pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched};
+pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched, first_search};
 
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;
 use common::id::{CandidateId, LeaseId};
-use common::run::RunPlan;
+use common::run::{Budget, Mode, RunPlan};
 use common::time::Millis;
+use journal::{Course, Entry};
 use proto::convert::{Progress, RunState};
-use search::Search;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// The whole state of a run.
@@ -46,13 +53,27 @@ pub struct State {
     plan: RunPlan,
     pinned: Pinned,
     counters: Counters,
-    search: Box<dyn Search>,
-    /// The generation being evaluated; its members end `candidates`.
-    generation: u64,
+    /// The search, and where it stands between asked and told.
+    course: Course,
+    /// What ends the run: the plan's, unless it was extended.
+    budget: Budget,
+    /// The search as last written; the journal's entries since; and after how many of them it is written again.
+    checkpoint: Searched,
+    tail: Vec<Entry>,
+    checkpoint_after: usize,
     /// Why the run is over; nothing is lent any more.
     end: Option<End>,
     /// In order of number, so that candidate n stands at n − 1.
     candidates: Vec<Candidate>,
+    /// Those that are not final, so that no event has to look for them.
+    open: BTreeSet<CandidateId>,
+    /// Became final in this event and are not journalled yet.
+    finals: VecDeque<CandidateId>,
+    /// Records of this event that were looked at.
+    noticed: usize,
+    /// Counted attempts of final candidates, and how many of these failed.
+    attempts_failed: u64,
+    failed: u64,
     /// The best so far: of equal fitness the one with the lower number.
     best: Option<(CandidateId, Fitness)>,
     leases: lease::Table,
@@ -61,64 +82,35 @@ pub struct State {
     stopping: bool,
     /// When the state last saw the time, to count what has elapsed. `None` at rest.
     clock: Option<Millis>,
-    /// `counters.elapsed_ms` as last written.
-    elapsed_written_ms: u64,
+    /// `counters` as last written: time alone is written now and then only.
+    written: Counters,
+    /// No lease can run out before.
+    leases_good_until: Millis,
+    /// When silent workers were last looked for.
+    roster_swept: Millis,
+    /// Workers that were there then.
+    workers_here: u32,
+    /// To be written with the next event: what a store of an earlier version lacks.
+    unwritten: Vec<Record>,
 }
 
 /// Elapsed time is written at least this often, so that a killed run loses no more of its time budget.
 const ELAPSED_WRITTEN_EVERY_MS: u64 = 10_000;
 
+/// How often silent workers are looked for.
+const ROSTER_SWEPT_EVERY: Duration = Duration::from_millis(500);
+
+/// The search is written again after at least this many entries of the journal, …
+const CHECKPOINT_ENTRIES: usize = 32;
+/// … and so rarely that it costs no more than this a entry, however large it grows.
+const CHECKPOINT_BYTES_AN_ENTRY: usize = 256;
+
 impl State {
-    /// The state as it was stored. Nothing is lent yet: that begins with [`Event::Start`].
-    pub fn restore(durable: Durable) -> Result<State, Contradiction> {
-        let contradiction = |text: String| Contradiction(text);
-        let plan = RunPlan::from_json(&durable.identity.plan_json).map_err(contradiction)?;
-        for (i, c) in durable.candidates.iter().enumerate() {
-            if c.id().0 != i as u64 + 1 {
-                return Err(Contradiction(format!("candidate {} stands where {} belongs", c.id(), i + 1)));
-            }
-            if c.genome().coordinates().len() != plan.space.dimensions()
-                || plan.recipe(c.genome()).digest() != c.recipe()
-            {
-                return Err(Contradiction(format!("candidate {}'s recipe is not its genome's", c.id())));
-            }
-        }
-        let mut state = State {
-            plan,
-            identity: durable.identity,
-            pinned: durable.pinned,
-            elapsed_written_ms: durable.counters.elapsed_ms,
-            counters: durable.counters,
-            search: search::restore(durable.searched.snapshot),
-            generation: durable.searched.generation,
-            end: durable.searched.end,
-            candidates: durable.candidates,
-            best: None,
-            leases: lease::Table::default(),
-            roster: roster::Roster::default(),
-            stopping: false,
-            clock: None,
-        };
-        let scored: Vec<_> = state.candidates.iter().filter_map(|c| Some((c.id(), c.fitness()?))).collect();
-        scored.into_iter().for_each(|(id, fitness)| state.note_best(id, fitness));
-        Ok(state)
-    }
-
-    /// What of this state is to outlive the process.
-    pub fn durable(&self) -> Durable {
-        let Record::Searched(searched) = self.search_record() else { unreachable!("it makes no other") };
-        Durable {
-            identity: self.identity.clone(),
-            pinned: self.pinned.clone(),
-            counters: Counters { elapsed_ms: self.elapsed_written_ms, ..self.counters.clone() },
-            searched,
-            candidates: self.candidates.clone(),
-        }
-    }
-
     /// Lets `event` happen at `now`, which never goes back within one process.
     pub fn apply(&mut self, now: Millis, event: Event) -> Changes {
         let mut changes = Changes::default();
+        self.noticed = 0;
+        changes.records.append(&mut self.unwritten);
         self.pass_time(now, &mut changes);
         match event {
             Event::Start => self.start(now, &mut changes),
@@ -131,10 +123,13 @@ impl State {
             Event::Poll(w) => changes.reply = Some(Reply::Exchanged(self.poll(now, w, &mut changes))),
             Event::Tick => {}
             Event::Stop => self.stopping = true,
+            Event::Pause(paused) => self.pause(paused, &mut changes),
+            Event::Extend(budget) => changes.reply = Some(Reply::Extended(self.extend(budget, &mut changes))),
         }
-        let unwritten = self.counters.elapsed_ms - self.elapsed_written_ms;
+        self.close_generation(&mut changes);
+        let unwritten = self.counters.elapsed_ms - self.written.elapsed_ms;
         if !changes.records.is_empty() || unwritten >= ELAPSED_WRITTEN_EVERY_MS || self.stopping {
-            self.elapsed_written_ms = self.counters.elapsed_ms;
+            self.written = self.counters.clone();
             changes.records.push(Record::Counters(self.counters.clone()));
         }
         debug_assert_eq!(invariant::broken(self), None);
@@ -148,7 +143,7 @@ impl State {
                 self.leases.insert(open.lease, candidate.id(), None, until);
             }
         }
-        if self.generation == 0 && self.end.is_none() {
+        if self.course.generation() == 0 && self.end.is_none() && self.mode() == Mode::Generational {
             self.open_generation(changes);
         }
     }
@@ -156,10 +151,15 @@ impl State {
     /// Everything that time alone brings: lost leases, forgotten workers, the end of the time budget.
     fn pass_time(&mut self, now: Millis, changes: &mut Changes) {
         if let Some(before) = self.clock {
-            self.counters.elapsed_ms += (now - before).as_millis() as u64;
+            let passed = (now - before).as_millis() as u64;
+            // While paused with nothing in work, no budget runs down.
+            if !(self.counters.paused && self.leases.is_empty()) {
+                self.counters.elapsed_ms += passed;
+            }
+            self.counters.device_ms += passed * self.leases.len() as u64;
         }
         self.clock = Some(now);
-        for lease in self.leases.expired(now) {
+        for lease in self.late_leases(now) {
             let orphan = self.leases.get(lease).is_some_and(|l| l.worker.is_none());
             let (how, reason) = match orphan {
                 true => {
@@ -170,16 +170,49 @@ impl State {
             self.end_attempt(lease, Ended { at: now, how, reason }, changes);
         }
         self.close_generation(changes);
-        // Ten lease times is long enough for any reconnect; the answer to come is "register again".
-        self.roster.forget_silent(now, self.lease_time() * 10);
-        let hours = self.plan.search.hours.map(|h| (h * 3_600_000.0) as u64);
-        if self.end.is_none() && hours.is_some_and(|budget| self.counters.elapsed_ms >= budget) {
-            self.finish(End::Hours, changes);
-            for lease in self.leases.iter().map(|(id, _)| id).collect::<Vec<_>>() {
-                let reason = "the run's time is up".into();
-                self.end_attempt(lease, Ended { at: now, how: How::Superseded, reason }, changes);
-            }
+        if now - self.roster_swept >= ROSTER_SWEPT_EVERY || self.roster_swept == Millis(0) {
+            // Ten lease times is long enough for any reconnect; the answer to come is "register again".
+            self.roster.forget_silent(now, self.lease_time() * 10);
+            self.roster_swept = now;
+            self.count_workers(now);
         }
+        let used_up =
+            |spent_ms: u64, hours: Option<f64>| hours.is_some_and(|h| spent_ms >= (h * 3_600_000.0) as u64);
+        let end = match (&self.counters, &self.budget) {
+            (c, b) if used_up(c.elapsed_ms, b.hours) => End::Hours,
+            (c, b) if used_up(c.device_ms, b.device_hours) => End::DeviceHours,
+            _ => return,
+        };
+        if self.end.is_none() {
+            self.finish(end, changes);
+            self.withdraw("the run's time is up", changes);
+        }
+    }
+
+    /// Takes back everything that is lent.
+    fn withdraw(&mut self, reason: &str, changes: &mut Changes) {
+        let at = self.clock.unwrap_or_default();
+        for lease in self.leases.iter().map(|(id, _)| id).collect::<Vec<_>>() {
+            self.end_attempt(lease, Ended { at, how: How::Superseded, reason: reason.into() }, changes);
+        }
+    }
+
+    /// Leases that ran out. A new or renewed lease runs out later than any that was there, so that the table need not be
+    /// looked through with every event.
+    fn late_leases(&mut self, now: Millis) -> Vec<LeaseId> {
+        if now < self.leases_good_until {
+            return Vec::new();
+        }
+        let late = self.leases.expired(now);
+        let next = self.leases.iter().map(|(_, l)| l.deadline).filter(|d| *d > now).min();
+        let newest = now + lease::restart_grace(self.lease_time());
+        self.leases_good_until = next.map_or(newest, |next| next.min(newest));
+        late
+    }
+
+    fn count_workers(&mut self, now: Millis) {
+        let here = |w: &roster::Worker| now - w.last_seen <= self.lease_time();
+        self.workers_here = self.roster.iter().filter(|(_, w)| here(w)).count() as u32;
     }
 
     /// Ends a live lease without a result. Its candidate waits again, or has failed.
@@ -206,7 +239,7 @@ impl State {
     fn finish(&mut self, end: End, changes: &mut Changes) {
         changes.notes.push(Note::Finished { reason: end.reason() });
         self.end = Some(end);
-        changes.records.push(self.search_record());
+        self.checkpoint(changes);
     }
 
     fn note_best(&mut self, id: CandidateId, fitness: Fitness) {
@@ -218,9 +251,44 @@ impl State {
         }
     }
 
-    fn search_record(&self) -> Record {
-        let (generation, end) = (self.generation, self.end.clone());
-        Record::Searched(Searched { generation, snapshot: self.search.snapshot(), end })
+    /// Adds to the journal.
+    fn write(&mut self, entry: Entry, changes: &mut Changes) {
+        changes.records.push(Record::Journal(self.counters.entries, entry.clone()));
+        self.counters.entries += 1;
+        self.tail.push(entry);
+    }
+
+    fn checkpoint_if_due(&mut self, changes: &mut Changes) {
+        if self.tail.len() >= self.checkpoint_after {
+            self.checkpoint(changes);
+        }
+    }
+
+    /// Writes the search as it is now.
+    fn checkpoint(&mut self, changes: &mut Changes) {
+        self.checkpoint = self.searched();
+        self.tail.clear();
+        self.checkpoint_after = restore::checkpoint_after(&self.checkpoint);
+        changes.records.push(Record::Searched(self.checkpoint.clone()));
+    }
+
+    fn searched(&self) -> Searched {
+        Searched {
+            generation: self.course.generation(),
+            snapshot: self.course.search().snapshot(),
+            end: self.end.clone(),
+            entries: self.counters.entries,
+            place: Some(self.course.place()),
+            budget: (self.budget != self.plan.search.budget()).then_some(self.budget),
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        // A space without parameters has one genome: asking ahead would evaluate it again and again.
+        match self.plan.space.dimensions() {
+            0 => Mode::Generational,
+            _ => self.plan.search.mode,
+        }
     }
 
     fn lease_time(&self) -> Duration {
@@ -274,7 +342,52 @@ impl State {
 
     /// The generation being evaluated, from 1.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.course.generation()
+    }
+
+    /// What ends the run.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Results since the last that was better than all before it.
+    pub fn since_best(&self) -> u64 {
+        self.course.standing().since_best()
+    }
+
+    /// Time for which slots held candidates, summed over slots.
+    pub fn device_time(&self) -> Duration {
+        Duration::from_millis(self.counters.device_ms)
+    }
+
+    /// Whether the operator wants nothing to be lent.
+    pub fn is_paused(&self) -> bool {
+        self.counters.paused
+    }
+
+    /// Candidates that are not final, in order of number.
+    pub fn open(&self) -> impl Iterator<Item = &Candidate> {
+        self.open.iter().map(|id| &self.candidates[index(*id)])
+    }
+
+    /// Candidates that were given up.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Attempts that counted against a candidate.
+    pub fn attempts_failed(&self) -> u64 {
+        self.attempts_failed + self.open().map(|c| c.counted_attempts() as u64).sum::<u64>()
+    }
+
+    /// Entries of the journal.
+    pub fn entries(&self) -> u64 {
+        self.counters.entries
+    }
+
+    /// The search as it is now, to be compared.
+    pub fn search_snapshot(&self) -> search::Snapshot {
+        self.course.search().snapshot()
     }
 
     /// Why the run is over.
@@ -284,12 +397,12 @@ impl State {
 
     /// Whether there is a candidate to lend.
     pub fn has_waiting(&self) -> bool {
-        self.members().iter().any(Candidate::is_waiting)
+        !self.counters.paused && (self.can_ask() || self.open().any(Candidate::is_waiting))
     }
 
     /// Step size of the search, where it has one.
     pub fn step_size(&self) -> Option<f64> {
-        self.search.step_size()
+        self.course.search().step_size()
     }
 
     /// What workers are told of the run.
@@ -308,21 +421,17 @@ impl State {
 
     /// The run in a line.
     pub fn progress(&self) -> Progress {
-        let now = self.clock.unwrap_or_default();
-        let here = |w: &roster::Worker| now - w.last_seen <= self.lease_time();
-        // Earlier generations are final, so only the last one is counted through.
-        let open = self.members().iter().filter(|c| !c.is_final()).count();
         Progress {
-            evaluations_done: (self.candidates.len() - open) as u64,
-            evaluations_budget: self.plan.search.evaluations,
-            generation: self.generation,
+            evaluations_done: (self.candidates.len() - self.open.len()) as u64,
+            evaluations_budget: self.budget.evaluations,
+            generation: self.course.generation(),
             best: self.best.map(|(id, f)| (id, f.value())),
-            workers: self.roster.iter().filter(|(_, w)| here(w)).count() as u32,
+            workers: self.workers_here,
         }
     }
 }
 
-fn index(id: CandidateId) -> usize {
+pub(crate) fn index(id: CandidateId) -> usize {
     // Candidates are numbered from 1, and only known numbers come here.
     (id.0 - 1) as usize
 }

@@ -1,23 +1,30 @@
 //! What of a state is durable, as values. How they become bytes is the store's affair.
 
 use super::candidate::Candidate;
+use super::journal::{Entry, Place};
 use common::digest::Manifest;
 use common::evaluation::Evaluation;
 use common::id::{CandidateId, RunId};
-use common::run::RunPlan;
+use common::run::{Budget, RunPlan};
 use common::seed::Stream;
 use common::time::Millis;
-use search::{Domain, Snapshot};
+use search::{Domain, Search, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// Why a run is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// As many candidates as were to be evaluated are final.
     Evaluations,
     /// The time is up.
     Hours,
+    /// Slots have worked for as long as they may.
+    DeviceHours,
+    /// A fitness was reached that is good enough.
+    Target(f64),
+    /// This many results in a row brought nothing better.
+    Stagnation(u64),
     /// The search said so.
     Search(String),
 }
@@ -28,6 +35,9 @@ impl End {
         match self {
             End::Evaluations => "the budget of evaluations is used up".into(),
             End::Hours => "the budget of hours is used up".into(),
+            End::DeviceHours => "the budget of device hours is used up".into(),
+            End::Target(fitness) => format!("the target fitness of {fitness} is reached"),
+            End::Stagnation(results) => format!("{results} results in a row brought nothing better"),
             End::Search(reason) => format!("the search ended: {reason}"),
         }
     }
@@ -67,9 +77,22 @@ pub struct Counters {
     pub last_worker: u64,
     /// Time for which a coordinator was running, over all its starts.
     pub elapsed_ms: u64,
+    /// Time for which slots held candidates, summed over slots.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub device_ms: u64,
+    /// Entries of the journal.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entries: u64,
+    /// Whether the operator wants nothing to be lent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
-/// The search as saved when its latest generation was opened or told.
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// A checkpoint: the search as it was when the journal had so many entries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Searched {
@@ -79,6 +102,15 @@ pub struct Searched {
     pub snapshot: Snapshot,
     /// Why the run is over.
     pub end: Option<End>,
+    /// Entries of the journal that it comes after.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub entries: u64,
+    /// Where the search stands between asked and told. Absent in stores from before there was a journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// What ends the run, where that was changed since it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
 }
 
 /// One thing to be written.
@@ -92,6 +124,8 @@ pub enum Record {
     Counters(Counters),
     /// See [`Searched`].
     Searched(Searched),
+    /// An entry of the journal with its position, from 0.
+    Journal(u64, Entry),
     /// See [`Candidate`].
     Candidate(Candidate),
     /// Texts and scores of every sample of a candidate.
@@ -111,6 +145,8 @@ pub struct Durable {
     pub searched: Searched,
     /// Every candidate, in order of number.
     pub candidates: Vec<Candidate>,
+    /// Entries of the journal from the checkpoint on.
+    pub tail: Vec<Entry>,
 }
 
 impl Durable {
@@ -127,8 +163,16 @@ impl Durable {
             },
             pinned: Pinned { manifest, complete: false },
             counters: Counters::default(),
-            searched: Searched { generation: 0, snapshot: first_snapshot(plan), end: None },
+            searched: Searched {
+                generation: 0,
+                snapshot: first_search(plan).snapshot(),
+                end: None,
+                entries: 0,
+                place: Some(Place::default()),
+                budget: None,
+            },
             candidates: Vec::new(),
+            tail: Vec::new(),
         }
     }
 
@@ -141,13 +185,16 @@ impl Durable {
             Record::Searched(self.searched.clone()),
         ];
         records.extend(self.candidates.iter().cloned().map(Record::Candidate));
+        let entries = (self.searched.entries..).zip(self.tail.iter().cloned());
+        records.extend(entries.map(|(at, entry)| Record::Journal(at, entry)));
         records
     }
 }
 
-fn first_snapshot(plan: &RunPlan) -> Snapshot {
+/// The search at the beginning of a run.
+pub fn first_search(plan: &RunPlan) -> Box<dyn Search> {
     let domain = Domain::real(plan.space.dimensions());
-    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
+    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search"))
 }
 
 /// What was stored contradicts itself.

@@ -5,7 +5,8 @@
 //! | identity | run id, plan and program version: without them nothing else means anything |
 //! | pinned | the files that every worker must have, also those that join after a restart |
 //! | counters | lease and worker numbers are never used twice; the time budget spans restarts |
-//! | searched | the search with its random stream: a resumed run asks for the same genomes |
+//! | searched | a checkpoint of the search with its random stream: a resumed run asks for the same genomes |
+//! | journal | what was asked and recorded, in order: leads the checkpoint to the present, and a replay through the whole run |
 //! | candidate | genome, attempts with their reasons, score |
 //! | evaluation | every text and score, for people and for fitness functions yet to come |
 //!
@@ -16,6 +17,7 @@ pub mod memory;
 pub mod record;
 pub mod sled;
 
+use crate::state::journal::Entry;
 use crate::state::{Durable, Record};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
@@ -85,6 +87,9 @@ pub trait Store: Send {
 
     /// Writes all records or none. When it returns, they have reached the disk.
     fn commit(&mut self, records: &[Record]) -> Result<(), Error>;
+
+    /// Up to `most` entries of the journal, from position `from` on.
+    fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error>;
 
     /// Texts and scores of one candidate; `None` where it is not scored.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;

@@ -1,16 +1,18 @@
 //! The store on disk: sled 0.34.7 in `DIR/store`.
 //!
-//! Three trees: `run` (one key per record that there is once), `candidates` and `evaluations` (big-endian
-//! numbers, so that they iterate in order). An event is one transaction over all three with a flush inside
+//! Four trees: `run` (one key per record that there is once), `candidates`, `evaluations` and `journal` (big-endian
+//! numbers, so that they iterate in order). An event is one transaction over all of them with a flush inside
 //! it; the closure has no effect but on the trees, since sled may run it again.
 
 use super::record::{decode, encode};
 use super::{Error, Store};
-use crate::state::{Durable, Record};
+use crate::state::journal::Entry;
+use crate::state::{Durable, Record, Searched};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,14 +35,16 @@ pub struct Sled {
     run: sled::Tree,
     candidates: sled::Tree,
     evaluations: sled::Tree,
+    journal: sled::Tree,
 }
 
 /// Which tree a record goes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Run,
     Candidates,
     Evaluations,
+    Journal,
 }
 
 impl Sled {
@@ -79,7 +83,8 @@ impl Sled {
         close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
-        Ok(Sled { run, candidates, evaluations, db })
+        let journal = tree("journal")?;
+        Ok(Sled { run, candidates, evaluations, journal, db })
     }
 
     fn single<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
@@ -99,27 +104,33 @@ impl Store for Sled {
         let mut candidates = Vec::new();
         for entry in self.candidates.iter() {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-            candidates.push(decode(&candidate_key(number(&key)?), &bytes)?);
+            candidates.push(decode(&candidate_key(number("candidate", &key)?), &bytes)?);
         }
+        let searched: Searched = self.required(SEARCHED)?;
         Ok(Some(Durable {
+            tail: self.journal(searched.entries, usize::MAX)?,
             identity,
             pinned: self.required(PINNED)?,
             counters: self.required(COUNTERS)?,
-            searched: self.required(SEARCHED)?,
+            searched,
             candidates,
         }))
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
-        let writes: Vec<(Place, Vec<u8>, Vec<u8>)> = records.iter().map(write).collect();
-        let trees = (&self.run, &self.candidates, &self.evaluations);
+        // Of several writes to one key only the last counts: a candidate that is scored and lent again in one batch is
+        // encoded once.
+        let writes: BTreeMap<(Place, Vec<u8>), &Record> = records.iter().map(|r| (place(r), r)).collect();
+        let writes: Vec<_> = writes.into_iter().map(|((at, key), r)| (at, key, value(r))).collect();
+        let trees = (&self.run, &self.candidates, &self.evaluations, &self.journal);
         trees
-            .transaction(|(run, candidates, evaluations)| {
+            .transaction(|(run, candidates, evaluations, journal)| {
                 for (place, key, value) in &writes {
                     let tree = match place {
                         Place::Run => run,
                         Place::Candidates => candidates,
                         Place::Evaluations => evaluations,
+                        Place::Journal => journal,
                     };
                     tree.insert(key.as_slice(), value.as_slice())?;
                 }
@@ -130,6 +141,15 @@ impl Store for Sled {
                 TransactionError::Storage(e) => disk("write to the store", e),
                 TransactionError::Abort(()) => unreachable!("nothing aborts it"),
             })
+    }
+
+    fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error> {
+        let entries = self.journal.range(from.to_be_bytes()..).take(most);
+        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            decode(&journal_key(number("journal", &key)?), &bytes)
+        };
+        entries.map(read).collect()
     }
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
@@ -145,21 +165,34 @@ impl Drop for Sled {
     }
 }
 
-fn write(record: &Record) -> (Place, Vec<u8>, Vec<u8>) {
-    let single = |key: &str, value: Vec<u8>| (Place::Run, key.as_bytes().to_vec(), value);
+/// Where a record stands.
+fn place(record: &Record) -> (Place, Vec<u8>) {
+    let single = |key: &str| (Place::Run, key.as_bytes().to_vec());
     match record {
-        Record::Identity(r) => single(IDENTITY, encode(IDENTITY, r)),
-        Record::Pinned(r) => single(PINNED, encode(PINNED, r)),
-        Record::Counters(r) => single(COUNTERS, encode(COUNTERS, r)),
-        Record::Searched(r) => single(SEARCHED, encode(SEARCHED, r)),
-        Record::Candidate(r) => {
-            let id = r.id().0;
-            (Place::Candidates, id.to_be_bytes().to_vec(), encode(&candidate_key(id), r))
-        }
-        Record::Evaluation(id, r) => {
-            (Place::Evaluations, id.0.to_be_bytes().to_vec(), encode(&evaluation_key(id.0), r))
-        }
+        Record::Identity(_) => single(IDENTITY),
+        Record::Pinned(_) => single(PINNED),
+        Record::Counters(_) => single(COUNTERS),
+        Record::Searched(_) => single(SEARCHED),
+        Record::Candidate(r) => (Place::Candidates, r.id().0.to_be_bytes().to_vec()),
+        Record::Evaluation(id, _) => (Place::Evaluations, id.0.to_be_bytes().to_vec()),
+        Record::Journal(at, _) => (Place::Journal, at.to_be_bytes().to_vec()),
     }
+}
+
+fn value(record: &Record) -> Vec<u8> {
+    match record {
+        Record::Identity(r) => encode(IDENTITY, r),
+        Record::Pinned(r) => encode(PINNED, r),
+        Record::Counters(r) => encode(COUNTERS, r),
+        Record::Searched(r) => encode(SEARCHED, r),
+        Record::Candidate(r) => encode(&candidate_key(r.id().0), r),
+        Record::Evaluation(id, r) => encode(&evaluation_key(id.0), r),
+        Record::Journal(at, r) => encode(&journal_key(*at), r),
+    }
+}
+
+fn journal_key(at: u64) -> String {
+    format!("journal/{at}")
 }
 
 fn candidate_key(id: u64) -> String {
@@ -170,9 +203,9 @@ fn evaluation_key(id: u64) -> String {
     format!("evaluation/{id}")
 }
 
-fn number(key: &[u8]) -> Result<u64, Error> {
+fn number(tree: &str, key: &[u8]) -> Result<u64, Error> {
     let bytes = key.try_into().map_err(|_| Error::Damaged {
-        key: format!("candidate/{key:02x?}"),
+        key: format!("{tree}/{key:02x?}"),
         message: "its key is no number".into(),
     })?;
     Ok(u64::from_be_bytes(bytes))

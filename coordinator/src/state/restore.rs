@@ -1,0 +1,193 @@
+//! The state out of what was stored, and what of it is stored.
+//!
+//! The search is that of the last checkpoint, led through the journal's entries after it. Stores from before there was a
+//! journal get one: their runs were generational, so that it follows from their candidates.
+
+use super::candidate::{Candidate, Phase};
+use super::journal::{Course, Entry, Place};
+use super::record::first_search;
+use super::{
+    CHECKPOINT_BYTES_AN_ENTRY, CHECKPOINT_ENTRIES, Contradiction, Durable, Record, Searched, State,
+    generation, index, lease, roster,
+};
+use common::id::CandidateId;
+use common::run::{Mode, RunPlan};
+use common::time::Millis;
+use search::Told;
+use std::collections::{BTreeSet, VecDeque};
+
+impl State {
+    /// The state as it was stored. Nothing is lent yet: that begins with [`super::Event::Start`].
+    pub fn restore(durable: Durable) -> Result<State, Contradiction> {
+        let Durable { identity, pinned, mut counters, mut searched, candidates, tail } = durable;
+        let plan = RunPlan::from_json(&identity.plan_json).map_err(Contradiction)?;
+        check(&plan, &candidates)?;
+        let mut unwritten = Vec::new();
+        if searched.place.is_none() {
+            let entries = upgrade(&plan, &mut searched, &candidates);
+            counters.entries = entries.len() as u64;
+            unwritten.extend((0..).zip(entries).map(|(at, entry)| Record::Journal(at, entry)));
+            unwritten.push(Record::Searched(searched.clone()));
+        }
+        let mode = if plan.space.dimensions() == 0 { Mode::Generational } else { plan.search.mode };
+        let place = searched.place.clone().unwrap_or_default();
+        let mut course =
+            Course::new(search::restore(searched.snapshot.clone()), mode, searched.generation, place);
+        let mut budget = searched.budget.unwrap_or(plan.search.budget());
+        for entry in &tail {
+            follow(&mut course, entry, &candidates).map_err(Contradiction)?;
+            if let Entry::Extended { budget: extended } = entry {
+                budget = *extended;
+            }
+        }
+        let open: BTreeSet<CandidateId> =
+            candidates.iter().filter(|c| !c.is_final()).map(Candidate::id).collect();
+        let finals = || candidates.iter().filter(|c| c.is_final());
+        let mut state = State {
+            attempts_failed: finals().map(|c| c.counted_attempts() as u64).sum(),
+            failed: finals().filter(|c| *c.phase() == Phase::Failed).count() as u64,
+            plan,
+            identity,
+            pinned,
+            written: counters.clone(),
+            counters,
+            course,
+            budget,
+            end: searched.end.clone(),
+            checkpoint_after: checkpoint_after(&searched),
+            checkpoint: searched,
+            tail,
+            candidates,
+            open,
+            finals: VecDeque::new(),
+            noticed: 0,
+            best: None,
+            leases: lease::Table::default(),
+            roster: roster::Roster::default(),
+            stopping: false,
+            clock: None,
+            leases_good_until: Millis(0),
+            roster_swept: Millis(0),
+            workers_here: 0,
+            unwritten,
+        };
+        let scored: Vec<_> = state.candidates.iter().filter_map(|c| Some((c.id(), c.fitness()?))).collect();
+        scored.into_iter().for_each(|(id, fitness)| state.note_best(id, fitness));
+        Ok(state)
+    }
+
+    /// What of this state is to outlive the process.
+    pub fn durable(&self) -> Durable {
+        Durable {
+            identity: self.identity.clone(),
+            pinned: self.pinned.clone(),
+            counters: self.written.clone(),
+            searched: self.checkpoint.clone(),
+            candidates: self.candidates.clone(),
+            tail: self.tail.clone(),
+        }
+    }
+}
+
+/// Whether the candidates are those of the plan, each in its place.
+fn check(plan: &RunPlan, candidates: &[Candidate]) -> Result<(), Contradiction> {
+    for (i, c) in candidates.iter().enumerate() {
+        if c.id().0 != i as u64 + 1 {
+            return Err(Contradiction(format!("candidate {} stands where {} belongs", c.id(), i + 1)));
+        }
+        // Recipes of final candidates are only shown; making all of them again would cost every look at a long run.
+        if c.genome().coordinates().len() != plan.space.dimensions()
+            || (!c.is_final() && plan.recipe(c.genome()).digest() != c.recipe())
+        {
+            return Err(Contradiction(format!("candidate {}'s recipe is not its genome's", c.id())));
+        }
+    }
+    Ok(())
+}
+
+/// Leads a search through one entry of the journal. What it asks for has to be what was asked for.
+///
+/// # Errors
+/// Where the two part, in words.
+pub(crate) fn follow(course: &mut Course, entry: &Entry, candidates: &[Candidate]) -> Result<(), String> {
+    let known = |id: CandidateId| {
+        let place = id.0.checked_sub(1).and_then(|i| candidates.get(usize::try_from(i).ok()?));
+        place.ok_or_else(|| format!("the journal names candidate {id}, and there is none"))
+    };
+    match entry {
+        Entry::Asked { first, count, opens } => {
+            if *count > candidates.len() as u64 {
+                return Err(format!(
+                    "{count} candidates from {first} on were asked for, and there are fewer"
+                ));
+            }
+            for (genome, id) in course.ask(*count, *opens).iter().zip(first.0..) {
+                if known(CandidateId(id))?.genome() != genome {
+                    return Err(format!("candidate {id} is another than the search asks for"));
+                }
+            }
+        }
+        Entry::Recorded { candidate, outcome } => {
+            let c = known(*candidate)?;
+            if generation::outcome(c) != *outcome {
+                return Err(format!("candidate {candidate} ended otherwise than the journal says"));
+            }
+            course.record(*candidate, Told { genome: c.genome().clone(), outcome: outcome.clone() });
+        }
+        Entry::Extended { .. } => {}
+    }
+    Ok(())
+}
+
+/// After how many entries a search of that size is written again.
+pub(super) fn checkpoint_after(searched: &Searched) -> usize {
+    let mut bytes = Count(0);
+    serde_json::to_writer(&mut bytes, searched).expect("records hold nothing JSON cannot say");
+    (bytes.0 / CHECKPOINT_BYTES_AN_ENTRY).max(CHECKPOINT_ENTRIES)
+}
+
+/// Counts bytes.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The journal that a generational run without one would have, and its place beside the saved search. Within a
+/// generation the order of arrival is not known; it cannot have mattered.
+fn upgrade(plan: &RunPlan, searched: &mut Searched, candidates: &[Candidate]) -> Vec<Entry> {
+    let mut course = Course::new(first_search(plan), Mode::Generational, 0, Place::default());
+    let mut entries = Vec::new();
+    for generation in 1..=searched.generation {
+        let members: Vec<&Candidate> = candidates.iter().filter(|c| c.generation() == generation).collect();
+        let Some(first) = members.first() else { break };
+        entries.push(Entry::Asked { first: first.id(), count: members.len() as u64, opens: true });
+        entries.extend(
+            members
+                .iter()
+                .filter(|c| c.is_final())
+                .map(|c| Entry::Recorded { candidate: c.id(), outcome: generation::outcome(c) }),
+        );
+    }
+    // Only the place counts: that the genomes are the search's own is for `replay` to say.
+    for entry in &entries {
+        match entry {
+            Entry::Asked { count, opens, .. } => drop(course.ask(*count, *opens)),
+            Entry::Recorded { candidate, outcome } => {
+                let genome = candidates[index(*candidate)].genome().clone();
+                course.record(*candidate, Told { genome, outcome: outcome.clone() });
+            }
+            Entry::Extended { .. } => {}
+        }
+    }
+    searched.place = Some(course.place());
+    searched.entries = entries.len() as u64;
+    entries
+}
