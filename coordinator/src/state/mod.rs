@@ -10,6 +10,7 @@
 //! | `generation` | what is asked and told, and when a run is over |
 //! | `journal` | the order of both, and the search that follows from it |
 //! | `restore` | the state out of what was stored |
+//! | `replay` | whether the journal leads to what is stored |
 //! | `operate` | pausing and extending |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
@@ -29,6 +30,7 @@ pub mod lease;
 mod operate;
 mod record;
 mod register;
+pub mod replay;
 mod restore;
 pub mod roster;
 
@@ -436,5 +438,7 @@ pub(crate) fn index(id: CandidateId) -> usize {
     (id.0 - 1) as usize
 }
 
+#[cfg(test)]
+mod mode_tests;
 #[cfg(test)]
 mod tests;
