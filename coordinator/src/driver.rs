@@ -8,10 +8,12 @@ use crate::error::{Error, Result};
 use crate::state::{Changes, Event, Note, Record, Reply, State};
 use crate::store::Store;
 use common::id::WorkerId;
+use common::run::{Budget, Extension};
 use common::time::Millis;
 use proto::convert::{Exchange, ExchangeAnswer, Registered, Registration, RunState};
 use proto::status::Class;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -55,6 +57,8 @@ enum Command {
     Register(Box<Registration>, Answer<Registered>),
     Exchange(Box<Exchange>, Answer<ExchangeAnswer>),
     Look(Look),
+    Pause(bool, Answer<u64>),
+    Extend(Extension, Answer<Budget>),
     Tick,
     Stop,
 }
@@ -94,6 +98,16 @@ impl Handle {
         .await
     }
 
+    /// The operator pauses the run (true), or lets it go on. Yields how many leases are live.
+    pub async fn pause(&self, paused: bool) -> std::result::Result<u64, Class> {
+        self.ask(|answer| Command::Pause(paused, answer)).await
+    }
+
+    /// The operator changes what ends the run.
+    pub async fn extend(&self, extension: Extension) -> std::result::Result<Budget, Class> {
+        self.ask(|answer| Command::Extend(extension, answer)).await
+    }
+
     /// Lets time pass. False means that the driver has ended.
     pub async fn tick(&self) -> bool {
         self.commands.send(Command::Tick).await.is_ok()
@@ -115,6 +129,10 @@ pub struct Driver {
     commands: mpsc::Receiver<Command>,
     /// Exchanges kept until there is something to say, one per worker at most.
     parked: BTreeMap<WorkerId, Parked>,
+    /// When the kept ones are to be answered at the latest, and which of them could begin a candidate: so that a batch
+    /// costs as many steps as there are answers, not as there are workers.
+    due: BTreeSet<(Millis, WorkerId)>,
+    hungry: BTreeSet<WorkerId>,
     /// How long workers are given to hear that the run is finished.
     farewell: Duration,
     finished_at: Option<Millis>,
@@ -134,6 +152,8 @@ struct Batch {
     notes: Vec<Note>,
     registered: Vec<(Answer<Registered>, std::result::Result<Registered, Class>)>,
     exchanged: Vec<(Answer<ExchangeAnswer>, std::result::Result<ExchangeAnswer, Class>)>,
+    paused: Vec<(Answer<u64>, u64)>,
+    extended: Vec<(Answer<Budget>, std::result::Result<Budget, Class>)>,
     looks: Vec<Look>,
 }
 
@@ -155,6 +175,8 @@ impl Driver {
             watch,
             commands,
             parked,
+            due: BTreeSet::new(),
+            hungry: BTreeSet::new(),
             farewell,
             finished_at: None,
             stopping: false,
@@ -203,6 +225,15 @@ impl Driver {
             }
             Command::Exchange(e, answer) => self.exchange(e, answer, batch),
             Command::Look(look) => batch.looks.push(look),
+            Command::Pause(paused, answer) => {
+                self.apply(Event::Pause(paused), batch);
+                batch.paused.push((answer, self.state.leases().len() as u64));
+            }
+            Command::Extend(extension, answer) => {
+                if let Some(Reply::Extended(reply)) = self.apply(Event::Extend(extension), batch) {
+                    batch.extended.push((answer, reply));
+                }
+            }
             Command::Tick => drop(self.apply(Event::Tick, batch)),
             Command::Stop => {
                 self.stopping = true;
@@ -219,39 +250,67 @@ impl Driver {
         let patient = !wait.is_zero() && !e.leaving;
         let Some(Reply::Exchanged(reply)) = self.apply(Event::Exchange(e), batch) else { return };
         // The worker speaks again, so it no longer waits for the exchange before, unless on a lost connection.
-        if let Some(old) = self.parked.remove(&worker) {
+        if let Some(old) = self.unpark(worker) {
             batch.exchanged.push((old.answer, Ok(old.so_far)));
         }
         match reply {
             Ok(so_far) if patient && has_nothing_to_say(&so_far) => {
                 let until = (self.clock)() + wait;
+                self.due.insert((until, worker));
+                if self.state.roster().get(worker).is_some_and(|w| w.free_slots > 0) {
+                    self.hungry.insert(worker);
+                }
                 self.parked.insert(worker, Parked { until, so_far, answer });
             }
             reply => batch.exchanged.push((answer, reply)),
         }
     }
 
+    fn unpark(&mut self, worker: WorkerId) -> Option<Parked> {
+        let parked = self.parked.remove(&worker)?;
+        self.due.remove(&(parked.until, worker));
+        self.hungry.remove(&worker);
+        Some(parked)
+    }
+
     /// Answers kept exchanges that there is now something to say to, or whose time is over.
     fn wake_parked(&mut self, batch: &mut Batch) {
+        if self.state.run_state() != RunState::Running {
+            for worker in self.parked.keys().copied().collect::<Vec<_>>() {
+                self.wake(worker, true, batch);
+            }
+            return;
+        }
         let now = (self.clock)();
-        let workers: Vec<WorkerId> = self.parked.keys().copied().collect();
-        for worker in workers {
-            let gone = self.parked.get(&worker).is_none_or(|p| p.answer.is_closed());
-            if gone {
-                // A grant to a lost connection would lie idle until it expires.
-                self.parked.remove(&worker);
-                continue;
-            }
-            let has_work = self.state.has_waiting() || self.state.run_state() != RunState::Running;
-            let due = self.parked.get(&worker).is_some_and(|p| p.until <= now);
-            if !has_work && !due {
-                continue;
-            }
-            let Some(Reply::Exchanged(reply)) = self.apply(Event::Poll(worker), batch) else { continue };
-            if due || !reply.as_ref().is_ok_and(has_nothing_to_say) {
-                let parked = self.parked.remove(&worker).expect("it was there a moment ago");
-                batch.exchanged.push((parked.answer, reply));
-            }
+        while let Some((_, worker)) = self.due.first().copied().filter(|(until, _)| *until <= now) {
+            self.wake(worker, true, batch);
+        }
+        let mut after = None;
+        while self.state.has_waiting()
+            && let Some(worker) = self.next_hungry(after)
+        {
+            self.wake(worker, false, batch);
+            after = Some(worker);
+        }
+    }
+
+    fn next_hungry(&self, after: Option<WorkerId>) -> Option<WorkerId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.hungry.range((from, Bound::Unbounded)).next().copied()
+    }
+
+    /// Answers one kept exchange if there is something to say, or in any case.
+    fn wake(&mut self, worker: WorkerId, in_any_case: bool, batch: &mut Batch) {
+        if self.parked.get(&worker).is_none_or(|p| p.answer.is_closed()) {
+            // A grant to a lost connection would lie idle until it expires.
+            self.unpark(worker);
+            return;
+        }
+        let Some(Reply::Exchanged(reply)) = self.apply(Event::Poll(worker), batch) else { return };
+        if (in_any_case || !reply.as_ref().is_ok_and(has_nothing_to_say))
+            && let Some(parked) = self.unpark(worker)
+        {
+            batch.exchanged.push((parked.answer, reply));
         }
     }
 
@@ -265,6 +324,12 @@ impl Driver {
             let _ = answer.send(reply);
         }
         for (answer, reply) in batch.exchanged {
+            let _ = answer.send(reply);
+        }
+        for (answer, leases) in batch.paused {
+            let _ = answer.send(Ok(leases));
+        }
+        for (answer, reply) in batch.extended {
             let _ = answer.send(reply);
         }
         let now = (self.clock)();

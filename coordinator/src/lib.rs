@@ -29,6 +29,7 @@ use driver::{Clock, Driver, Watch};
 use error::{Error, Result};
 use proto::wire::cluster_server::ClusterServer;
 use proto::wire::inspect_server::InspectServer;
+use proto::wire::operate_server::OperateServer;
 use service::Service;
 use state::{Durable, State};
 use std::future::Future;
@@ -138,6 +139,7 @@ async fn router(service: Service) -> Result<tonic::transport::server::Router> {
     let cluster = ClusterServer::new(service.clone())
         .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    let operate = OperateServer::new(service.clone());
     let inspect = InspectServer::new(service).max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
     health.set_serving::<ClusterServer<Service>>().await;
     health.set_serving::<InspectServer<Service>>().await;
@@ -153,5 +155,6 @@ async fn router(service: Service) -> Result<tonic::transport::server::Router> {
         .add_service(health_service)
         .add_service(reflection)
         .add_service(cluster)
-        .add_service(inspect))
+        .add_service(inspect)
+        .add_service(operate))
 }

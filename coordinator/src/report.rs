@@ -45,6 +45,12 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         program_version: now.map(|_| proto::PROGRAM_VERSION.to_string()).unwrap_or_default(),
         sigma: state.step_size(),
         live: now.is_some(),
+        mode: if plan.search.mode.is_generational() { "generational" } else { "asynchronous" }.into(),
+        paused: state.is_paused(),
+        budget: Some((*state.budget()).into()),
+        device_ms: state.device_time().as_millis() as u64,
+        since_best: state.since_best(),
+        journal_entries: state.entries(),
     }
 }
 

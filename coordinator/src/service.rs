@@ -8,13 +8,14 @@ use proto::status::Class;
 use proto::wire;
 use proto::wire::cluster_server::Cluster;
 use proto::wire::inspect_server::Inspect;
+use proto::wire::operate_server::Operate;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Candidates that are read from the state in one go, so that a long list never holds the driver up.
 const CHUNK: usize = 256;
 
-/// Both services.
+/// All services.
 #[derive(Clone)]
 pub struct Service {
     driver: Handle,
@@ -122,5 +123,24 @@ impl Inspect for Service {
     ) -> Result<Response<wire::RecipeReply>, Status> {
         let id = request.into_inner().candidate.map(CandidateId);
         Ok(Response::new(self.driver.look(move |state, _, _| report::recipe(state, id)).await?))
+    }
+}
+
+#[tonic::async_trait]
+impl Operate for Service {
+    async fn pause(
+        &self,
+        request: Request<wire::PauseRequest>,
+    ) -> Result<Response<wire::PauseReply>, Status> {
+        let leases = self.driver.pause(request.into_inner().paused).await?;
+        Ok(Response::new(wire::PauseReply { leases }))
+    }
+
+    async fn extend(
+        &self,
+        request: Request<wire::ExtendRequest>,
+    ) -> Result<Response<wire::ExtendReply>, Status> {
+        let budget = self.driver.extend(request.into_inner().into()).await?;
+        Ok(Response::new(wire::ExtendReply { budget: Some(budget.into()) }))
     }
 }

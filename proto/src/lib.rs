@@ -34,6 +34,7 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 pub use tonic::transport::{Channel, Endpoint};
 pub use wire::cluster_client::ClusterClient;
 pub use wire::inspect_client::InspectClient;
+pub use wire::operate_client::OperateClient;
 
 /// A client of the worker's calls with this protocol's message limits.
 pub fn cluster_client(channel: Channel) -> ClusterClient<Channel> {
@@ -47,4 +48,9 @@ pub fn inspect_client(channel: Channel) -> InspectClient<Channel> {
     InspectClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of the operator's calls.
+pub fn operate_client(channel: Channel) -> OperateClient<Channel> {
+    OperateClient::new(channel)
 }

@@ -42,7 +42,33 @@ pub struct Budget {
     pub stagnation: Option<u64>,
 }
 
+/// What of a [`Budget`] is to change.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Extension {
+    /// See [`Budget::evaluations`].
+    pub evaluations: Option<u64>,
+    /// See [`Budget::hours`].
+    pub hours: Option<f64>,
+    /// See [`Budget::device_hours`].
+    pub device_hours: Option<f64>,
+    /// See [`Budget::target_fitness`].
+    pub target_fitness: Option<f64>,
+    /// See [`Budget::stagnation`].
+    pub stagnation: Option<u64>,
+}
+
 impl Budget {
+    /// The budget with what `extension` names changed.
+    pub fn extended(&self, extension: &Extension) -> Budget {
+        Budget {
+            evaluations: extension.evaluations.unwrap_or(self.evaluations),
+            hours: extension.hours.or(self.hours),
+            device_hours: extension.device_hours.or(self.device_hours),
+            target_fitness: extension.target_fitness.or(self.target_fitness),
+            stagnation: extension.stagnation.or(self.stagnation),
+        }
+    }
+
     /// Whether every number can be used.
     ///
     /// # Errors

@@ -229,7 +229,11 @@ fn a_frame_is_first_or_a_number() {
 fn scheduling_keys_leave_no_trace_unless_used() {
     let plain = parse_with(GOOD, &[]).unwrap();
     for later in ["mode", "device_hours", "target_fitness", "stagnation"] {
-        assert!(!plain.to_json().contains(&format!("\"{later}\"")), "{later} left a trace in {}", plain.to_json());
+        assert!(
+            !plain.to_json().contains(&format!("\"{later}\"")),
+            "{later} left a trace in {}",
+            plain.to_json()
+        );
     }
     assert!(parse_with(GOOD, &["search.mode=generational"]).unwrap() == plain);
     let sets = [

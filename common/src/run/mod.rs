@@ -12,7 +12,7 @@ mod reader;
 mod search;
 mod tree;
 
-pub use budget::{Budget, Mode};
+pub use budget::{Budget, Extension, Mode};
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{

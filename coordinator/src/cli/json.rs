@@ -92,6 +92,7 @@ pub fn candidate(c: &wire::CandidateView) -> String {
 /// The state's word of a run.
 pub fn run_state(s: &wire::StatusReply) -> &'static str {
     match (s.state(), s.live) {
+        (wire::RunState::Running, true) if s.paused => "paused",
         (wire::RunState::Finished, _) => "finished",
         (wire::RunState::Stopping, true) => "stopping",
         (wire::RunState::Running, true) => "running",
@@ -132,7 +133,28 @@ pub fn status(s: &wire::StatusReply) -> String {
         },
         "attempts_failed": s.attempts_failed,
         "step_size": s.sigma,
+        "mode": s.mode,
+        "paused": s.paused,
+        "budget": budget(&s.budget.unwrap_or_default()),
+        "device_ms": s.device_ms,
+        "since_best": s.since_best,
+        "journal_entries": s.journal_entries,
         "workers": s.workers.iter().map(worker).collect::<Vec<_>>(),
+    }))
+}
+
+fn budget(b: &wire::Budget) -> serde_json::Value {
+    serde_json::json!({
+        "evaluations": b.evaluations, "hours": b.hours, "device_hours": b.device_hours,
+        "target_fitness": b.target_fitness, "stagnation": b.stagnation,
+    })
+}
+
+/// What a replay found, as one line.
+pub fn replayed(r: &crate::state::replay::Replayed) -> String {
+    text(&serde_json::json!({
+        "exact": r.parts.is_none(), "entries": r.entries, "candidates": r.candidates, "results": r.results,
+        "parts": r.parts,
     }))
 }
 

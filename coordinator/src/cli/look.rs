@@ -1,20 +1,14 @@
 //! `status`, `candidates`, `reports`, `recipe`: on a coordinator that is running, or on a state folder at rest.
 
-use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, folder, json, table};
+use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, json, reach, table};
 use crate::report;
 use crate::state::State;
-use crate::store::Store;
 use crate::store::sled::Sled;
 use common::id::CandidateId;
 use common::mergekit::{FloatType, from_recipe};
 use proto::status::Class;
-use proto::{Channel, Endpoint, InspectClient, wire};
+use proto::{Channel, InspectClient, wire};
 use std::io::Write;
-use std::path::Path;
-use std::time::Duration;
-
-/// How long a coordinator may take to be reached.
-const CONNECT: Duration = Duration::from_secs(3);
 
 /// What is looked at.
 enum Source {
@@ -23,48 +17,20 @@ enum Source {
 }
 
 impl Source {
+    /// Asks the coordinator that serves the folder; where there is none, opens the store.
     async fn open(target: &Target) -> Result<Source, Failure> {
-        match (&target.coordinator, &target.state) {
-            (Some(url), _) => {
-                let client = connect(url)
-                    .await
-                    .map_err(|e| Failure::Absent(format!("no coordinator answers at {url}: {e}")))?;
-                Ok(Source::Live(Box::new(client)))
+        match (reach::live(target).await?, &target.state) {
+            (Some(channel), _) => Ok(Source::Live(Box::new(proto::inspect_client(channel)))),
+            (None, Some(folder)) => {
+                let (state, store) = reach::state_at_rest(folder)?;
+                Ok(Source::Rest(state, store))
             }
-            (None, Some(folder)) => Source::of_folder(folder).await,
             (None, None) => Err(Failure::Usage("give a state folder, or --coordinator URL".into())),
         }
     }
-
-    /// Asks the coordinator that serves the folder; where there is none, opens the store.
-    async fn of_folder(folder: &Path) -> Result<Source, Failure> {
-        if let Some(url) = folder::address(folder)
-            && let Ok(mut client) = connect(&url).await
-            && let Ok(status) = client.status(wire::StatusRequest {}).await
-        {
-            // After a crash another run's coordinator may have got the same port.
-            if folder::run_id(folder).is_none_or(|id| id == status.get_ref().run_id) {
-                return Ok(Source::Live(Box::new(client)));
-            }
-        }
-        let store = Sled::open(folder)?;
-        let empty = || crate::store::Error::Empty { folder: folder.to_path_buf() };
-        let durable = store.load()?.ok_or_else(empty)?;
-        let state = State::restore(durable).map_err(|e| Failure::Failed(e.to_string()))?;
-        Ok(Source::Rest(Box::new(state), store))
-    }
 }
 
-async fn connect(url: &str) -> Result<InspectClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|e| e.to_string())?;
-    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|e| {
-        // The outer error only says "transport error".
-        std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string())
-    })?;
-    Ok(proto::inspect_client(channel))
-}
-
-fn refused(status: tonic::Status) -> Failure {
+pub(super) fn refused(status: tonic::Status) -> Failure {
     from_class(Class::from(&status))
 }
 
@@ -76,7 +42,7 @@ fn from_class(class: Class) -> Failure {
 }
 
 /// Prints a line; an error means that nobody reads on, which is no failure.
-fn print(line: &str) -> bool {
+pub(super) fn print(line: &str) -> bool {
     writeln!(std::io::stdout().lock(), "{line}").is_ok()
 }
 

@@ -6,6 +6,8 @@
 //! | `folder` | the files of a state folder beside the store |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
+//! | `operate` | `pause`, `extend`, `replay` |
+//! | `reach` | a coordinator by its URL or its folder |
 //! | `json`, `table` | what they print |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
@@ -15,7 +17,9 @@ mod json;
 mod live;
 mod look;
 mod models;
+mod operate;
 mod plan;
+mod reach;
 mod serve;
 mod table;
 
@@ -81,8 +85,14 @@ Logs go to standard error; RUST_LOG=info shows more of them.";
 enum Command {
     /// Begins a run and serves it until its budget is used up
     Start(Start),
-    /// Goes on with a run that was stopped, killed or finished early
+    /// Goes on with a run that was stopped, killed or extended; lends again where one is being served and paused
     Resume(Resume),
+    /// Lends nothing from now on; candidates in work are still recorded (`resume` lends again)
+    Pause(Target),
+    /// Changes what ends a run, also of one that is finished
+    Extend(Extend),
+    /// Checks that the journal leads from the plan to exactly what is stored
+    Replay(Looked),
     /// Shows where a run stands
     Status(Looked),
     /// Lists every candidate with its genome, fitness and attempts
@@ -140,6 +150,28 @@ struct Resume {
     state: PathBuf,
     #[command(flatten)]
     listen: Listen,
+}
+
+#[derive(Debug, Args)]
+struct Extend {
+    /// The run's state folder, whether a coordinator is running on it or not
+    #[arg(value_name = "DIR")]
+    state: PathBuf,
+    /// Candidates to evaluate in all
+    #[arg(long, value_name = "N")]
+    evaluations: Option<u64>,
+    /// Time for which a coordinator runs the search, over all its starts
+    #[arg(long, value_name = "H")]
+    hours: Option<f64>,
+    /// Time that slots work, summed over slots
+    #[arg(long, value_name = "H")]
+    device_hours: Option<f64>,
+    /// A fitness that is good enough
+    #[arg(long, value_name = "F", allow_hyphen_values = true)]
+    target_fitness: Option<f64>,
+    /// Results without a better one after which the run ends
+    #[arg(long, value_name = "N")]
+    stagnation: Option<u64>,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -280,6 +312,9 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Start(args) => serve::start(args).await,
         Command::Resume(args) => serve::resume(args).await,
+        Command::Pause(target) => operate::pause(target, true).await,
+        Command::Extend(args) => operate::extend(args).await,
+        Command::Replay(args) => operate::replay(args).await,
         Command::Status(args) => look::status(args).await,
         Command::Candidates(args) => look::candidates(args).await,
         Command::Reports(args) => look::reports(args).await,

@@ -2,7 +2,7 @@
 
 use super::folder::{self, Announced};
 use super::live::Live;
-use super::{Failure, Listen, Resume, Start, exit, plan, say, table, tell};
+use super::{Failure, Listen, Resume, Start, Target, exit, plan, say, table, tell};
 use crate::Settings;
 use crate::state::{Durable, State};
 use crate::store::Store;
@@ -32,11 +32,13 @@ pub(super) async fn start(args: Start) -> Result<u8, Failure> {
 }
 
 pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
+    if super::reach::serving(&args.state).await.is_some() {
+        let target = Target { state: Some(args.state), coordinator: None };
+        return super::operate::pause(target, false).await;
+    }
     let fallback = || DEFAULT_LISTEN.parse().expect("the default address is one");
     let listen = checked(&args.listen, folder::last_listen(&args.state).unwrap_or_else(fallback))?;
-    let store = Sled::open(&args.state)?;
-    let empty = || crate::store::Error::Empty { folder: args.state.clone() };
-    let durable = store.load()?.ok_or_else(empty)?;
+    let (store, durable) = super::reach::at_rest(&args.state)?;
     // Killed between the first commit and this file, a run has none.
     folder::write_run(&args.state, &durable.identity)?;
     let state = crate::restore(durable)?;
@@ -52,6 +54,9 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
         p.evaluations_done,
         p.evaluations_budget
     ));
+    if state.is_paused() {
+        say(&format!("it is paused; lend again with: jradievo resume {}", args.state.display()));
+    }
     let listener = bind(listen).await?;
     serve(&args.state, state, store, listener).await
 }

@@ -35,7 +35,7 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         common::run::Algorithm::CmaEs => "CMA-ES",
         common::run::Algorithm::Random => "uniform random",
     };
-    let hours = search.hours.map(|h| format!(", at most {h} h")).unwrap_or_default();
+    let mode = if search.mode.is_generational() { "generations" } else { "steps" };
     let weights: Vec<String> = plan.objective.weights.iter().map(|(m, w)| format!("{w} · {m}")).collect();
     let mut out = String::new();
     let mut row = |name: &str, value: String| out += &format!("  {name:<12} {value}\n");
@@ -43,16 +43,27 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
     row(
         "search",
         format!(
-            "{algorithm}, {} parameters, {} evaluations in generations of {}{hours}",
+            "{algorithm}, {} parameters, {} evaluations in {mode} of {}",
             plan.space.dimensions(),
             search.evaluations,
             search.population
         ),
     );
+    row("ends at", budget(&search.budget()));
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
     row("samples", samples.to_string());
     row("fitness", weights.join(" + "));
     out
+}
+
+/// What ends a run, in words.
+pub fn budget(b: &common::run::Budget) -> String {
+    let mut parts = vec![format!("{} evaluations", b.evaluations)];
+    parts.extend(b.hours.map(|h| format!("{h} h")));
+    parts.extend(b.device_hours.map(|h| format!("{h} device hours")));
+    parts.extend(b.target_fitness.map(|f| format!("a fitness of {f}")));
+    parts.extend(b.stagnation.map(|n| format!("{n} results without a better one")));
+    parts.join(", or ")
 }
 
 /// What a run that is over found.
@@ -123,7 +134,16 @@ pub fn status(s: &wire::StatusReply) -> String {
             s.sigma.map(|x| format!(", step size {x:.4}")).unwrap_or_default()
         ),
     );
-    row("time", duration(Duration::from_millis(s.elapsed_ms)));
+    row("mode", format!("{}, {} results since the best", s.mode, s.since_best));
+    row("ends at", budget(&s.budget.unwrap_or_default().into()));
+    row(
+        "time",
+        format!(
+            "{}, slots worked {}",
+            duration(Duration::from_millis(s.elapsed_ms)),
+            duration(Duration::from_millis(s.device_ms))
+        ),
+    );
     for w in &s.workers {
         row(
             "worker",

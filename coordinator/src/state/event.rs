@@ -4,7 +4,7 @@ use super::candidate::How;
 use super::record::Record;
 use common::fitness::Fitness;
 use common::id::{CandidateId, WorkerId};
-use common::run::Budget;
+use common::run::{Budget, Extension};
 use proto::convert::{Exchange, ExchangeAnswer, Registered, Registration};
 use proto::status::Class;
 
@@ -26,7 +26,7 @@ pub enum Event {
     /// The operator wants nothing to be lent (true), or everything as before.
     Pause(bool),
     /// The operator changes what ends the run.
-    Extend(Budget),
+    Extend(Extension),
 }
 
 /// What an event led to. The driver commits the records, then answers.

@@ -126,7 +126,9 @@ impl State {
             Event::Tick => {}
             Event::Stop => self.stopping = true,
             Event::Pause(paused) => self.pause(paused, &mut changes),
-            Event::Extend(budget) => changes.reply = Some(Reply::Extended(self.extend(budget, &mut changes))),
+            Event::Extend(extension) => {
+                changes.reply = Some(Reply::Extended(self.extend(extension, &mut changes)))
+            }
         }
         self.close_generation(&mut changes);
         let unwritten = self.counters.elapsed_ms - self.written.elapsed_ms;

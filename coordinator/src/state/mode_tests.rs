@@ -5,6 +5,7 @@ use crate::store::{Store, memory::Memory};
 use crate::testing::{
     begun, exchange, exchanged, found, outcome, plan, registered, registration, uninterrupted,
 };
+use common::run::Extension;
 use proptest::prelude::*;
 use proto::convert::{Exchange, Grant};
 
@@ -137,7 +138,7 @@ proptest! {
         world.drain();
         prop_assert_eq!(world.state.end(), Some(&End::Evaluations));
         let budget = Budget { evaluations: 25, ..*world.state.budget() };
-        let reply = world.apply(Event::Extend(budget));
+        let reply = world.apply(Event::Extend(Extension { evaluations: Some(25), ..Extension::default() }));
         prop_assert!(matches!(reply, Some(Reply::Extended(Ok(b))) if b == budget));
         if kill {
             world.kill();
@@ -263,9 +264,9 @@ fn a_budget_that_cannot_be_is_refused() {
     world.exchange(None, 3);
     let budget = *world.state.budget();
     for bad in [
-        Budget { evaluations: 3, ..budget },
-        Budget { hours: Some(-1.0), ..budget },
-        Budget { target_fitness: Some(f64::NAN), ..budget },
+        Extension { evaluations: Some(3), ..Extension::default() },
+        Extension { hours: Some(-1.0), ..Extension::default() },
+        Extension { target_fitness: Some(f64::NAN), ..Extension::default() },
     ] {
         let reply = world.apply(Event::Extend(bad));
         assert!(

@@ -2,7 +2,7 @@
 
 use super::journal::Entry;
 use super::{Changes, End, Note, Record, State};
-use common::run::{Budget, Mode};
+use common::run::{Budget, Extension, Mode};
 use proto::status::Class;
 
 impl State {
@@ -19,7 +19,8 @@ impl State {
     ///
     /// # Errors
     /// [`Class::BadInput`] where the budget cannot be, or where it would not help.
-    pub(super) fn extend(&mut self, budget: Budget, changes: &mut Changes) -> Result<Budget, Class> {
+    pub(super) fn extend(&mut self, extension: Extension, changes: &mut Changes) -> Result<Budget, Class> {
+        let budget = self.budget.extended(&extension);
         let refuse = |field: &str, message: String| Err(Class::BadInput { field: field.into(), message });
         if let Err(message) = budget.check() {
             return refuse("budget", message);

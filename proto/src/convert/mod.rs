@@ -6,6 +6,7 @@
 //! as the schema calls it.
 
 mod evaluation;
+mod operate;
 mod reply;
 mod request;
 
