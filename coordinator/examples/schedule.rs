@@ -137,7 +137,8 @@ fn real(plan: &RunPlan, workers: usize, nature: &mut Nature) -> Shown {
             let Some(Reverse((end, who))) = running.pop() else { panic!("nothing runs, and no end") };
             let end = end as f64 / 1e6;
             if now <= equal_time && end > equal_time {
-                shown.at_equal_time = mean(&state.search_snapshot()).map_or(f64::NAN, |m| nature.quadratic.at(&m));
+                shown.at_equal_time =
+                    mean(&state.search_snapshot()).map_or(f64::NAN, |m| nature.quadratic.at(&m));
             }
             now = end;
             done = held.remove(&who).map(|g| (who, g));
@@ -154,7 +155,8 @@ fn real(plan: &RunPlan, workers: usize, nature: &mut Nature) -> Shown {
             sequences[who] += 1;
             let e = simulated::exchange(ids[who], sequences[who], 1, result.into_iter().collect());
             let at = Millis((now * UNIT_MS) as u64);
-            let Some(Reply::Exchanged(Ok(answer))) = state.apply(at, Event::Exchange(Box::new(e))).reply else {
+            let Some(Reply::Exchanged(Ok(answer))) = state.apply(at, Event::Exchange(Box::new(e))).reply
+            else {
                 panic!("a known worker is answered")
             };
             for grant in answer.grants {

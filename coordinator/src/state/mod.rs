@@ -359,6 +359,11 @@ impl State {
         self.course.standing().since_best()
     }
 
+    /// Results that the search was told.
+    pub fn told(&self) -> u64 {
+        self.course.standing().told
+    }
+
     /// Time for which slots held candidates, summed over slots.
     pub fn device_time(&self) -> Duration {
         Duration::from_millis(self.counters.device_ms)
