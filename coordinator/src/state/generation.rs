@@ -121,7 +121,8 @@ impl State {
                 && self.candidates[index(c.id())].is_final()
                 && self.open.remove(&c.id())
             {
-                let c = &self.candidates[index(c.id())];
+                let c = &mut self.candidates[index(c.id())];
+                c.compact();
                 self.attempts_failed += c.counted_attempts() as u64;
                 self.failed += u64::from(*c.phase() == Phase::Failed);
                 self.finals.push_back(c.id());

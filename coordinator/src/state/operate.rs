@@ -53,10 +53,12 @@ impl State {
             }
             // A generation that was cut short while its members are still evaluated is filled up now, as a larger budget
             // would have had it.
-            None if has_room && self.mode() == Mode::Generational && self.course.generation() > 0 => {
-                if self.course.wanted().0 > 0 {
-                    self.open_generation(changes);
-                }
+            None if has_room
+                && self.mode() == Mode::Generational
+                && self.course.generation() > 0
+                && self.course.wanted().0 > 0 =>
+            {
+                self.open_generation(changes);
             }
             None => {}
         }

@@ -277,3 +277,36 @@ async fn people_can_look_while_it_runs_and_an_idle_worker_waits_for_work() {
     assert_eq!(told.state, RunState::Finished);
     assert_eq!(ended(running).await.candidates().len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_pauses_extends_and_lets_go_on_over_the_wire() {
+    let plan = plan(&["search.evaluations=2", "search.population=2"]);
+    let running = serve(Box::new(Memory::default()), &plan).await;
+    let channel =
+        Endpoint::from_shared(format!("http://{}", running.address)).unwrap().connect().await.unwrap();
+    let mut operate = proto::operate_client(channel.clone());
+    let mut inspect = proto::inspect_client(channel.clone());
+    let mut client = proto::cluster_client(channel);
+    let pause = |paused| wire::PauseRequest { paused };
+    assert_eq!(operate.pause(pause(true)).await.unwrap().into_inner().leases, 0);
+    assert!(inspect.status(wire::StatusRequest {}).await.unwrap().into_inner().paused);
+    let worker = joined(&mut client, registration(&plan, "w")).await.unwrap().worker;
+    let ask = move |sequence, wait_ms| {
+        wire::ExchangeRequest::from(Exchange { wait_ms, ..super::exchange(worker, sequence, 2) })
+    };
+    assert!(client.exchange(ask(1, 0)).await.unwrap().into_inner().leases.is_empty());
+    // Kept while paused, answered as soon as lending goes on.
+    let mut waiting = client.clone();
+    let kept = tokio::spawn(async move { waiting.exchange(ask(2, 9_000)).await.unwrap().into_inner() });
+    operate.pause(pause(false)).await.unwrap();
+    assert_eq!(kept.await.unwrap().leases.len(), 2);
+    let extend = |evaluations| wire::ExtendRequest { evaluations: Some(evaluations), ..Default::default() };
+    let refused = operate.extend(extend(1)).await.unwrap_err();
+    assert!(matches!(Class::from(&refused), Class::BadInput { field, .. } if field == "evaluations"));
+    let budget = operate.extend(extend(4)).await.unwrap().into_inner().budget.unwrap();
+    assert_eq!((budget.evaluations, budget.hours), (4, None));
+    let status = inspect.status(wire::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.progress.unwrap().evaluations_budget, 4);
+    running.stop.send(()).unwrap();
+    assert_eq!(running.ended.await.unwrap().unwrap().budget().evaluations, 4);
+}
