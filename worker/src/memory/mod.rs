@@ -1,7 +1,7 @@
 //! Memory: what a run will hold and where, worked out from shapes before a weight is read.
 //!
 //! [`Workload`] says what is to be held, as plain numbers from headers and configuration; [`Machine`] what there is;
-//! [`plan`] puts one against the other and gives a [`MemoryPlan`]: every item with its place, the peak of every phase,
+//! [`plan()`] puts one against the other and gives a [`MemoryPlan`]: every item with its place, the peak of every phase,
 //! what is missing, and what would help. The arithmetic follows the allocations of `model` and `generate` line by line
 //! (`activations.rs`); `rehearse` measures what a run really takes beside it.
 //!
