@@ -5,6 +5,7 @@ use crate::card::licence::Licence;
 use crate::card::{Card, Contents, Source};
 use crate::cli;
 use crate::locate::Locator;
+use crate::memory;
 use crate::merge::{Export, Merger, Part};
 use crate::obtain::obtain;
 use crate::summary::Summary;
@@ -75,6 +76,7 @@ pub fn run(args: &cli::Merge) -> Result<u8> {
             changed.join("\n  ")
         );
     }
+    memory::guard(&memory::for_merge(&merger, recipe)?, args.memory.ignore_memory_plan)?;
     let stop = AtomicBool::new(false);
     let vlm = merger.model(&recipe.vlm.name).context("a recipe has a VLM")?;
     let prepared = (!extracted).then(|| merger.plan(recipe, &stop)).transpose()?;
