@@ -187,8 +187,10 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
         |what: &str, bytes, phase| Item { what: what.into(), bytes, place: Place::Host, phases: vec![phase] };
     let own = machine.host.as_ref().map_or(0, |h| h.own);
     let kept = (machine.threads as u64 + 1) * KEPT_BYTES;
-    // Where rows are put in their places the tensor is there twice.
-    let copies = if merger.placement(recipe)?.resized().next().is_some() { 2 } else { 1 };
+    // Where rows are put in their places the tensor is there twice. What does not fit is refused by who writes it: a text-only
+    // export has no such places.
+    let resized = merger.placement(recipe).is_ok_and(|p| p.resized().next().is_some());
+    let copies = if resized { 2 } else { 1 };
     let items = vec![
         item("program (as measured)", own, Phase::Merge),
         item("kept by the allocator", kept, Phase::Merge),

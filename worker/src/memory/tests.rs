@@ -234,7 +234,7 @@ fn the_papers_run_on_three_gpus_and_a_cpu() {
     assert!(middle.notes[1].contains("streamed to the GPU tensor by tensor"), "{:?}", middle.notes);
     // Pieces of 16 Mi elements of five models in two bytes, and four histograms.
     let staging = middle.items.iter().find(|i| i.what.starts_with("pieces of base")).expect("streamed");
-    assert_eq!((staging.bytes, staging.place), ((5 * 2 << 24) + (4 * 8 << 16), Place::Device));
+    assert_eq!((staging.bytes, staging.place), (5 * (2 << 24) + 4 * (8 << 16), Place::Device));
     // 24 GB: the cache of 50 rows is too much; some batch fits, and then sources are streamed.
     let small = plan(&work, &machine(host, Some(24_000_000_000))).expect("room");
     let message = small.check().expect_err("does not fit").to_string();

@@ -1,7 +1,7 @@
 //! The paper's convention on a GPU: the same numbers as `paper.rs`, by kernels compiled when they are first needed.
 //!
 //! The kernels are the `.cuh` and `.cu` files here, one program for each number of sources ([`source`]): `survey.cu` finds
-//! trim thresholds and the sign for ties, `merge.cu` merges. [`Engine`] decides what is launched on what: it keeps base and
+//! trim thresholds and the sign for ties, `merge.cu` merges. [`engine::Engine`] decides what is launched on what: it keeps base and
 //! sources where the kernels run as far as its budget goes, and else streams them piece by piece through memory that it
 //! reuses. It knows a [`Runner`] alone; `gpu.rs` is that of CUDA, and the tests' runs the same source as compiled by the host's
 //! C compiler, so that all but the driver's calls is held against the Rust statement on any machine.
