@@ -27,7 +27,7 @@ fn the_trained_family_answers_through_its_folder() {
     let run = read(data.join("family/vlm/jradievo.json"));
     let reference = read(data.join("golden/vlm/reference.json"));
     let resize = run["image_resize"].as_array().map(|v| [number(&v[0]) as u32, number(&v[1]) as u32]);
-    let chosen = worker::device::choose("cpu").expect("a CPU");
+    let chosen = worker::device::Chosen::cpu(None);
     let vlm = Vlm::open(&data.join("family/vlm"), &chosen).expect("a model folder");
     let samples = reference["samples"].as_array().expect("samples");
     let images = samples.iter().map(|sample| {

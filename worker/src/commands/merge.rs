@@ -5,6 +5,7 @@ use crate::card::licence::Licence;
 use crate::card::{Card, Contents, Source};
 use crate::cli;
 use crate::locate::Locator;
+use crate::memory;
 use crate::merge::{Export, Merger, Part};
 use crate::obtain::{self, obtain};
 use crate::summary::Summary;
@@ -95,6 +96,7 @@ fn merge(args: &cli::Merge, stop: &AtomicBool) -> Result<()> {
             changed.join("\n  ")
         );
     }
+    memory::guard(&memory::for_merge(&merger, recipe)?, args.memory.ignore_memory_plan)?;
     let vlm = merger.model(&recipe.vlm.name).context("a recipe has a VLM")?;
     let prepared = (!extracted).then(|| merger.plan(recipe, stop)).transpose()?;
     let title = std::path::absolute(&args.out)?;

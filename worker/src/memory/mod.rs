@@ -10,7 +10,9 @@
 //! machine without room for it reads from the disk again and again.
 
 mod activations;
+mod advice;
 mod available;
+mod guard;
 mod plan;
 mod resident;
 #[cfg(test)]
@@ -20,9 +22,10 @@ mod workload;
 
 pub use activations::{VisionNeeds, decode_bytes, prefill_bytes};
 pub use available::{GpuMemory, HostMemory, Machine};
+pub use guard::{for_merge, for_model, for_run, guard, guard_run};
 pub use plan::{Budget, Item, MemoryPlan, PageCache, Peak, Phase, Place, plan};
 pub use resident::prefault;
-pub use watch::{Watch, anonymous, disk_bytes};
+pub use watch::{Peaks, Watch, anonymous, disk_bytes};
 pub use workload::{Mapped, Workload};
 
 /// `12.3 GB`, in powers of ten as disks and checkpoints are counted; smaller amounts in MB.
