@@ -47,12 +47,26 @@ pub enum Command {
     Rehearse(Rehearse),
 }
 
-/// `auto`, `cpu` or `cuda:N`.
+/// Where models run, in which type, and where merges are made.
 #[derive(Clone, Debug, Args)]
 pub struct DeviceArg {
     /// Where models run: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
+    /// Type that models compute in on a GPU: auto (the VLM's own 16 bits), f16, bf16 or f32. On a CPU it is f32.
+    #[arg(long, default_value = "auto", value_name = "TYPE", value_parser = ["auto", "f16", "bf16", "f32"])]
+    pub compute: String,
+    /// Where merges are made for a model on a GPU: auto (there, where its kernels can) or host. Both give the same bits.
+    #[arg(long, default_value = "auto", value_name = "WHERE", value_parser = ["auto", "host"])]
+    pub merge_on: String,
+}
+
+/// What to do where the memory plan says no.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MemoryArg {
+    /// Go on although the memory plan says that this machine's memory does not suffice.
+    #[arg(long)]
+    pub ignore_memory_plan: bool,
 }
 
 /// Evaluates candidates for a coordinator.
@@ -77,9 +91,9 @@ pub struct Run {
     /// Name that people see; by default the host's name.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Go on although the memory plan says that this machine's memory does not suffice.
-    #[arg(long)]
-    pub ignore_memory_plan: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
@@ -89,7 +103,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Merge {
     /// Recipe file, as `jradievo recipe` prints it, or a mergekit configuration (YAML) as it is. With --text-only also a
-    /// model's folder: then its own language model is taken out, unmerged.
+    /// model's folder or hf:// reference: then its own language model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]
@@ -118,6 +132,9 @@ pub struct Merge {
     /// last bits of some methods.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub torch_threads: u32,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
 }
 
 /// How a model is asked, where there is no run file to say so.
@@ -160,6 +177,9 @@ pub struct Generate {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// One JSON object a line: image, text, token_ids, stop.
     #[arg(long)]
     pub json: bool,
@@ -183,6 +203,9 @@ pub struct Evaluate {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print JSON: n, metrics (name → mean, low, high), samples.
     #[arg(long)]
     pub json: bool,
@@ -209,6 +232,9 @@ pub struct Compare {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print the summary as JSON instead of tables.
     #[arg(long)]
     pub json: bool,
@@ -326,9 +352,9 @@ pub struct Rehearse {
     /// Leave that folder: models, images and run.toml, for use with the other commands.
     #[arg(long)]
     pub keep: bool,
-    /// Go on although the memory plan says that this machine's memory does not suffice.
-    #[arg(long)]
-    pub ignore_memory_plan: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print JSON: one object with the plan, the rates and every stage.
     #[arg(long)]
     pub json: bool,

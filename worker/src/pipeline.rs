@@ -4,6 +4,7 @@
 //! references, cache memory. A candidate overwrites the language model's weights in place. They are rounded to the
 //! type that the VLM is stored in first, so that what is scored is what an exported model holds.
 
+use crate::checkpoint::Dtype;
 use crate::data::read_image;
 use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
@@ -11,7 +12,8 @@ use crate::generate::{
     Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions, Spent,
 };
 use crate::locate::Locator;
-use crate::merge::{Fit, Merger, Placement, Prepared};
+use crate::memory::MemoryPlan;
+use crate::merge::{self, Fit, Merger, Mill, Placement, Prepared};
 use crate::model::Llama;
 use crate::vlm::Vlm;
 use anyhow::{Context, Result, bail};
@@ -111,9 +113,17 @@ pub struct Bench {
     pub vlm: Vlm,
     /// Compares texts.
     pub scorer: Scorer,
+    /// Merges on the GPU; none where the host does.
+    pub mill: Option<Arc<dyn Mill>>,
 }
 
 impl Bench {
+    /// A model by itself, that answers and is not merged.
+    pub fn of_model(vlm: Vlm, scorer: Scorer) -> Bench {
+        let (merger, placement) = (Merger::default(), Placement::default());
+        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None }
+    }
+
     /// Opens the models of a run on the chosen device.
     pub fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen) -> Result<Bench> {
         let merger = Merger::open(plan.model_refs(), |m| locator.model(m))?;
@@ -123,7 +133,28 @@ impl Bench {
         let recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
         let fits = merger.fits(&recipe)?;
         let placement = merger.placement(&recipe)?;
-        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)? })
+        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)?, mill: None })
+    }
+
+    /// Merges from now on where the memory plan has it: on the GPU, base and sources kept there or streamed, or on the host.
+    ///
+    /// # Errors
+    /// When the GPU cannot be used for it.
+    pub fn follow(&mut self, plan: &MemoryPlan) -> Result<()> {
+        let Chosen { device, merges_on_gpu, .. } = &self.vlm.chosen;
+        self.mill = if *merges_on_gpu { merge::mill(device, plan.resident)? } else { None };
+        Ok(())
+    }
+
+    /// Makes a recipe ready, where merges are made.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`] and [`Merger::plan_with`].
+    pub fn prepare(&self, recipe: &Recipe, stop: &AtomicBool) -> merge::Result<Prepared> {
+        match &self.mill {
+            Some(mill) => self.merger.plan_with(&**mill, recipe, stop),
+            None => self.merger.plan(recipe, stop),
+        }
     }
 
     /// Encodes and prepares a dataset of the run.
@@ -160,7 +191,7 @@ impl Pipeline {
     /// Overwrites the language model with the merge of `recipe`.
     pub fn merge(&self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
         // The passes over the whole model are short against a tensor's, so they are not interrupted.
-        let prepared = self.bench.merger.plan(recipe, &AtomicBool::new(false)).map_err(refusal)?;
+        let prepared = self.bench.prepare(recipe, &AtomicBool::new(false)).map_err(refusal)?;
         self.write(&prepared, cancelled)
     }
 
@@ -170,13 +201,26 @@ impl Pipeline {
             if cancelled() {
                 return Err(EvaluateError::Cancelled);
             }
+            if self.written_there(prepared, name).map_err(failure)? {
+                continue;
+            }
             let merged = match self.bench.placement.is_whole(name) {
                 true => merged_tensor(prepared, name, self.stored_dtype(name)).map_err(failure)?,
                 false => self.placed_tensor(prepared, name).map_err(failure)?,
             };
             self.language.weights().overwrite(name, &merged).map_err(failure)?;
         }
-        Ok(())
+        // What a GPU was told to do is done, so that the time of a merge is its own.
+        self.bench.vlm.chosen.device.synchronize().map_err(failure)
+    }
+
+    /// Lets the GPU merge a tensor where its weight lies. False where that is left to the host.
+    fn written_there(&self, prepared: &Prepared, name: &str) -> merge::Result<bool> {
+        let weight = self.language.weights().parameter(name);
+        let whole = self.bench.placement.is_whole(name);
+        let (Some(mill), Some(weight), true) = (&self.bench.mill, weight, whole) else { return Ok(false) };
+        let stored = self.bench.vlm.checkpoint.info(name).map_or(Dtype::F32, |i| i.dtype);
+        mill.write(prepared, name, stored, weight)
     }
 
     /// A tensor of which the VLM keeps rows of its own.

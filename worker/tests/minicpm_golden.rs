@@ -15,7 +15,7 @@ use common::recipe::Recipe;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use worker::checkpoint::Checkpoint;
-use worker::device::{Chosen, choose};
+use worker::device::Chosen;
 use worker::evaluator::Control as EvaluatorControl;
 use worker::generate::{Control, Generator, Options, Questions, Stop};
 use worker::image::{Limits, Rgb8, Slicing, bicubic as resampler, decode, resize_bicubic};
@@ -115,7 +115,7 @@ fn model_folder(tensors: &HashMap<String, Tensor>) -> TempDir {
 }
 
 fn cpu() -> Chosen {
-    choose("cpu").expect("a CPU")
+    Chosen::cpu(None)
 }
 
 fn picture(sample: &Value) -> Rgb8 {

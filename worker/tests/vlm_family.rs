@@ -27,7 +27,7 @@ fn the_trained_family_answers_through_its_folder() {
     let run = read(data.join("family/vlm/jradievo.json"));
     let reference = read(data.join("golden/vlm/reference.json"));
     let resize = run["image_resize"].as_array().map(|v| [number(&v[0]) as u32, number(&v[1]) as u32]);
-    let chosen = worker::device::choose("cpu").expect("a CPU");
+    let chosen = worker::device::Chosen::cpu(None);
     let vlm = Vlm::open(&data.join("family/vlm"), &chosen).expect("a model folder");
     let samples = reference["samples"].as_array().expect("samples");
     let images = samples.iter().map(|sample| {
@@ -85,4 +85,16 @@ fn the_listed_vision_parameters_are_those_that_are_read() {
         assert_eq!(listed, source.read.into_inner());
         assert!(family.renames().is_empty());
     }
+}
+
+/// Names must not depend on files that have nothing to do with them, or their faults would be told as missing tensors.
+#[test]
+fn tensors_keep_their_names_whatever_else_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "minicpmv"}"#).expect("written");
+    std::fs::write(folder.path().join("preprocessor_config.json"), "[").expect("written");
+    assert!(family::open(folder.path()).is_err());
+    assert_eq!(family::renames(folder.path()).get("llm.").map(String::as_str), Some(""));
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).expect("written");
+    assert!(family::renames(folder.path()).is_empty());
 }

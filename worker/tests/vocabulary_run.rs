@@ -10,7 +10,7 @@ use worker::asking::read_run;
 use worker::checkpoint::Checkpoint;
 use worker::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use worker::data::read_references;
-use worker::device;
+use worker::device::Chosen;
 use worker::evaluator::{Control, Evaluator};
 use worker::locate::Locator;
 use worker::pipeline::{Bench, Pipeline};
@@ -73,7 +73,7 @@ fn plan(sets: &[String]) -> RunPlan {
 }
 
 fn open(plan: &RunPlan) -> anyhow::Result<Bench> {
-    Bench::open(plan, &Locator::default(), &device::choose("cpu").unwrap())
+    Bench::open(plan, &Locator::default(), &Chosen::cpu(None))
 }
 
 /// What three merges write for two samples.

@@ -12,6 +12,7 @@ use crate::device;
 use crate::evaluator::{Control, Evaluator};
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
+use crate::memory;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Exam, Pipeline};
 use crate::summary::{Comparison, Summary};
@@ -34,7 +35,7 @@ struct Scored {
 
 /// Runs the command.
 pub fn run(args: &cli::Compare) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
@@ -48,7 +49,9 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
             bail!("{}: source {:?} is not in {}", path.display(), s.model.name, args.run.display());
         }
     }
-    let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
+    let mut bench = Bench::open(&plan, &locator, &chosen)?;
+    memory::guard_run(&mut bench, &plan, args.memory.ignore_memory_plan)?;
+    let bench = Arc::new(bench);
     for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
         eprintln!("note: {}: {fit}", fit.model);
     }

@@ -7,7 +7,7 @@ use crate::cli;
 use crate::data::{read_image, read_references};
 use crate::device::{self, Chosen};
 use crate::locate::Locator;
-use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, Workload, words};
+use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, words};
 use crate::pipeline::{Bench, scorer};
 use anyhow::{Context, Result, bail};
 use common::run::{DatasetPlan, RunPlan};
@@ -40,7 +40,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
     };
 
     note("program", Ok(format!("{} (protocol {})", proto::PROGRAM_VERSION, proto::PROTOCOL_VERSION)));
-    let chosen = device::choose(&args.device.device);
+    let chosen = device::choose(&args.device);
     let words = chosen.as_ref().map(|c| match &c.note {
         Some(n) => format!("{}; {n}", c.words),
         None => c.words.clone(),
@@ -156,8 +156,7 @@ fn opened(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> R
     let bench = Bench::open(plan, locator, chosen)?;
     // Without a dataset the plan is that of one sample, and the dataset's own check says why.
     let samples = read_references(&locator.dataset(&plan.dataset)).map_or(1, |r| r.len().max(1));
-    let work = Workload::of_run(&bench, plan, samples, slots)?;
-    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    let memory = memory::for_run(&bench, plan, samples, slots, chosen)?;
     Ok((bench, memory))
 }
 

@@ -8,7 +8,7 @@ use crate::device;
 use crate::evaluator::Control;
 use crate::figures::{Figures, figures};
 use crate::locate::Locator;
-use crate::merge::{Merger, Placement};
+use crate::memory;
 use crate::obtain::folder;
 use crate::pipeline::{Bench, Exam, Pipeline, scorer};
 use crate::vlm::Vlm;
@@ -35,7 +35,7 @@ pub struct Scored<'a> {
 
 /// Runs the command.
 pub fn run(args: &cli::Evaluate) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
@@ -47,14 +47,10 @@ pub fn run(args: &cli::Evaluate) -> Result<u8> {
     let scoring = plan.map_or_else(default_scoring, |p| p.scoring);
     let scorer = scorer(&scoring)?;
     let vlm = Vlm::open(&model, &chosen)?;
+    let memory = memory::for_model(&vlm, &question, references.len())?;
+    memory::guard(&memory, args.memory.ignore_memory_plan)?;
     let exam = Exam::prepare(&vlm, &scorer, &dataset, references, &question.task, &question.generation)?;
-    let bench = Arc::new(Bench {
-        merger: Merger::default(),
-        fits: Vec::new(),
-        placement: Placement::default(),
-        vlm,
-        scorer,
-    });
+    let bench = Arc::new(Bench::of_model(vlm, scorer));
     let evaluation = Pipeline::new(bench, Arc::new(exam))?.answer(&Control::default(), 0)?;
     let metrics = figures(&evaluation.samples);
     if args.json {

@@ -1,6 +1,5 @@
 //! `jradievo-worker merge` of a mergekit configuration.
 
-use super::OK;
 use crate::cli;
 use crate::merge::mergekit::{Error, Merge, Options};
 use anyhow::{Context, Result, bail};
@@ -22,7 +21,10 @@ pub fn is_configuration(text: &str) -> bool {
 }
 
 /// Runs the command for the configuration `text` that `args` names.
-pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
+///
+/// # Errors
+/// What is wrong with the configuration or its models, by name; [`Error::Stopped`] once `stop` is set.
+pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<()> {
     if args.text_only || args.proof.is_some() || args.allow_changed_sources {
         bail!(
             "--text-only, --proof and --allow-changed-sources are for recipes, not for mergekit configurations"
@@ -53,9 +55,9 @@ pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
     for (model, folder) in merge.models() {
         digests.extend(files::digest_model(&model.to_string(), folder)?);
     }
-    merge.write(&args.out, text, &digests, &AtomicBool::new(false))?;
+    merge.write(&args.out, text, &digests, stop)?;
     eprintln!("{}: written in {:.1} s", args.out.display(), began.elapsed().as_secs_f64());
-    Ok(OK)
+    Ok(())
 }
 
 /// The folder of a model: with `models`, the one in it that is called like the reference or like its last part; else

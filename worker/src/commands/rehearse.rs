@@ -3,10 +3,11 @@
 use super::signal::interrupted;
 use super::{OK, STOPPED, table};
 use crate::checkpoint::Dtype;
+use crate::checkpoint::disk::free_bytes;
 use crate::cli;
 use crate::device::{self, Chosen};
 use crate::memory::{self, Machine, MemoryPlan, words};
-use crate::rehearse::{Family, Report, SIZES, Size, Stage, Tower, free_disk, rehearse};
+use crate::rehearse::{Family, Report, SIZES, Size, Stage, Tower, rehearse};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ fn remove(path: &Path) {
 
 /// Runs the command.
 pub fn run(args: &cli::Rehearse) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
@@ -68,7 +69,7 @@ pub fn run(args: &cli::Rehearse) -> Result<u8> {
     if !args.json {
         print_head(&family, batch, &chosen, &folder)?;
     }
-    let check = |plan: &MemoryPlan| refuse(plan, args.ignore_memory_plan);
+    let check = |plan: &MemoryPlan| memory::guard(plan, args.memory.ignore_memory_plan);
     let mut tell = |stage: &Stage| {
         if !args.json {
             out!("  {:<10} {:>8.2} s", stage.name, stage.seconds);
@@ -85,14 +86,6 @@ pub fn run(args: &cli::Rehearse) -> Result<u8> {
         false => print(&report),
     }
     Ok(OK)
-}
-
-fn refuse(plan: &MemoryPlan, ignore: bool) -> Result<()> {
-    match plan.check() {
-        Err(e) if ignore => eprintln!("note: going on all the same: {e:#}"),
-        other => other.context("--ignore-memory-plan goes on all the same")?,
-    }
-    Ok(())
 }
 
 /// On the first Ctrl-C or SIGTERM the folder goes and the process ends, whatever the rehearsal is at.
@@ -132,7 +125,7 @@ fn choose(args: &cli::Rehearse, chosen: &Chosen, folder: &Path) -> Result<(Famil
         let size = Size::named(name).with_context(|| format!("--params {name}"))?;
         let family = family(size);
         enough_disk(&family, folder)?;
-        refuse(&expected(&family, batch, chosen)?, args.ignore_memory_plan)?;
+        memory::guard(&expected(&family, batch, chosen)?, args.memory.ignore_memory_plan)?;
         return Ok((family, batch));
     }
     let mut reasons = Vec::new();
@@ -169,7 +162,7 @@ fn expected(family: &Family, batch: usize, chosen: &Chosen) -> Result<MemoryPlan
 
 fn enough_disk(family: &Family, folder: &Path) -> Result<()> {
     let need = family.disk_bytes()? + BESIDE_WEIGHTS;
-    match free_disk(folder) {
+    match free_bytes(folder) {
         Some(free) if free < need => bail!(
             "{} of disk are missing in {}: the rehearsal writes {}, {} are free; choose another folder with --dir",
             words(need - free),
@@ -235,6 +228,8 @@ fn print(report: &Report) {
             if s.operations > 0.0 { format!("{:.2} T", s.operations / 1e12) } else { String::new() },
             words(s.peak),
             s.planned.map_or_else(String::new, words),
+            s.device_peak.map_or_else(String::new, words),
+            s.device_planned.map_or_else(String::new, words),
         ]
     };
     let head = [
@@ -249,14 +244,22 @@ fn print(report: &Report) {
         "operations",
         "peak",
         "planned",
+        "GPU peak",
+        "planned",
     ];
-    table::print(&head, &report.stages.iter().map(row).collect::<Vec<_>>());
-    let off = 100.0 * (report.peak as f64 / report.planned.max(1) as f64 - 1.0);
-    out!(
-        "\nhighest peak of own memory {}, planned {} ({off:+.1} %)",
-        words(report.peak),
-        words(report.planned)
-    );
+    // On a CPU there is nothing to say of a GPU.
+    let columns = if report.device_peak.is_some() { head.len() } else { head.len() - 2 };
+    let rows = report.stages.iter().map(|s| row(s)[..columns].to_vec());
+    table::print(&head[..columns], &rows.collect::<Vec<_>>());
+    let against = |what: &str, peak: u64, planned: u64| {
+        let off = 100.0 * (peak as f64 / planned.max(1) as f64 - 1.0);
+        out!("highest peak of {what} {}, planned {} ({off:+.1} %)", words(peak), words(planned));
+    };
+    out!("");
+    against("own memory", report.peak, report.planned);
+    if let (Some(peak), Some(planned)) = (report.device_peak, report.device_planned) {
+        against("the GPU's memory", peak, planned);
+    }
     out!("{} samples of {} positions, {} tokens written", report.samples, report.prompt, report.tokens);
     report.plan.notes.iter().for_each(|n| out!("{n}"));
 }

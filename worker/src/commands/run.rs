@@ -8,7 +8,7 @@ use crate::device::{self, Chosen};
 use crate::evaluator::Evaluator;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
-use crate::memory::{self, Machine, MemoryPlan, Workload};
+use crate::memory::{self, MemoryPlan};
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
@@ -42,7 +42,7 @@ pub async fn run(args: cli::Run) -> Result<u8> {
 }
 
 async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         warn!("{note}");
     }
@@ -88,21 +88,18 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     };
     if let Ok((_, memory)) = &opened {
         info!("memory: {}", memory.summary());
-        match memory.check() {
-            Err(e) if args.ignore_memory_plan => warn!("going on all the same: {e:#}"),
-            Err(e) => return Err(e.context("not joining (--ignore-memory-plan goes on all the same)")),
-            Ok(()) => {}
-        }
+        memory::guard(memory, args.memory.ignore_memory_plan).context("not joining")?;
     }
     let mut link = Link::register(client, patience, identity, &plan, manifest).await?;
 
     let began = Instant::now();
-    let (bench, memory) = opened?;
+    let (mut bench, memory) = opened?;
     let stopped = stop.clone();
     let (first, make) = tokio::task::spawn_blocking(move || -> Result<_> {
         for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
             info!(model = fit.model, "{fit}");
         }
+        bench.follow(&memory)?;
         keep_resident(&bench, &plan, &memory, &stopped)?;
         let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);
@@ -123,8 +120,7 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
 /// Opens the run's models without reading weights, and plans what this worker will hold.
 fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> Result<(Bench, MemoryPlan)> {
     let bench = Bench::open(plan, locator, chosen)?;
-    let work = Workload::of_run(&bench, plan, plan.samples.len(), slots)?;
-    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    let memory = memory::for_run(&bench, plan, plan.samples.len(), slots, chosen)?;
     Ok((bench, memory))
 }
 
@@ -136,6 +132,8 @@ fn keep_resident(
     stopped: &watch::Receiver<bool>,
 ) -> Result<()> {
     match memory.page_cache.room {
+        // The GPU keeps them, and reads them once.
+        _ if memory.resident > 0 => return Ok(()),
         Some(_) if memory.page_cache.from_disk == 0 => {}
         Some(_) => {
             memory.notes.iter().take(1).for_each(|n| warn!("{n}"));

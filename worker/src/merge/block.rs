@@ -125,6 +125,43 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// The type that the elements are stored in.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// All stored bytes, where the tensor's rows are the stored ones.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn plain_bytes(&self) -> Option<&'a [u8]> {
+        self.rows.is_none().then_some(self.bytes)
+    }
+
+    /// The stored bytes of `count` elements from `first` on in the order in which the rows are seen; zeros for missing
+    /// rows. `out` is overwritten.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn gather(&self, first: usize, count: usize, out: &mut Vec<u8>) {
+        let width = self.dtype.width();
+        out.clear();
+        let Some(rows) = self.rows else {
+            return out.extend_from_slice(&self.bytes[first * width..][..count * width]);
+        };
+        out.resize(count * width, 0);
+        rows.pieces(first, count, |at, length, stored| {
+            if let Some(stored) = stored {
+                out[at * width..][..length * width]
+                    .copy_from_slice(&self.bytes[stored * width..][..length * width]);
+            }
+        });
+    }
+
+    /// Where rows are matched: elements of a row, and which rows are missing.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn missing_rows(&self) -> Option<(usize, Vec<bool>)> {
+        let Rows { map, columns } = self.rows?;
+        Some((columns, (0..map.len()).map(|row| map.get(row).is_none()).collect()))
+    }
+
     /// Takes what is missing of `count` elements from `other`, whose rows are as the map shows them.
     pub(crate) fn fill_missing(&self, first: usize, count: usize, other: Elements, out: &mut Block) {
         if let Some(rows) = self.rows {
@@ -270,7 +307,8 @@ mod tests {
     #[test]
     fn rows_may_be_seen_in_another_order() {
         let stored: Vec<f32> = (0..15).map(|i| i as f32).collect();
-        let bytes: Vec<u8> = stored.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes_of = |stored: &[f32]| -> Vec<u8> { stored.iter().flat_map(|v| v.to_le_bytes()).collect() };
+        let bytes = bytes_of(&stored);
         // Five stored rows of three: the output's rows are 4, none, 0.
         let tokens = |list: &[(&str, u32)]| list.iter().map(|(t, n)| (t.to_string(), *n)).collect();
         let map =
@@ -284,6 +322,12 @@ mod tests {
         assert_eq!(out[..8], [13.0, 14.0, 3.0, 4.0, 5.0, 0.0, 1.0, 0.0]);
         mapped.clear_missing(1, 7, &mut out);
         assert_eq!(out[..8], [13.0, 14.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let mut bytes = Vec::new();
+        mapped.gather(1, 7, &mut bytes);
+        let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(numbers, out[..7]);
+        assert_eq!(mapped.missing_rows(), Some((3, vec![false, true, false])));
+        assert_eq!((plain.missing_rows(), plain.plain_bytes()), (None, Some(&bytes_of(&stored)[..])));
     }
 
     #[test]

@@ -119,6 +119,12 @@ pub enum Error {
         /// The file, and what is wrong with it.
         reason: String,
     },
+    /// The device on which a merge runs failed.
+    #[error("the GPU could not merge: {reason}; --merge-on host merges on the host")]
+    Device {
+        /// What its driver or compiler said.
+        reason: String,
+    },
     /// The caller asked to stop.
     #[error("merge stopped on request")]
     Stopped,

@@ -5,7 +5,9 @@
 //! then gives each tensor in one fused, multi-threaded pass, in the type asked for. Which tensors exist is the
 //! base's to say. Results are the same bits whatever the number of threads.
 //!
-//! Not here: devices, the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
+//! A [`Mill`] does passes and tensors on a GPU, by the kernels in `cuda/`, with the same outcome.
+//!
+//! Not here: the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
 //! by [`Checkpoint::open_renamed`], rows of vocabularies by `vocabulary.rs` and `fit.rs`, and `placement.rs` finds the merge's
 //! place in the VLM. Methods: `paper.rs` and `linear.rs`, with
 //! `field.rs` (the random mask) and `trim.rs` (the exact global trim), each stating its formulas and their source.
@@ -24,6 +26,8 @@
 //! ```
 
 mod block;
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
 mod error;
 mod export;
 pub mod field;
@@ -31,10 +35,12 @@ mod fit;
 mod flat;
 mod linear;
 pub mod mergekit;
+mod mill;
 mod paper;
 mod placement;
 mod prepare;
 mod simd;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod text_only;
@@ -45,6 +51,7 @@ pub use block::Element;
 pub use error::{Error, Result};
 pub use export::{Export, Part};
 pub use fit::Fit;
+pub use mill::{Mill, mill, staging_bytes};
 pub use placement::Placement;
 pub use prepare::Prepared;
 pub use trim::scratch_bytes as trim_scratch_bytes;
@@ -56,6 +63,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use survey::OnHost;
 use vocabulary::Tokens;
 
 /// The models of a run, opened once, by the names that recipes use.
@@ -69,13 +77,25 @@ pub struct Merger {
 struct Opened {
     name: String,
     model: Arc<Checkpoint>,
+    /// Names of its tensors but for [`BUFFERS`], sorted.
+    parameters: Arc<[String]>,
     /// Its tokens, once somebody has asked for them.
     tokens: Arc<Mutex<Option<Arc<Tokens>>>>,
 }
 
+/// What older programs stored beside the weights though it follows from the configuration: no parameters, and not merged.
+const BUFFERS: [&str; 2] = ["rotary_emb.inv_freq", "embeddings.position_ids"];
+
 impl Opened {
     fn new(name: &str, model: Arc<Checkpoint>) -> Opened {
-        Opened { name: name.into(), model, tokens: Arc::default() }
+        let is_buffer = |tensor: &&str| BUFFERS.iter().any(|buffer| tensor.ends_with(buffer));
+        let parameters = model.names().filter(|tensor| !is_buffer(tensor)).map(String::from).collect();
+        Opened { name: name.into(), model, parameters, tokens: Arc::default() }
+    }
+
+    /// Names of its tensors but for [`BUFFERS`], sorted.
+    fn parameters(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.parameters.iter().map(String::as_str)
     }
 
     /// The model's tokens, read once.
@@ -163,7 +183,15 @@ impl Merger {
     /// [`Error::Recipe`], [`Error::Unknown`], [`Error::Shape`], [`Error::Dtype`], [`Error::Missing`]: the recipe does not
     /// fit the models; [`Error::Stopped`].
     pub fn plan(&self, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
-        Prepared::new(recipe, |name| self.opened(name), stop)
+        Prepared::new(recipe, |name| self.opened(name), &OnHost, stop)
+    }
+
+    /// The same with the passes over the whole model made by `mill`.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`], and [`Error::Device`].
+    pub fn plan_with(&self, mill: &dyn Mill, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
+        mill.prepare(self, recipe, stop)
     }
 
     /// How the recipe's sources and their own bases fit its base, without the passes that [`Merger::plan`] makes.

@@ -45,12 +45,6 @@ const REPORTS: [&str; 4] = [
 /// Side of the images, in pixels: as JRadiEvo resizes them.
 const SIDE: u32 = 512;
 
-/// Bytes free for this user on the disk that holds `folder`; none where the system does not say.
-pub fn free_disk(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
 impl Family {
     /// The VLM's configuration.
     ///
@@ -111,6 +105,9 @@ impl Family {
         Ok(Workload {
             mapped: folders.collect(),
             sources: self.sources,
+            own_bases: 0,
+            kernels: chosen.merges_on_gpu,
+            merged_width: self.dtype.width().max(2) as u64,
             merge_copies: 1,
             vision: Bunny::from_json(&text, "the rehearsal's config.json")?.vision_needs(chosen.dtype, 2),
             prompt: shared + config.image_tokens() + after,
