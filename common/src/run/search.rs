@@ -1,5 +1,6 @@
 //! `[search]`: which algorithm looks where, and for how long.
 
+use super::cma::{self, CmaPlan, is_default};
 use super::reader::Section;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct SearchPlan {
     pub evaluations: u64,
     /// Wall-clock limit, in hours.
     pub hours: Option<f64>,
+    /// What is particular to CMA-ES; nothing is written where all is as in the paper.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cma: CmaPlan,
 }
 
 /// Reads `[search]` of a space of so many dimensions.
@@ -39,6 +43,7 @@ pub(super) fn read(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
     let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
     let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
+    let cma = cma::read(s);
     s.finish();
-    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours })
+    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours, cma })
 }
