@@ -337,3 +337,5 @@ impl Search for Cma {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod variant_tests;

@@ -41,7 +41,7 @@ fn objective(x: &[f64], levels: Option<f64>) -> f64 {
     levels.map_or(value, |l| (value * l).floor() / l)
 }
 
-fn scored(fitness: f64) -> Outcome {
+pub(super) fn scored(fitness: f64) -> Outcome {
     Outcome::Scored(vec![Fitness::new(fitness).unwrap()])
 }
 
@@ -49,7 +49,7 @@ fn told(x: Vec<f64>, fitness: f64) -> Told {
     Told { genome: Genome::new(x).unwrap(), outcome: scored(fitness) }
 }
 
-fn agree(what: &str, step: usize, ours: &[f64], theirs: &[f64]) {
+pub(super) fn agree(what: &str, step: usize, ours: &[f64], theirs: &[f64]) {
     assert_eq!(ours.len(), theirs.len(), "{what} of step {step}");
     for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
         assert!((a - b).abs() <= AGREES * b.abs().max(1.0), "{what}[{i}] of step {step}: {a} against {b}");
@@ -61,13 +61,13 @@ fn paper(n: usize, population: usize) -> Cma {
 }
 
 /// A genome made of given normal numbers.
-fn ask(cma: &mut Cma, normal: &mut dyn FnMut() -> f64) -> Vec<f64> {
+pub(super) fn ask(cma: &mut Cma, normal: &mut dyn FnMut() -> f64) -> Vec<f64> {
     let x = cma.draw(normal);
     cma.hand_out(x).into()
 }
 
 /// Lower triangle of a full covariance; a diagonal one as it is.
-fn lower(cma: &Cma) -> Vec<f64> {
+pub(super) fn lower(cma: &Cma) -> Vec<f64> {
     match &cma.distribution.shape {
         Shape::Full(c) => {
             let row = |r: usize| (0..=r).map(move |k| 0.5 * (c.at(r, k) + c.at(k, r)));
