@@ -45,5 +45,12 @@ pub(super) fn read(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
     let cma = cma::read(s);
     s.finish();
-    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours, cma })
+    Some(SearchPlan {
+        algorithm,
+        population: population as usize,
+        sigma,
+        evaluations: evaluations?,
+        hours,
+        cma,
+    })
 }

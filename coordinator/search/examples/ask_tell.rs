@@ -65,7 +65,9 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
             }
             Request::Tell(results) => {
                 let search = search.as_mut().ok_or("tell before begin")?;
-                let told = results.into_iter().map(|r| Told { genome: r.genome, outcome: Outcome::Scored(vec![r.fitness]) });
+                let told = results
+                    .into_iter()
+                    .map(|r| Told { genome: r.genome, outcome: Outcome::Scored(vec![r.fitness]) });
                 search.tell(&told.collect::<Vec<_>>());
                 json!({ "population": search.population(), "stop": search.stop() })
             }

@@ -100,8 +100,11 @@ fn simulate(way: Way, workers: usize, spread: f64, objective: &Objective, seed: 
     let mut chance = Stream::new(seed, "simulation");
     let place = Place::new(objective.rotated, &mut chance);
     let population = 10;
-    let mut search =
-        Cma::new(Settings::paper(population, 1.0 / 6.0), &Domain::real(DIMENSIONS), Stream::new(seed, "search"));
+    let mut search = Cma::new(
+        Settings::paper(population, 1.0 / 6.0),
+        &Domain::real(DIMENSIONS),
+        Stream::new(seed, "search"),
+    );
     let end = EVALUATIONS as f64 / workers as f64;
     let (mut now, mut busy, mut generation, mut asked, mut told) = (0.0, 0.0, 0, 0, 0);
     let mut running: Vec<Running> = Vec::new();
@@ -149,12 +152,15 @@ fn main() {
     for objective in &OBJECTIVES {
         for spread in [0.2, 1.0] {
             println!("\n{}, durations within {:.0} %\n", objective.name, 100.0 * spread);
-            println!("| workers | discard | whole generations | asynchronous | busy, whole | busy, asynchronous |");
+            println!(
+                "| workers | discard | whole generations | asynchronous | busy, whole | busy, asynchronous |"
+            );
             println!("|---|---|---|---|---|---|");
             for workers in [1, 2, 4, 8, 16, 32, 64] {
                 let run = |way| {
-                    let runs: Vec<(f64, f64)> =
-                        (0..repetitions).map(|seed| simulate(way, workers, spread, objective, seed)).collect();
+                    let runs: Vec<(f64, f64)> = (0..repetitions)
+                        .map(|seed| simulate(way, workers, spread, objective, seed))
+                        .collect();
                     let busy = runs.iter().map(|r| r.1).sum::<f64>() / runs.len() as f64;
                     (median(runs.iter().map(|r| r.0).collect()), 100.0 * busy)
                 };

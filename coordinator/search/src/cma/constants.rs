@@ -112,7 +112,13 @@ mod tests {
     #[test]
     fn are_those_of_pycma() {
         let k = Constants::full(10, 10, CmaConstants::Pycma);
-        let theirs = [0.015283824524751714, 0.02355177665041747, 0.29499038303562225, 0.3196142529106334, 1.3196142529106334];
+        let theirs = [
+            0.015283824524751714,
+            0.02355177665041747,
+            0.29499038303562225,
+            0.3196142529106334,
+            1.3196142529106334,
+        ];
         for (a, b) in [k.c1, k.cmu, k.cc, k.c_sigma, k.d_sigma].into_iter().zip(theirs) {
             assert!((a - b).abs() < PRINTED, "{a} {b}");
         }

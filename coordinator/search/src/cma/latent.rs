@@ -240,7 +240,10 @@ mod tests {
     #[test]
     fn a_genome_and_its_latent_point_agree() {
         use Dimension::*;
-        let domain = Domain { dimensions: vec![Category(3), Real, Integer(5), Category(2), Integer(1)], objectives: 1 };
+        let domain = Domain {
+            dimensions: vec![Category(3), Real, Integer(5), Category(2), Integer(1)],
+            objectives: 1,
+        };
         for bounds in [CmaBounds::Resample, CmaBounds::Transform] {
             let latent = Latent::new(&domain, bounds);
             assert_eq!(latent.dimensions(), 7);
@@ -254,7 +257,10 @@ mod tests {
 
     #[test]
     fn stirring_reaches_every_category() {
-        let latent = Latent::new(&Domain { dimensions: vec![Dimension::Category(4)], objectives: 1 }, CmaBounds::Resample);
+        let latent = Latent::new(
+            &Domain { dimensions: vec![Dimension::Category(4)], objectives: 1 },
+            CmaBounds::Resample,
+        );
         let mut stream = Stream::new(1, "stir");
         let mut seen = [0; 4];
         for _ in 0..4000 {

@@ -90,7 +90,9 @@ impl Learning {
         let eta = self.covariance.eta;
         let covariance = Matrix::from_fn(n, |i, j| old_square * old.at(i, j) + eta * changed.at(i, j));
         // σ is the geometric mean of the axes; where rounding took one, the step is left as it was.
-        let Some((squares, _)) = covariance.eigen().filter(|(s, _)| s.iter().all(|s| *s > 0.0)) else { return };
+        let Some((squares, _)) = covariance.eigen().filter(|(s, _)| s.iter().all(|s| *s > 0.0)) else {
+            return;
+        };
         for ((m, b), d) in after.mean.iter_mut().zip(&before.mean).zip(&moved) {
             *m = b + self.mean.eta * d;
         }

@@ -66,7 +66,13 @@ impl Margin {
             let distance = |p: f64| -quantile(p);
             if p_low.max(p_high) > 0.5 {
                 if p_low.min(p_high) < alpha {
-                    let side = if m > high { 1.0 } else if m < high { -1.0 } else { 0.0 };
+                    let side = if m > high {
+                        1.0
+                    } else if m < high {
+                        -1.0
+                    } else {
+                        0.0
+                    };
                     distribution.mean[at] = high + side * deviation * *a * distance(alpha);
                 }
             } else {

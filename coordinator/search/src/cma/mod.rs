@@ -118,7 +118,10 @@ impl Cma {
     /// Panics where the domain has no dimension, or the start another number of them.
     pub fn from_start(settings: Settings, domain: &Domain, start: &Start, stream: Stream) -> Cma {
         let latent = Latent::new(domain, settings.cma.bounds);
-        assert!(latent.dimensions() > 0 && start.mean.len() == domain.dimensions.len(), "the plan was checked");
+        assert!(
+            latent.dimensions() > 0 && start.mean.len() == domain.dimensions.len(),
+            "the plan was checked"
+        );
         assert!(settings.population > 1 && start.sigma > 0.0, "the plan was checked");
         let shape = match latent.is_real() {
             true => start.shape(settings.diagonal()),
@@ -157,7 +160,8 @@ impl Cma {
         let n = self.latent.dimensions();
         self.history = History::default();
         self.learning = self.settings.adapts_rates().then(|| Learning::new(n));
-        self.margin = (!self.latent.is_real()).then(|| Margin::new(self.latent.integers(), n, self.population));
+        self.margin =
+            (!self.latent.is_real()).then(|| Margin::new(self.latent.integers(), n, self.population));
         self.waiting.clear();
         self.roots = None;
     }
@@ -335,6 +339,8 @@ impl Search for Cma {
     }
 }
 
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

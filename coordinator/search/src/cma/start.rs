@@ -1,9 +1,9 @@
 //! Where a search begins: the middle of the cube, a given mean and covariance, or what earlier results promise.
 
 use super::shape::Shape;
+use crate::Told;
 use crate::linalg::Matrix;
 use crate::told::ranked;
-use crate::Told;
 
 /// A first distribution, in the coordinates of genomes.
 #[derive(Clone, Debug, PartialEq)]

@@ -115,7 +115,8 @@ impl History {
         let (n, lambda) = (size.dimensions as f64, size.population as f64);
         let recent = self.best.is_none_or(|(_, at)| 2 * (generation - at) <= size.stagnation());
         let enough = self.stagnation.len() >= STAGNATION_ENTRIES
-            || self.stagnation.len() as u64 * size.stagnation().div_ceil(STAGNATION_ENTRIES as u64) >= size.stagnation();
+            || self.stagnation.len() as u64 * size.stagnation().div_ceil(STAGNATION_ENTRIES as u64)
+                >= size.stagnation();
         if recent || !enough || (generation as f64) <= n * (5.0 + 100.0 / lambda) {
             return false;
         }

@@ -134,7 +134,11 @@ fn finds_the_maximum_in_one_dimension_and_in_ten() {
 fn failures_rank_last_and_do_not_end_the_search() {
     // Half the cube cannot be evaluated; the optimum lies near its border.
     let cma = optimise(3, 7, 80, |x| (x[0] < 0.5).then(|| -(x[0] - 0.45).powi(2) - (x[1] - 0.2).powi(2)));
-    assert!((cma.distribution.mean[0] - 0.45).abs() < 0.02 && (cma.distribution.mean[1] - 0.2).abs() < 0.02, "{:?}", cma.distribution.mean);
+    assert!(
+        (cma.distribution.mean[0] - 0.45).abs() < 0.02 && (cma.distribution.mean[1] - 0.2).abs() < 0.02,
+        "{:?}",
+        cma.distribution.mean
+    );
     let nothing = optimise(3, 7, 50, |_| None);
     assert_eq!((nothing.stop(), &nothing.distribution.mean), (None, &vec![0.5; 3]));
 }
@@ -158,4 +162,115 @@ fn a_cut_generation_waits_for_its_rest() {
     let before = cma.distribution.clone();
     cma.tell(&[told(vec![0.1, 0.1], 1.0)]);
     assert_eq!((cma.waiting.len(), &cma.distribution), (1, &before));
+}
+
+/// Minimises the distance to a point, a result at a time, `late` results after it was asked for.
+fn asynchronous(
+    settings: Settings,
+    domain: &Domain,
+    late: usize,
+    asks: usize,
+    f: impl Fn(&[f64]) -> f64,
+) -> (Cma, f64) {
+    let mut cma = Cma::new(settings, domain, Stream::new(5, "search"));
+    let (mut outstanding, mut best) = (std::collections::VecDeque::new(), f64::NEG_INFINITY);
+    for _ in 0..asks {
+        outstanding.push_back(cma.ask());
+        if outstanding.len() > late {
+            let genome: Genome = outstanding.pop_front().unwrap();
+            let value = f(genome.coordinates());
+            best = best.max(value);
+            cma.tell(&[Told { genome, outcome: scored(value) }]);
+        }
+    }
+    (cma, best)
+}
+
+#[test]
+fn late_results_are_learned_from() {
+    for late in [0, 7, 31] {
+        let f = |x: &[f64]| -x.iter().map(|v| (v - 0.3).powi(2)).sum::<f64>();
+        let (cma, _) = asynchronous(Settings::paper(8, 1.0 / 6.0), &Domain::real(5), late, 900, f);
+        // 900 evaluations leave orders of magnitude of margin, even with 31 of them outstanding.
+        assert!(-f(&cma.favourite()) < 1e-3, "{late}: {:?}", cma.favourite());
+        assert_eq!(cma.distribution.generation, (900 - late as u64) / 8, "every result entered a step");
+    }
+}
+
+#[test]
+fn integers_and_categories_are_found() {
+    use crate::Dimension::*;
+    let domain =
+        Domain { dimensions: vec![Real, Integer(7), Category(5), Category(2), Integer(20)], objectives: 1 };
+    let goal = [0.83, 5.5 / 7.0, 0.9, 0.25, 2.5 / 20.0];
+    // Categories score alike unless they are right: their neighbours say nothing.
+    let f = |x: &[f64]| -> f64 {
+        let ordered = [0, 1, 4].iter().map(|i| (x[*i] - goal[*i]).powi(2)).sum::<f64>();
+        let wrong = [2, 3].iter().filter(|i| (x[**i] - goal[**i]).abs() > 1e-9).count();
+        -ordered - 0.1 * wrong as f64
+    };
+    let (_, best) = asynchronous(Settings::paper(10, 1.0 / 6.0), &domain, 3, 1500, f);
+    assert!(best > -1e-6, "{best}");
+}
+
+#[test]
+fn restarts_say_why_and_never_end_the_search() {
+    use common::run::{CmaPlan, Restarts};
+    for restarts in [Restarts::Ipop, Restarts::Bipop] {
+        let settings = Settings {
+            evaluations: 6000,
+            cma: CmaPlan { restarts, ..CmaPlan::default() },
+            ..Settings::paper(6, 1.0 / 6.0)
+        };
+        let f = |x: &[f64]| -(x[0] - 0.4).powi(2) - (x[1] - 0.4).powi(2);
+        let (cma, _) = asynchronous(settings, &Domain::real(2), 0, 6000, f);
+        let remarks = cma.remarks();
+        assert!(remarks.len() >= 3 && cma.stop().is_none(), "{remarks:?}");
+        assert!(remarks[0].contains("population 12") && remarks[0].contains("(tol"), "{remarks:?}");
+        // 30 generations of the largest population fit into the budget.
+        assert!(remarks.iter().all(|r| !r.contains("population 384")), "{remarks:?}");
+    }
+}
+
+#[test]
+fn an_injected_solution_draws_the_mean_but_not_far() {
+    let mut cma = paper(4, 6);
+    let mut results: Vec<Told> = (0..5).map(|_| told(cma.ask().into(), 0.0)).collect();
+    results.push(told(vec![1.0; 4], 1.0));
+    cma.tell(&results);
+    let moved: f64 = cma.distribution.mean.iter().map(|m| (m - 0.5).powi(2)).sum::<f64>().sqrt();
+    // Its weight, just below 0.6, of the longest step that counts: σ (√n + 2n / (n + 2)) = 0.56; others pull too.
+    assert!((0.05..0.5).contains(&moved), "{moved}");
+    assert!(cma.distribution.mean.iter().sum::<f64>() > 2.0, "{:?}", cma.distribution.mean);
+}
+
+#[test]
+fn the_order_of_censored_results_does_not_matter() {
+    let run = |swapped: bool| {
+        let mut cma = paper(3, 6);
+        let genomes: Vec<Genome> = (0..6).map(|_| cma.ask()).collect();
+        let bound = |b: f64| Outcome::Censored(Fitness::new(b).unwrap());
+        let (a, b) = if swapped { (0.2, 0.3) } else { (0.3, 0.2) };
+        let outcomes = [scored(0.9), scored(0.5), bound(a), bound(b), scored(0.7), Outcome::Failed];
+        let results: Vec<Told> =
+            genomes.into_iter().zip(outcomes).map(|(genome, outcome)| Told { genome, outcome }).collect();
+        cma.tell(&results);
+        cma.distribution
+    };
+    let (a, b) = (run(false), run(true));
+    // Sums in another order: the last bits.
+    agree("mean", 0, &a.mean, &b.mean);
+    agree("sigma", 0, &[a.sigma], &[b.sigma]);
+}
+
+#[test]
+fn a_snapshot_of_version_1_goes_on() {
+    let text = r#"{"cma-es":{"population":6,"initial_sigma":0.16666666666666666,"generation":3,"mean":[0.4,0.6],"sigma":0.1,
+        "covariance":{"side":2,"cells":[1.0,0.1,0.1,1.0]},"path_sigma":[0.1,0.2],"path_c":[0.0,0.3],
+        "history":[[1.0,0.5],[1.2,0.1]],"ended":null,"stream":{"state":[1,2,3,4],"spare":null}}}"#;
+    let mut search = crate::restore(serde_json::from_str(text).unwrap());
+    assert_eq!((search.population(), search.step_size(), search.stop()), (6, Some(0.1), None));
+    let results: Vec<Told> = (0..6).map(|i| told(search.ask().into(), f64::from(i))).collect();
+    search.tell(&results);
+    assert_ne!(search.step_size(), Some(0.1));
 }

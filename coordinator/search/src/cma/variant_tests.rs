@@ -98,7 +98,8 @@ fn variants_agree_with_cmaes_step_by_step() {
 fn warm_starts_agree_with_cmaes() {
     for warm in reference().warm {
         let points = warm.points.chunks(warm.dimensions).zip(&warm.scores);
-        let told = |(x, s): (&[f64], &f64)| Told { genome: Genome::new(x.to_vec()).unwrap(), outcome: scored(*s) };
+        let told =
+            |(x, s): (&[f64], &f64)| Told { genome: Genome::new(x.to_vec()).unwrap(), outcome: scored(*s) };
         let mut results: Vec<Told> = points.map(told).collect();
         // What was not scored says nothing of where to begin.
         results.push(Told { genome: results[0].genome.clone(), outcome: Outcome::Failed });
