@@ -79,6 +79,15 @@ pub fn begin(plan: &SearchPlan, domain: &Domain, stream: Stream) -> Box<dyn Sear
     }
 }
 
+/// A CMA-ES that begins with a distribution known to be good, whatever algorithm the plan names: from earlier results
+/// ([`cma::Start::from_results`]) or a search of fewer dimensions ([`cma::Start::given`]). The start's sigma counts, not
+/// the plan's.
+///
+/// Panics where the domain has no dimension, or the start another number of them.
+pub fn begin_from(plan: &SearchPlan, domain: &Domain, start: &cma::Start, stream: Stream) -> Box<dyn Search> {
+    Box::new(cma::Cma::from_start(cma::Settings::of(plan), domain, start, stream))
+}
+
 /// The search as it was when the snapshot was taken.
 pub fn restore(snapshot: Snapshot) -> Box<dyn Search> {
     match snapshot {
