@@ -1,7 +1,7 @@
 //! The keys of `[search]` that only CMA-ES has.
 //!
-//! [`CmaPlan::default`] is what plans without these keys mean: the paper's settings. What a run file without them gets is
-//! in [`read`], and is written into the plan.
+//! [`CmaPlan::default`] is what plans without these keys mean: the paper's settings. What a run file without them gets,
+//! [`CmaPlan::usual`], is written into its plan.
 
 use super::reader::Section;
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,24 @@ pub struct CmaPlan {
     pub restarts: Restarts,
 }
 
+/// Evaluations a dimension up to which a small population is ahead: where it was measured (docs/BENCHMARKS.md).
+const SMALL_BUDGET: u64 = 100;
+
+impl CmaPlan {
+    /// What a run file without these keys gets: what was ahead on BBOB at 100 n evaluations (docs/BENCHMARKS.md).
+    pub fn usual() -> CmaPlan {
+        CmaPlan { constants: CmaConstants::Pycma, ..CmaPlan::default() }
+    }
+
+    /// The population where none is given: Hansen's 4 + ⌊3 ln n⌋, which the paper's sampler uses; with pycma's constants
+    /// and a small budget 4 + ⌊1.5 ln n⌋, which makes more and smaller steps.
+    pub fn population(&self, dimensions: usize, evaluations: u64) -> usize {
+        let small = self.constants == CmaConstants::Pycma && evaluations <= SMALL_BUDGET * dimensions as u64;
+        let grows = if small { 1.5 } else { 3.0 };
+        4 + (grows * (dimensions.max(1) as f64).ln()).floor() as usize
+    }
+}
+
 /// Whether a value is what its absence means, and so need not be written.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -91,18 +109,17 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// Reads the keys out of `[search]`.
 pub(super) fn read(s: &Section<'_>) -> CmaPlan {
-    use CmaBounds::{Resample, Transform};
-    // The transform was measured too, and is behind in every dimension (docs/BENCHMARKS.md).
-    let bounds = s.choice("bounds", &[("resample", Resample), ("transform", Transform)], Resample);
+    let usual = CmaPlan::usual();
+    let bounds = [("resample", CmaBounds::Resample), ("transform", CmaBounds::Transform)];
+    let bounds = s.choice("bounds", &bounds, usual.bounds);
     let constants = [("pycma", CmaConstants::Pycma), ("tutorial", CmaConstants::Tutorial)];
-    // On BBOB at 100 n evaluations pycma's constants are ahead in every dimension (docs/BENCHMARKS.md).
-    let constants = s.choice("constants", &constants, CmaConstants::Pycma);
+    let constants = s.choice("constants", &constants, usual.constants);
     let covariance = [("full", Covariance::Full), ("separable", Covariance::Separable)];
-    let covariance = s.choice("covariance", &covariance, Covariance::Full);
+    let covariance = s.choice("covariance", &covariance, usual.covariance);
     let rates = [("fixed", LearningRate::Fixed), ("adaptive", LearningRate::Adaptive)];
-    let learning_rate = s.choice("learning_rate", &rates, LearningRate::Fixed);
+    let learning_rate = s.choice("learning_rate", &rates, usual.learning_rate);
     let restarts = [("none", Restarts::None), ("ipop", Restarts::Ipop), ("bipop", Restarts::Bipop)];
-    let restarts = s.choice("restarts", &restarts, Restarts::None);
+    let restarts = s.choice("restarts", &restarts, usual.restarts);
     if covariance == Covariance::Separable && learning_rate == LearningRate::Adaptive {
         let message = "adaptive learning rates need the full covariance";
         s.note(Some("learning_rate"), message, "leave covariance or learning_rate at its default");

@@ -50,7 +50,11 @@ fn fills_in_the_papers_defaults() {
     let expected =
         ["drop_rate", "trim_rate.japanese", "trim_rate.vlm", "scale", "weight.japanese", "weight.vlm"];
     assert_eq!(names, expected);
-    assert_eq!(plan.search.population, 4 + 5);
+    // Six parameters; a hundred evaluations are a small budget, but not to the paper's sampler.
+    assert_eq!(plan.search.population, 4 + 2);
+    let population = |changes: &[&str]| parse_with(GOOD, changes).unwrap().search.population;
+    assert_eq!(population(&["search.constants=tutorial"]), 4 + 5);
+    assert_eq!(population(&["search.evaluations=601"]), 4 + 5);
     assert_eq!(plan.models.vlm.path, "/data/vlm");
     assert_eq!(plan.dataset.images, "/data/runs/data");
     assert_eq!(plan.models.sources[1].base.as_ref().unwrap().name, "vlm.base");

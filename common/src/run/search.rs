@@ -36,15 +36,17 @@ pub struct SearchPlan {
 /// Reads `[search]` of a space of so many dimensions.
 pub(super) fn read(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
     let algorithms = [("cma-es", Algorithm::CmaEs), ("random", Algorithm::Random)];
-    // Hansen's default, which the paper's sampler uses: 4 + ⌊3 ln n⌋.
-    let default = 4 + (3.0 * (dimensions.max(1) as f64).ln()).floor() as u64;
     let algorithm = s.choice("algorithm", &algorithms, Algorithm::CmaEs);
-    let population = s.integer("population", 2..=100_000, "10").unwrap_or(default);
+    let cma = cma::read(s);
+    let population = s.integer("population", 2..=100_000, "10");
     let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
     let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
-    let cma = cma::read(s);
     s.finish();
+    let population = population.unwrap_or(match (algorithm, evaluations) {
+        (Algorithm::CmaEs, Some(evaluations)) => cma.population(dimensions, evaluations) as u64,
+        _ => CmaPlan::default().population(dimensions, 0) as u64,
+    });
     Some(SearchPlan {
         algorithm,
         population: population as usize,

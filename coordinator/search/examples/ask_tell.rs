@@ -30,7 +30,7 @@ struct Begin {
     seed: u64,
     population: Option<usize>,
     sigma: Option<f64>,
-    #[serde(default)]
+    #[serde(default = "CmaPlan::usual")]
     cma: CmaPlan,
 }
 
@@ -40,11 +40,11 @@ struct Result {
     fitness: Fitness,
 }
 
+/// The plan of a run file that says no more than this.
 fn begin(b: Begin) -> Box<dyn Search> {
-    let default = 4 + (3.0 * (b.dimensions as f64).ln()).floor() as usize;
     let plan = SearchPlan {
         algorithm: Algorithm::CmaEs,
-        population: b.population.unwrap_or(default),
+        population: b.population.unwrap_or_else(|| b.cma.population(b.dimensions, b.evaluations)),
         sigma: b.sigma.unwrap_or(1.0 / 6.0),
         evaluations: b.evaluations,
         hours: None,

@@ -1,10 +1,11 @@
 //! What waiting costs and what lateness costs: CMA-ES under simulated workers, three ways of scheduling.
 //!
-//!     cargo run --release -p search --example asynchrony [-- repetitions]
+//!     cargo run --release -p search --example asynchrony [-- repetitions [population]]
 //!
 //! Ways:
 //! - **discard**: Optuna's. Every worker always has work; a result counts only if its generation is still open.
 //! - **whole**: generations of λ, the next one asked for when all of one is in; workers beyond λ idle.
+//! - **wide**: the same with as many in a generation as there are workers, where those are more than λ.
 //! - **asynchronous**: every worker always has work; each result is told as it comes.
 //!
 //! Printed is the median over repetitions of f at the distribution's mean when the wall clock shows what 500 evaluations
@@ -86,6 +87,7 @@ impl Place {
 enum Way {
     Discard,
     Whole,
+    Wide,
     Asynchronous,
 }
 
@@ -95,11 +97,21 @@ struct Running {
     generation: usize,
 }
 
+/// Workers and how they differ.
+#[derive(Clone, Copy)]
+struct Fleet {
+    workers: usize,
+    spread: f64,
+    population: usize,
+}
+
 /// One search: f of its mean at the end, and the busy share.
-fn simulate(way: Way, workers: usize, spread: f64, objective: &Objective, seed: u64) -> (f64, f64) {
+fn simulate(way: Way, fleet: Fleet, objective: &Objective, seed: u64) -> (f64, f64) {
+    let Fleet { workers, spread, population } = fleet;
+    let population = if way == Way::Wide { population.max(workers) } else { population };
+    let waits = matches!(way, Way::Whole | Way::Wide);
     let mut chance = Stream::new(seed, "simulation");
     let place = Place::new(objective.rotated, &mut chance);
-    let population = 10;
     let mut search = Cma::new(
         Settings::paper(population, 1.0 / 6.0),
         &Domain::real(DIMENSIONS),
@@ -110,7 +122,7 @@ fn simulate(way: Way, workers: usize, spread: f64, objective: &Objective, seed: 
     let mut running: Vec<Running> = Vec::new();
     let mut open: Vec<Told> = Vec::new();
     loop {
-        while running.len() < workers && (way != Way::Whole || asked < population) {
+        while running.len() < workers && (!waits || asked < population) {
             let duration = 1.0 + spread * (2.0 * chance.uniform() - 1.0);
             busy += duration.min(end - now).max(0.0);
             running.push(Running { until: now + duration, genome: search.ask(), generation });
@@ -128,7 +140,7 @@ fn simulate(way: Way, workers: usize, spread: f64, objective: &Objective, seed: 
         match way {
             Way::Asynchronous => search.tell(&[result]),
             Way::Discard if done.generation != generation => {}
-            Way::Discard | Way::Whole => {
+            Way::Discard | Way::Whole | Way::Wide => {
                 open.push(result);
                 told += 1;
                 if told == population {
@@ -149,26 +161,26 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let repetitions: u64 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(51);
+    let population: usize = std::env::args().nth(2).and_then(|a| a.parse().ok()).unwrap_or(10);
     for objective in &OBJECTIVES {
         for spread in [0.2, 1.0] {
             println!("\n{}, durations within {:.0} %\n", objective.name, 100.0 * spread);
             println!(
-                "| workers | discard | whole generations | asynchronous | busy, whole | busy, asynchronous |"
+                "| workers | discard | whole | wide | asynchronous | busy: whole | wide | asynchronous |"
             );
-            println!("|---|---|---|---|---|---|");
+            println!("|---|---|---|---|---|---|---|---|");
             for workers in [1, 2, 4, 8, 16, 32, 64] {
                 let run = |way| {
                     let runs: Vec<(f64, f64)> = (0..repetitions)
-                        .map(|seed| simulate(way, workers, spread, objective, seed))
+                        .map(|seed| simulate(way, Fleet { workers, spread, population }, objective, seed))
                         .collect();
                     let busy = runs.iter().map(|r| r.1).sum::<f64>() / runs.len() as f64;
                     (median(runs.iter().map(|r| r.0).collect()), 100.0 * busy)
                 };
-                let (discard, whole, late) = (run(Way::Discard), run(Way::Whole), run(Way::Asynchronous));
-                println!(
-                    "| {workers} | {:.2e} | {:.2e} | {:.2e} | {:.0} % | {:.0} % |",
-                    discard.0, whole.0, late.0, whole.1, late.1
-                );
+                let ways = [Way::Discard, Way::Whole, Way::Wide, Way::Asynchronous].map(run);
+                let f: Vec<String> = ways.iter().map(|w| format!("{:.2e}", w.0)).collect();
+                let busy: Vec<String> = ways[1..].iter().map(|w| format!("{:.0} %", w.1)).collect();
+                println!("| {workers} | {} | {} |", f.join(" | "), busy.join(" | "));
             }
         }
     }

@@ -3,11 +3,11 @@
 //! Comes in: results in any number, as they were recorded. A step is made as soon as a population of them is there, whatever
 //! distribution drew them; asking never waits. So whole generations (the paper's way) and one result at a time
 //! (asynchronously) are the same algorithm: where all results are of the present distribution, a step is that of `cmaes`
-//! 0.13.1 (CyberAgentAILab), number by number. What results of earlier distributions count for is in [`late`].
+//! 0.13.1 (CyberAgentAILab), number by number. What results of earlier distributions count for is in `late`.
 //!
-//! The files: [`constants`] and [`shape`] below [`distribution`] (one step of learning); [`latent`] and [`margin`] between
-//! the normal distribution and genomes; [`learning`] for noise; [`stop`] and [`restarts`]; [`start`] for warm starts;
-//! [`asked`] for what is outstanding.
+//! The files: `constants` and `shape` below `distribution` (one step of learning); `latent` and `margin` between
+//! the normal distribution and genomes; `learning` for noise; `stop` and `restarts`; `start` for warm starts;
+//! `asked` for what is outstanding.
 //!
 //! On purpose, this differs from `cmaes` in:
 //! - **Direction.** It maximises.
