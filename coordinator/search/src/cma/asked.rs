@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Far more than workers ever hold at once.
-const MOST: usize = 8192;
+const MOST: usize = 4096;
 
 /// What is remembered of a drawn genome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

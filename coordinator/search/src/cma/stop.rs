@@ -77,7 +77,10 @@ impl History {
         while self.stagnation.len() > STAGNATION_ENTRIES {
             self.stagnation.pop_front();
         }
-        self.flat = if best > scores[scores.len() * 3 / 4] { 0 } else { self.flat + 1 };
+        // Where most of a generation has no score, equal ones among the rest say nothing.
+        if 2 * scores.len() > size.population {
+            self.flat = if best > scores[scores.len() * 3 / 4] { 0 } else { self.flat + 1 };
+        }
         if self.best.is_none_or(|(b, _)| best > b) {
             self.best = Some((best, generation));
         }
@@ -155,5 +158,61 @@ fn end_by_distribution(d: &Distribution, roots: &Roots, initial_sigma: f64) -> O
     match (0..n).all(|i| d.mean[i] == d.mean[i] + step * roots.along(axis, i)) {
         true => Some("an axis no longer changes within floating-point precision (noeffectaxis)".into()),
         false => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cma::shape::Shape;
+
+    const SIZE: Size = Size { dimensions: 4, population: 8 };
+
+    /// The reason after so many generations with these scores, and the number of the last generation.
+    fn reason(generations: u64, scores: impl Fn(u64) -> Vec<f64>) -> Option<(String, u64)> {
+        let mut history = History::default();
+        let mut d = Distribution::new(vec![0.5; 4], 0.1, Shape::identity(4, false));
+        let roots = d.shape.roots().unwrap();
+        (1..=generations).find_map(|g| {
+            history.note(&scores(g), g, SIZE);
+            d.generation = g;
+            history.end(&d, &roots, 0.1, SIZE).map(|reason| (reason, g))
+        })
+    }
+
+    fn ends(generations: u64, scores: impl Fn(u64) -> Vec<f64>, rule: &str, at: u64) {
+        let (reason, generation) = reason(generations, scores).expect(rule);
+        assert!(reason.contains(rule) && generation == at, "{reason} at {generation}");
+    }
+
+    #[test]
+    fn each_rule_ends_a_run_with_its_name_and_not_before() {
+        let progress = |g: u64| vec![g as f64, g as f64 - 0.5, 0.0];
+        assert_eq!(reason(1000, progress), None);
+        // The window of 10 + 30 · 4 / 8 generations.
+        ends(100, |g| vec![1.0, 1.0 - 1e-13 * (g % 3) as f64 - 1e-14, 1.0 - 1e-12], "(tolfun)", 25);
+        ends(100, |g| vec![1.0, 0.3, -((g % 5) as f64), -9.0, -9.5], "(tolfunhist)", 25);
+        // Three quarters equal, the best of generations not.
+        ends(100, |g| vec![(g % 3) as f64; 8], "(tolflatfitness)", FLAT);
+        // Most of each generation failed: the three that did not say nothing of flatness.
+        assert_eq!(reason(20, |g| vec![(g % 3) as f64; 3]), None);
+        // 100 + 100 · 4^1.5 / 8 generations, each better than the last until the tenth.
+        let stagnant = |g: u64| vec![10f64.min(g as f64) + 1e-3 * ((g * 7) % 5) as f64, 1.0, 0.0, -1.0, -2.0];
+        ends(500, stagnant, "(tolstagnation)", 200);
+    }
+
+    #[test]
+    fn a_distribution_ends_a_run_by_its_size_and_form() {
+        let end = |sigma: f64, variance: f64, mean: f64| {
+            let mut shape = Shape::identity(2, true);
+            shape.stretch(0, variance.sqrt());
+            let d = Distribution::new(vec![mean; 2], sigma, shape);
+            end_by_distribution(&d, &d.shape.roots().unwrap(), 0.1).unwrap_or_default()
+        };
+        assert_eq!(end(0.1, 1.0, 0.5), "");
+        assert!(end(1e-14, 1.0, 0.0).contains("(tolx)"));
+        assert!(end(2e3, 1.0, 0.5).contains("(tolxup)"));
+        assert!(end(1e-5, 1e15, 0.5).contains("(tolconditioncov)"));
+        assert!(end(1e-12, 1.0, 1e6).contains("(noeffectcoord)"));
     }
 }
