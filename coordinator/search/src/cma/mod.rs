@@ -57,6 +57,10 @@ use stop::{History, Size};
 /// alike.
 const WIDEST: f64 = 1.0 / 3.0;
 
+/// Points drawn again before one is clipped, however many the dimensions: in hundreds of them hardly any point lies inside
+/// by chance, and drawing would take longer than it is worth.
+const MOST_TRIES: usize = 1000;
+
 /// A CMA-ES with its random stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -184,7 +188,7 @@ impl Cma {
             let z: Vec<f64> = (0..n).map(|_| normal()).collect();
             d.mean.iter().zip(roots.colour(&z)).map(|(m, y)| m + d.sigma * y).collect()
         };
-        for _ in 0..10 * n {
+        for _ in 0..(10 * n).min(MOST_TRIES) {
             let x = sample();
             if self.latent.inside(&x) {
                 return x;
