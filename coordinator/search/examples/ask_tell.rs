@@ -2,7 +2,7 @@
 //!
 //! `{"begin": {"dimensions": n, "evaluations": e, "seed": s, …}}` answers `{"population": λ}`; further keys are those of
 //! [`SearchPlan`]. `{"ask": count}` answers `{"genomes": […]}`. `{"tell": [{"genome": […], "fitness": f}, …]}` answers
-//! `{"population": λ, "stop": reason or null}`.
+//! `{"population": λ, "stop": reason or null, "remarks": [restarts and their reasons]}`.
 
 use common::fitness::Fitness;
 use common::genome::Genome;
@@ -69,7 +69,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                     .into_iter()
                     .map(|r| Told { genome: r.genome, outcome: Outcome::Scored(vec![r.fitness]) });
                 search.tell(&told.collect::<Vec<_>>());
-                json!({ "population": search.population(), "stop": search.stop() })
+                json!({ "population": search.population(), "stop": search.stop(), "remarks": search.remarks() })
             }
         };
         writeln!(out, "{answer}")?;
