@@ -1,5 +1,6 @@
 use super::*;
 use crate::genome::Genome;
+use crate::run::SearchPlan;
 
 const METRICS: [&str; 3] = ["rouge_l", "term_f1", "bleu_4"];
 
@@ -49,7 +50,11 @@ fn fills_in_the_papers_defaults() {
     let expected =
         ["drop_rate", "trim_rate.japanese", "trim_rate.vlm", "scale", "weight.japanese", "weight.vlm"];
     assert_eq!(names, expected);
-    assert_eq!(plan.search.population, 4 + 5);
+    // Six parameters; a hundred evaluations are a small budget, but not to the paper's sampler.
+    assert_eq!(plan.search.population, 4 + 2);
+    let population = |changes: &[&str]| parse_with(GOOD, changes).unwrap().search.population;
+    assert_eq!(population(&["search.constants=tutorial"]), 4 + 5);
+    assert_eq!(population(&["search.evaluations=601"]), 4 + 5);
     assert_eq!(plan.models.vlm.path, "/data/vlm");
     assert_eq!(plan.dataset.images, "/data/runs/data");
     assert_eq!(plan.models.sources[1].base.as_ref().unwrap().name, "vlm.base");
@@ -223,4 +228,19 @@ fn a_frame_is_first_or_a_number() {
         let faults = parse_with(GOOD, &[&format!("dataset.frame={value}")]).unwrap_err().to_string();
         assert!(faults.contains("dataset.frame"), "{faults}");
     }
+}
+
+#[test]
+fn the_papers_search_is_written_without_a_trace() {
+    let paper = parse_with(GOOD, &["search.constants=tutorial"]).unwrap();
+    let text = serde_json::to_string(&paper).unwrap();
+    assert!(!text.contains("\"cma\""), "{text}");
+    assert_eq!(serde_json::from_str::<RunPlan>(&text).unwrap(), paper);
+    let plan = parse_with(GOOD, &["search.restarts=bipop", "search.bounds=transform"]).unwrap();
+    let text = serde_json::to_string(&plan.search).unwrap();
+    let wanted = r#""cma":{"bounds":"transform","constants":"pycma","restarts":"bipop"}"#;
+    assert!(text.contains(wanted), "{text}");
+    assert_eq!(serde_json::from_str::<SearchPlan>(&text).unwrap(), plan.search);
+    let faults = parse_with(GOOD, &["search.covariance=separable", "search.learning_rate=adaptive"]);
+    assert!(faults.unwrap_err().to_string().contains("full covariance"));
 }

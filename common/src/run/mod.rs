@@ -3,6 +3,7 @@
 //! [`parse`] reports every fault at once, each with its line, field and remedy; unknown keys are faults. It
 //! opens no file: paths are only made absolute, relative to the run file's folder.
 
+mod cma;
 mod fault;
 mod file;
 mod parameters;
@@ -11,6 +12,7 @@ mod reader;
 mod search;
 mod tree;
 
+pub use cma::{CmaBounds, CmaConstants, CmaPlan, Covariance, LearningRate, Restarts};
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{

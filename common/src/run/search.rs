@@ -1,5 +1,6 @@
 //! `[search]`: which algorithm looks where, and for how long.
 
+use super::cma::{self, CmaPlan, is_default};
 use super::reader::Section;
 use serde::{Deserialize, Serialize};
 
@@ -27,18 +28,31 @@ pub struct SearchPlan {
     pub evaluations: u64,
     /// Wall-clock limit, in hours.
     pub hours: Option<f64>,
+    /// What is particular to CMA-ES; nothing is written where all is as in the paper.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cma: CmaPlan,
 }
 
 /// Reads `[search]` of a space of so many dimensions.
 pub(super) fn read(s: &Section<'_>, dimensions: usize) -> Option<SearchPlan> {
     let algorithms = [("cma-es", Algorithm::CmaEs), ("random", Algorithm::Random)];
-    // Hansen's default, which the paper's sampler uses: 4 + ⌊3 ln n⌋.
-    let default = 4 + (3.0 * (dimensions.max(1) as f64).ln()).floor() as u64;
     let algorithm = s.choice("algorithm", &algorithms, Algorithm::CmaEs);
-    let population = s.integer("population", 2..=100_000, "10").unwrap_or(default);
+    let cma = cma::read(s);
+    let population = s.integer("population", 2..=100_000, "10");
     let sigma = s.number("sigma", 1e-6..=1.0, "0.1667").unwrap_or(1.0 / 6.0);
     let evaluations = s.required_integer("evaluations", 1..=10_000_000, "1000");
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
     s.finish();
-    Some(SearchPlan { algorithm, population: population as usize, sigma, evaluations: evaluations?, hours })
+    let population = population.unwrap_or(match (algorithm, evaluations) {
+        (Algorithm::CmaEs, Some(evaluations)) => cma.population(dimensions, evaluations) as u64,
+        _ => CmaPlan::default().population(dimensions, 0) as u64,
+    });
+    Some(SearchPlan {
+        algorithm,
+        population: population as usize,
+        sigma,
+        evaluations: evaluations?,
+        hours,
+        cma,
+    })
 }

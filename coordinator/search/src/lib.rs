@@ -48,6 +48,11 @@ pub trait Search: Debug + Send {
     /// Step size of the distribution that genomes are drawn from, where there is one.
     fn step_size(&self) -> Option<f64>;
 
+    /// What happened that a report should say, such as restarts and their reasons; the latest, in order.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Everything that [`restore`] needs to go on exactly from here.
     fn snapshot(&self) -> Snapshot;
 }
@@ -57,7 +62,7 @@ pub trait Search: Debug + Send {
 #[serde(rename_all = "kebab-case")]
 pub enum Snapshot {
     /// See [`cma`].
-    CmaEs(Box<cma::Cma>),
+    CmaEs(cma::Saved),
     /// See [`random`].
     Random(random::Random),
     /// See [`fixed`].
@@ -69,15 +74,24 @@ pub fn begin(plan: &SearchPlan, domain: &Domain, stream: Stream) -> Box<dyn Sear
     let dimensions = domain.dimensions.len();
     match plan.algorithm {
         _ if dimensions == 0 => Box::new(fixed::Fixed::default()),
-        Algorithm::CmaEs => Box::new(cma::Cma::new(dimensions, plan.population, plan.sigma, stream)),
+        Algorithm::CmaEs => Box::new(cma::Cma::new(cma::Settings::of(plan), domain, stream)),
         Algorithm::Random => Box::new(random::Random::new(dimensions, plan.population, stream)),
     }
+}
+
+/// A CMA-ES that begins with a distribution known to be good, whatever algorithm the plan names: from earlier results
+/// ([`cma::Start::from_results`]) or a search of fewer dimensions ([`cma::Start::given`]). The start's sigma counts, not
+/// the plan's.
+///
+/// Panics where the domain has no dimension, or the start another number of them.
+pub fn begin_from(plan: &SearchPlan, domain: &Domain, start: &cma::Start, stream: Stream) -> Box<dyn Search> {
+    Box::new(cma::Cma::from_start(cma::Settings::of(plan), domain, start, stream))
 }
 
 /// The search as it was when the snapshot was taken.
 pub fn restore(snapshot: Snapshot) -> Box<dyn Search> {
     match snapshot {
-        Snapshot::CmaEs(s) => s,
+        Snapshot::CmaEs(s) => s.restore(),
         Snapshot::Random(s) => Box::new(s),
         Snapshot::Fixed(s) => Box::new(s),
     }

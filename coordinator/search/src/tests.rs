@@ -6,7 +6,7 @@ use proptest::prelude::*;
 fn searches(n: usize, population: usize, seed: u64) -> Vec<Box<dyn Search>> {
     let stream = || Stream::new(seed, "search");
     vec![
-        Box::new(cma::Cma::new(n, population, 1.0 / 6.0, stream())),
+        Box::new(cma::Cma::new(cma::Settings::paper(population, 1.0 / 6.0), &Domain::real(n), stream())),
         Box::new(random::Random::new(n, population, stream())),
     ]
 }
