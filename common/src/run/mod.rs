@@ -18,4 +18,4 @@ pub use plan::{
     ScoringPlan, SourcePlan,
 };
 pub(crate) use reader::edit_distance;
-pub use search::{Algorithm, SearchPlan};
+pub use search::{ALGORITHMS, Algorithm, SearchPlan};
