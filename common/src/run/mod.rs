@@ -7,9 +7,10 @@ mod fault;
 mod file;
 mod parameters;
 mod plan;
-mod reader;
+pub mod reader;
 mod search;
-mod tree;
+pub mod study;
+pub mod tree;
 
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};

@@ -17,6 +17,7 @@
 
 pub mod cma;
 pub mod de;
+pub mod dialogue;
 pub mod domain;
 pub mod fixed;
 pub mod linalg;
