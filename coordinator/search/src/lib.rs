@@ -20,6 +20,8 @@ pub mod de;
 pub mod dialogue;
 pub mod domain;
 pub mod fixed;
+mod forest;
+pub mod importance;
 pub mod linalg;
 pub mod nsga2;
 mod outstanding;
