@@ -28,7 +28,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         state: wire::RunState::from(state.run_state()) as i32,
         end_reason: state.end().map(|e| e.reason()).unwrap_or_default(),
         plan_digest: plan.digest().to_string(),
-        algorithm: algorithm(plan).into(),
+        algorithm: plan.search.algorithm.name().into(),
         progress: Some(progress.into()),
         population: plan.search.population as u64,
         candidates_waiting: count(&Candidate::is_waiting),
@@ -162,7 +162,7 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
         name: plan.name.clone(),
         plan_digest: plan.digest(),
         dataset_digest: provenance::dataset_digest(pinned),
-        algorithm: algorithm(plan).into(),
+        algorithm: plan.search.algorithm.name().into(),
         candidate: candidate.id().0,
         generation: candidate.generation(),
         evaluations: state.progress().evaluations_done,
@@ -172,13 +172,6 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
         program_version: identity.program_version.clone(),
         merge_digest: provenance::merge_digest(recipe),
         files: provenance::model_files(recipe, pinned),
-    }
-}
-
-fn algorithm(plan: &RunPlan) -> &'static str {
-    match plan.search.algorithm {
-        Algorithm::CmaEs => "cma-es",
-        Algorithm::Random => "random",
     }
 }
 

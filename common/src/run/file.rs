@@ -72,7 +72,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let space = parameters::read(&section, &names);
     section.finish();
 
-    let search = search::read(&root.section("search"), space.dimensions());
+    let search = search::read(&root.section("search"), space.dimensions(), None);
     if !root.has("dataset") {
         root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
     }

@@ -8,9 +8,10 @@ mod fault;
 mod file;
 mod parameters;
 mod plan;
-mod reader;
+pub mod reader;
 mod search;
-mod tree;
+pub mod study;
+pub mod tree;
 
 pub use cma::{CmaBounds, CmaConstants, CmaPlan, Covariance, LearningRate, Restarts};
 pub use fault::{Fault, Faults};
@@ -20,4 +21,4 @@ pub use plan::{
     ScoringPlan, SourcePlan,
 };
 pub(crate) use reader::edit_distance;
-pub use search::{Algorithm, SearchPlan};
+pub use search::{ALGORITHMS, Algorithm, SearchPlan};

@@ -47,6 +47,8 @@ fn begin(b: Begin) -> Box<dyn Search> {
         population: b.population.unwrap_or_else(|| b.cma.population(b.dimensions, b.evaluations)),
         sigma: b.sigma.unwrap_or(1.0 / 6.0),
         evaluations: b.evaluations,
+        startup: None,
+        independent: false,
         hours: None,
         cma: b.cma,
     };

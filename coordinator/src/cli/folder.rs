@@ -93,7 +93,7 @@ impl Drop for Announced {
 }
 
 /// Writes a file whole or not at all.
-fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
     let failed = |e: std::io::Error| Failure::Failed(format!("cannot write {}: {e}", path.display()));
     let mut options = std::fs::OpenOptions::new();

@@ -6,15 +6,20 @@
 //! | `folder` | the files of a state folder beside the store |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
+//! | `optimize` | the search alone, over standard input and output |
+//! | `importance`, `bars` | which parameters mattered, and the plot of it |
 //! | `json`, `table` | what they print |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
+mod bars;
 mod folder;
+mod importance;
 mod json;
 mod live;
 mod look;
 mod models;
+mod optimize;
 mod plan;
 mod serve;
 mod table;
@@ -91,6 +96,10 @@ enum Command {
     Reports(Reports),
     /// Prints the recipe of the best candidate, or of any other
     Recipe(Recipe),
+    /// Shows which searched parameters mattered, alone and in pairs (functional ANOVA)
+    Importance(Importance),
+    /// Searches any space for any objective: asks and tells over standard input and output, one JSON object a line
+    Optimize(Optimize),
     /// Reads a run file and what it names, and reports everything that is wrong
     Check(Check),
 }
@@ -208,6 +217,37 @@ enum OutType {
 }
 
 #[derive(Debug, Args)]
+struct Importance {
+    #[command(flatten)]
+    looked: Looked,
+    /// Write a bar chart
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Of a metric in place of the fitness
+    #[arg(long, value_name = "NAME")]
+    metric: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Optimize {
+    /// The space, its objectives and how it is searched, in TOML or JSON; may be left out where the state file is there
+    #[arg(value_name = "SPACE.toml")]
+    space: Option<PathBuf>,
+    /// File that the search is kept in: read if it is there, written before every answer that changes it
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Larger is better (the default)
+    #[arg(long, conflicts_with = "minimize")]
+    maximize: bool,
+    /// Smaller is better
+    #[arg(long)]
+    minimize: bool,
+    /// Override a key of the space's file, such as search.algorithm=tpe (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Check {
     /// The run file
     #[arg(value_name = "RUN.toml")]
@@ -284,6 +324,8 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Candidates(args) => look::candidates(args).await,
         Command::Reports(args) => look::reports(args).await,
         Command::Recipe(args) => look::recipe(args).await,
+        Command::Importance(args) => importance::importance(args).await,
+        Command::Optimize(args) => optimize::optimize(&args),
         Command::Check(args) => plan::check(args),
     }
 }

@@ -34,6 +34,10 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
     let algorithm = match search.algorithm {
         common::run::Algorithm::CmaEs => "CMA-ES",
         common::run::Algorithm::Random => "uniform random",
+        common::run::Algorithm::Sobol => "Sobol's sequence",
+        common::run::Algorithm::Tpe => "TPE",
+        common::run::Algorithm::De => "differential evolution",
+        common::run::Algorithm::Nsga2 => "NSGA-II",
     };
     let hours = search.hours.map(|h| format!(", at most {h} h")).unwrap_or_default();
     let weights: Vec<String> = plan.objective.weights.iter().map(|(m, w)| format!("{w} · {m}")).collect();
