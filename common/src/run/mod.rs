@@ -8,14 +8,16 @@ mod file;
 mod parameters;
 mod plan;
 mod reader;
+mod scheduling;
 mod search;
 mod tree;
 
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{
-    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
-    ScoringPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, ScoringPlan,
+    SourcePlan,
 };
 pub(crate) use reader::edit_distance;
+pub use scheduling::{EarlyStopPlan, Redo, Repetition, SchedulingPlan};
 pub use search::{Algorithm, SearchPlan};
