@@ -69,7 +69,8 @@ fn a_lost_lease_goes_to_another_and_the_late_result_still_counts() {
     let receipt = exchanged(&mut state, Millis(32_000), late).acknowledgements[0].receipt;
     assert_eq!(receipt, Receipt::Recorded);
     // The other is told to stop, and what it hands in anyway changes nothing.
-    let running = LeaseProgress { lease: again[0].lease, stage: Stage::Generating, samples_done: 1 };
+    let running =
+        LeaseProgress { lease: again[0].lease, stage: Stage::Generating, samples_done: 1, begun: 0 };
     let e = Exchange { running: vec![running], ..exchange(second, 4, 0) };
     assert_eq!(exchanged(&mut state, Millis(33_000), e).cancelled, [again[0].lease]);
     let before = state.candidate(again[0].candidate).unwrap().clone();
@@ -83,7 +84,7 @@ fn renewal_keeps_a_lease_and_a_stalled_worker_gets_it_back() {
     let plan = plan(&[]);
     let mut state = begun(&plan);
     let (worker, grants) = lent(&mut state, 0, 1);
-    let running = LeaseProgress { lease: grants[0].lease, stage: Stage::Merging, samples_done: 0 };
+    let running = LeaseProgress { lease: grants[0].lease, stage: Stage::Merging, samples_done: 0, begun: 0 };
     let renew = |sequence| Exchange { running: vec![running], ..exchange(worker, sequence, 0) };
     for i in 1..5 {
         assert_eq!(exchanged(&mut state, Millis(20_000 * i), renew(1 + i)).cancelled, []);
@@ -135,7 +136,7 @@ fn nonsense_is_a_failed_attempt_with_its_reason() {
     let e = Exchange { outcomes: vec![nan, short], ..exchange(worker, 2, 0) };
     let acks = exchanged(&mut state, Millis(20), e).acknowledgements;
     assert!(acks.iter().all(|a| a.receipt == Receipt::Refused));
-    assert!(acks[0].message.contains("rouge_l") && acks[1].message.contains("2 results"), "{acks:?}");
+    assert!(acks[0].message.contains("rouge_l") && acks[1].message.contains("1 of its samples"), "{acks:?}");
     assert_eq!(state.candidate(CandidateId(1)).unwrap().counted_attempts(), 1);
 }
 
@@ -361,8 +362,12 @@ impl World {
             }
         };
         w.sequence += 1;
-        let progress =
-            |lease: &LeaseId| LeaseProgress { lease: *lease, stage: Stage::Merging, samples_done: 0 };
+        let progress = |lease: &LeaseId| LeaseProgress {
+            lease: *lease,
+            stage: Stage::Merging,
+            samples_done: 0,
+            begun: 0,
+        };
         let e = Exchange {
             running: w.running.keys().map(progress).collect(),
             outcomes: w.done.values().cloned().collect(),
@@ -428,7 +433,7 @@ impl World {
             _ => self.finish_one(step, |plan, g| {
                 let mut o = outcome(plan, g);
                 if let Ending::Evaluated(e) = &mut o.end {
-                    e.samples.swap(0, 1);
+                    e.samples[0].sample = "s0".into();
                 }
                 o
             }),
