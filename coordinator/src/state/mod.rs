@@ -365,3 +365,5 @@ fn index(id: CandidateId) -> usize {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;
