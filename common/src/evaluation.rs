@@ -24,17 +24,6 @@ impl Stop {
     pub fn is_early(self) -> bool {
         matches!(self, Stop::Repetition | Stop::NoJapanese)
     }
-
-    /// The word that people and scripts see.
-    pub fn word(self) -> &'static str {
-        match self {
-            Stop::End => "end",
-            Stop::Length => "length",
-            Stop::NonFinite => "non-finite",
-            Stop::Repetition => "repetition",
-            Stop::NoJapanese => "no-japanese",
-        }
-    }
 }
 
 /// One sample's report and scores.

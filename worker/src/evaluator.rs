@@ -144,3 +144,41 @@ pub trait Evaluator: Send {
     /// soon as it is finished. Texts and scores depend on the recipe and the run alone.
     fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Timings, EvaluateError>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::evaluation::Stop;
+    use std::collections::BTreeMap;
+
+    fn row(sample: &str) -> SampleResult {
+        let (text, scores) = (String::new(), BTreeMap::new());
+        SampleResult { sample: sample.into(), text, tokens: 1, stop: Stop::End, scores }
+    }
+
+    #[test]
+    fn what_others_took_is_not_begun_and_what_was_begun_goes_on() {
+        let control = Control::new(vec![1, 2, 5, 6, 7], Arc::default());
+        assert_eq!(control.begun(), 0);
+        assert_eq!(control.begin(0..3), [1, 2]);
+        assert_eq!(control.begun(), 3);
+        // Others do the rest but for one, which was never this one's.
+        control.keep(&[1, 2, 4, 5]);
+        assert_eq!(control.begin(3..6), [5]);
+        assert_eq!(control.begin(6..9), [] as [usize; 0]);
+        assert_eq!(control.begun(), 6);
+    }
+
+    #[test]
+    fn finished_samples_are_fetched_once() {
+        let control = Control::new(vec![0, 1], Arc::default());
+        let took = |generate_ms| Timings { generate_ms, ..Timings::default() };
+        assert!(!control.has_finished());
+        control.finish(row("a"), took(3));
+        control.finish(row("b"), took(5));
+        assert!(control.has_finished());
+        let (rows, timings) = control.fetch();
+        assert_eq!((rows.len(), timings, control.samples_done()), (2, took(5), 2));
+        assert_eq!(control.fetch(), (Vec::new(), took(5)));
+    }
+}

@@ -76,9 +76,9 @@ impl State {
         if is_final || over {
             return Taken::Late;
         }
-        let rows = self.partial.entry(id).or_default();
         let mut new = 0;
         for ((position, _), row) in samples.into_iter().zip(part.samples) {
+            let rows = self.partial.entry(id).or_default();
             if rows.contains_key(&position) {
                 continue;
             }
