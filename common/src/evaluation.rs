@@ -13,6 +13,17 @@ pub enum Stop {
     Length,
     /// The logits held NaN or infinity; the text is empty and scored as such.
     NonFinite,
+    /// The report went in circles; the text so far is kept and scored.
+    Repetition,
+    /// The report held nothing Japanese where it should long have; the text so far is kept and scored.
+    NoJapanese,
+}
+
+impl Stop {
+    /// Whether a run's choice ended the report before the model or the limit did.
+    pub fn is_early(self) -> bool {
+        matches!(self, Stop::Repetition | Stop::NoJapanese)
+    }
 }
 
 /// One sample's report and scores.
@@ -46,6 +57,26 @@ pub struct Timings {
 }
 
 impl Timings {
+    /// Both together, stage by stage.
+    pub fn plus(self, other: Timings) -> Timings {
+        Timings {
+            merge_ms: self.merge_ms.saturating_add(other.merge_ms),
+            features_ms: self.features_ms.saturating_add(other.features_ms),
+            generate_ms: self.generate_ms.saturating_add(other.generate_ms),
+            score_ms: self.score_ms.saturating_add(other.score_ms),
+        }
+    }
+
+    /// What `self` has beyond `earlier`, stage by stage.
+    pub fn since(self, earlier: Timings) -> Timings {
+        Timings {
+            merge_ms: self.merge_ms.saturating_sub(earlier.merge_ms),
+            features_ms: self.features_ms.saturating_sub(earlier.features_ms),
+            generate_ms: self.generate_ms.saturating_sub(earlier.generate_ms),
+            score_ms: self.score_ms.saturating_sub(earlier.score_ms),
+        }
+    }
+
     /// All stages.
     pub fn total_ms(&self) -> u64 {
         self.merge_ms + self.features_ms + self.generate_ms + self.score_ms

@@ -1,8 +1,8 @@
 //! Read-only views of a state. The same functions serve a live coordinator and a state folder at rest, so the
 //! two never show different things.
 
-use crate::state::State;
 use crate::state::candidate::{Attempt, Candidate, How, Phase};
+use crate::state::{Saved, State};
 use crate::store::{self, Store};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
@@ -32,9 +32,11 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         progress: Some(progress.into()),
         population: plan.search.population as u64,
         candidates_waiting: count(&Candidate::is_waiting),
-        candidates_leased: count(&|c| c.open_attempt().is_some()),
+        candidates_leased: count(&Candidate::is_lent),
         candidates_scored: count(&|c| c.fitness().is_some()),
         candidates_failed: count(&|c| *c.phase() == Phase::Failed),
+        candidates_censored: count(&|c| matches!(c.phase(), Phase::Censored(_))),
+        savings: Some(savings(state.saved())),
         attempts_failed,
         elapsed_ms: state.elapsed().as_millis() as u64,
         hours_budget: plan.search.hours,
@@ -43,6 +45,11 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         sigma: state.step_size(),
         live: now.is_some(),
     }
+}
+
+fn savings(saved: &Saved) -> wire::Savings {
+    let Saved { reports, tokens, candidates, samples, device_ms } = *saved;
+    wire::Savings { reports, tokens, candidates, samples, device_ms }
 }
 
 fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
@@ -54,6 +61,9 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
         leases: state.leases().of(id).count() as u32,
         last_seen_ms_ago: (now - w.last_seen).as_millis() as u64,
         scored: w.scored,
+        samples: w.samples,
+        timings: Some(w.timings.into()),
+        idle_ms: w.idle_ms(now),
     };
     state.roster().iter().map(view).collect()
 }
@@ -71,7 +81,8 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
     let shown = match c.phase() {
         Phase::Scored(_) => wire::CandidateState::Scored,
         Phase::Failed => wire::CandidateState::Failed,
-        Phase::Open if c.open_attempt().is_some() => wire::CandidateState::Leased,
+        Phase::Censored(_) => wire::CandidateState::Censored,
+        Phase::Open if c.is_lent() => wire::CandidateState::Leased,
         Phase::Open => wire::CandidateState::Waiting,
     };
     let score = match c.phase() {
@@ -88,7 +99,15 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
         metrics: score.as_ref().map(|s| s.means.clone()).unwrap_or_default(),
         attempts: c.attempts().iter().map(attempt).collect(),
         recipe_digest: c.recipe().to_string(),
-        timings: score.map(|s| s.timings.into()),
+        timings: match c.phase() {
+            Phase::Censored(censored) => Some(censored.timings.into()),
+            _ => score.map(|s| s.timings.into()),
+        },
+        samples_done: state.samples_done(c.id()),
+        bound: match c.phase() {
+            Phase::Censored(censored) => Some(censored.bound.into()),
+            _ => None,
+        },
     }
 }
 
@@ -119,6 +138,7 @@ fn attempt(a: &Attempt) -> wire::AttemptView {
         ended_unix_ms: a.end.as_ref().map(|e| e.at.0),
         end: a.end.as_ref().map_or("running", |e| e.how.word()).into(),
         reason: a.end.as_ref().map(|e| e.reason.clone()).unwrap_or_default(),
+        samples: a.samples,
     }
 }
 
@@ -154,7 +174,7 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
     let (identity, plan, pinned) = (state.identity(), state.plan(), &state.pinned().manifest);
     let scored = match candidate.phase() {
         Phase::Scored(score) => Some(score),
-        Phase::Open | Phase::Failed => None,
+        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
     };
     let ended = candidate.attempts().iter().filter_map(|a| a.end.as_ref());
     Provenance {

@@ -5,5 +5,6 @@ mod export;
 mod hub;
 mod models;
 mod rehearsal;
+mod samples;
 mod search;
 mod trouble;

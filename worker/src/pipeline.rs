@@ -9,7 +9,8 @@ use crate::data::read_image;
 use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
 use crate::generate::{
-    Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions, Spent,
+    Control as GenerateControl, Early, Error as GenerateError, Generated, Generator, Options, Questions,
+    Spent,
 };
 use crate::locate::Locator;
 use crate::memory::MemoryPlan;
@@ -19,15 +20,17 @@ use crate::vlm::Vlm;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use common::dataset::Reference;
+use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::recipe::Recipe;
-use common::run::{DatasetPlan, GenerationPlan, RunPlan, ScoringPlan};
+use common::run::{DatasetPlan, EarlyStopPlan, GenerationPlan, RunPlan, ScoringPlan};
 use half::{bf16, f16};
 use score::term::LexiconChoice;
 use score::{MetricSet, Scorer};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Samples with everything about them that no candidate changes.
 #[derive(Debug)]
@@ -60,16 +63,33 @@ impl Exam {
         &self.references
     }
 
+    /// The same samples with reports that end early as a run wants it.
+    pub fn ending_early(mut self, plan: Option<&EarlyStopPlan>) -> Exam {
+        self.options.early = Early {
+            cycle: plan.and_then(|p| p.repetition).map(|r| (r.period as usize, r.repeats as usize)),
+            no_japanese_after: plan.and_then(|p| p.no_japanese_after).map(|n| n as usize),
+        };
+        self
+    }
+
     /// Scores given texts, one per sample in order, as if a model had written them.
     pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
-        let row = |((reference, prepared), text): ((&Reference, &score::Reference), &String)| SampleResult {
-            sample: reference.id.clone(),
-            text: text.clone(),
-            tokens: 0,
-            stop: Stop::End,
-            scores: scorer.score_prepared(prepared, text, MetricSet::ALL).metrics,
-        };
-        self.references.iter().zip(&self.prepared).zip(texts).map(row).collect()
+        let score =
+            |(sample, text): (usize, &String)| self.score_text(scorer, sample, text.clone(), 0, Stop::End);
+        texts.iter().enumerate().map(score).collect()
+    }
+
+    /// Scores one sample's text.
+    fn score_text(
+        &self,
+        scorer: &Scorer,
+        sample: usize,
+        text: String,
+        tokens: u32,
+        stop: Stop,
+    ) -> SampleResult {
+        let scores = scorer.score_prepared(&self.prepared[sample], &text, MetricSet::ALL).metrics;
+        SampleResult { sample: self.references[sample].id.clone(), text, tokens, stop, scores }
     }
 }
 
@@ -169,13 +189,15 @@ pub struct Pipeline {
     exam: Arc<Exam>,
     language: Llama,
     generator: Generator,
+    /// The recipe whose merge `language` holds.
+    held: Option<Digest>,
 }
 
 impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
         let language = bench.vlm.answering()?;
-        Ok(Pipeline { bench, exam, language, generator: Generator::new() })
+        Ok(Pipeline { bench, exam, language, generator: Generator::new(), held: None })
     }
 
     /// Goes on with other samples and the same model.
@@ -188,15 +210,24 @@ impl Pipeline {
         self.generator.spent()
     }
 
-    /// Overwrites the language model with the merge of `recipe`.
-    pub fn merge(&self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+    /// Overwrites the language model with the merge of `recipe`, unless that is what it holds.
+    pub fn merge(&mut self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+        let wanted = Some(recipe.digest());
+        if self.held == wanted {
+            return Ok(());
+        }
         // The passes over the whole model are short against a tensor's, so they are not interrupted.
-        let prepared = self.bench.prepare(recipe, &AtomicBool::new(false)).map_err(refusal)?;
-        self.write(&prepared, cancelled)
+        let bench = self.bench.clone();
+        let prepared = bench.prepare(recipe, &AtomicBool::new(false)).map_err(refusal)?;
+        self.write(&prepared, cancelled)?;
+        self.held = wanted;
+        Ok(())
     }
 
     /// Overwrites the language model with a merge that is ready, tensor by tensor.
-    pub fn write(&self, prepared: &Prepared, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+    pub fn write(&mut self, prepared: &Prepared, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+        // Until all is written it is nobody's merge.
+        self.held = None;
         for name in prepared.names() {
             if cancelled() {
                 return Err(EvaluateError::Cancelled);
@@ -237,37 +268,60 @@ impl Pipeline {
         info.and_then(|i| i.dtype.candle()).unwrap_or(DType::F32)
     }
 
-    /// Writes a report for each sample with the weights as they are.
-    pub fn generate(&mut self, control: &Control) -> Result<Vec<Generated>, EvaluateError> {
+    /// Generates and scores what `begin` asks for of each batch, with the weights as they are, and hands each sample to
+    /// `each` as soon as it has ended. Yields what that took.
+    fn write_reports(
+        &mut self,
+        control: &Control,
+        merge_ms: u64,
+        begin: &mut dyn FnMut(Range<usize>) -> Vec<usize>,
+        each: &mut dyn FnMut(usize, SampleResult, Timings),
+    ) -> Result<Timings, EvaluateError> {
+        control.enter(Stage::Generating);
+        let began = Instant::now();
+        let mut scoring = Duration::ZERO;
+        let timings = |scoring: Duration| Timings {
+            merge_ms,
+            features_ms: 0,
+            generate_ms: whole_millis(began.elapsed().saturating_sub(scoring)),
+            score_ms: whole_millis(scoring),
+        };
+        let (exam, bench) = (self.exam.clone(), self.bench.clone());
+        let mut ended = |sample: usize, g: Generated| {
+            let began = Instant::now();
+            let tokens = g.token_ids.len() as u32;
+            let row = exam.score_text(&bench.scorer, sample, g.text, tokens, g.stop.into());
+            scoring += began.elapsed();
+            each(sample, row, timings(scoring));
+            Ok(())
+        };
         let cancelled = || control.is_cancelled();
-        let progress = |p: crate::generate::Progress| control.set_samples_done(p.samples_done);
-        let control = GenerateControl { cancelled: Some(&cancelled), progress: Some(&progress) };
-        let Exam { questions, options, .. } = &*self.exam;
-        let tokenizer = &self.bench.vlm.tokenizer;
-        let written = self.generator.generate(&self.language, tokenizer, questions, options, control);
+        let watched = GenerateControl { cancelled: Some(&cancelled), progress: None };
+        let (questions, options) = (&exam.questions, &exam.options);
+        let (generator, language) = (&mut self.generator, &self.language);
+        let tokenizer = &bench.vlm.tokenizer;
+        let written =
+            generator.generate_each(language, tokenizer, questions, options, watched, begin, &mut ended);
         written.map_err(|e| match e {
             GenerateError::Cancelled => EvaluateError::Cancelled,
             other => EvaluateError::Failed(other.to_string()),
-        })
+        })?;
+        Ok(timings(scoring))
     }
 
-    /// Generates and scores with the weights as they are; `merge_ms` is what it took to make them.
+    /// Generates and scores all samples with the weights as they are; `merge_ms` is what it took to make them.
     pub fn answer(&mut self, control: &Control, merge_ms: u64) -> Result<Evaluation, EvaluateError> {
-        control.enter(Stage::Generating);
+        let mut rows: Vec<Option<SampleResult>> = vec![None; self.exam.references.len()];
+        let mut each = |sample: usize, row, _| rows[sample] = Some(row);
+        let timings = self.write_reports(control, merge_ms, &mut |batch| batch.collect(), &mut each)?;
+        Ok(Evaluation { samples: rows.into_iter().flatten().collect(), timings })
+    }
+
+    /// Merges, and generates and scores all samples.
+    pub fn assess(&mut self, recipe: &Recipe) -> Result<Evaluation, EvaluateError> {
         let began = Instant::now();
-        let written = self.generate(control)?;
-        let generate_ms = millis(began);
-        control.enter(Stage::Scoring);
-        let began = Instant::now();
-        let (texts, ends): (Vec<String>, Vec<_>) =
-            written.into_iter().map(|g| (g.text, (g.token_ids.len(), g.stop))).unzip();
-        let mut samples = self.exam.score_texts(&self.bench.scorer, &texts);
-        for (sample, (tokens, stop)) in samples.iter_mut().zip(ends) {
-            sample.tokens = tokens as u32;
-            sample.stop = stop.into();
-        }
-        let timings = Timings { merge_ms, features_ms: 0, generate_ms, score_ms: millis(began) };
-        Ok(Evaluation { samples, timings })
+        self.merge(recipe, &|| false)?;
+        self.answer(&Control::default(), whole_millis(began.elapsed()))
     }
 }
 
@@ -277,21 +331,32 @@ impl From<crate::generate::Stop> for Stop {
             crate::generate::Stop::Eos => Stop::End,
             crate::generate::Stop::Length => Stop::Length,
             crate::generate::Stop::NonFinite => Stop::NonFinite,
+            crate::generate::Stop::Repetition => Stop::Repetition,
+            crate::generate::Stop::NoJapanese => Stop::NoJapanese,
         }
     }
 }
 
 impl Evaluator for Pipeline {
-    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Evaluation, EvaluateError> {
+    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Timings, EvaluateError> {
         control.enter(Stage::Merging);
         let began = Instant::now();
         self.merge(recipe, &|| control.is_cancelled())?;
-        self.answer(control, millis(began))
+        let merge_ms = whole_millis(began.elapsed());
+        let mut first = true;
+        let mut begin = |batch| {
+            // Asked for the next batch means that the one before has ended.
+            if !std::mem::take(&mut first) && control.has_finished() {
+                control.batch_ended();
+            }
+            control.begin(batch)
+        };
+        self.write_reports(control, merge_ms, &mut begin, &mut |_, row, timings| control.finish(row, timings))
     }
 }
 
-fn millis(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+fn whole_millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn failure(e: impl std::fmt::Display) -> EvaluateError {

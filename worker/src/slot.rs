@@ -4,7 +4,7 @@
 //! the slot makes itself a fresh evaluator, since the old one may be half changed.
 
 use crate::evaluator::{Control, EvaluateError, Evaluator};
-use common::evaluation::Evaluation;
+use common::evaluation::Timings;
 use common::recipe::Recipe;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -26,8 +26,8 @@ pub struct Job {
 pub struct Done {
     /// Number of the job's lease.
     pub lease: u64,
-    /// What came of it.
-    pub result: Result<Evaluation, EvaluateError>,
+    /// What it took; its samples went to the job's control.
+    pub result: Result<Timings, EvaluateError>,
 }
 
 /// Makes the evaluator of one slot.
@@ -84,7 +84,7 @@ fn run_job(
     evaluator: &mut Option<Box<dyn Evaluator>>,
     make: &MakeEvaluator,
     job: &Job,
-) -> Result<Evaluation, EvaluateError> {
+) -> Result<Timings, EvaluateError> {
     if job.control.is_cancelled() {
         return Err(EvaluateError::Cancelled);
     }
@@ -109,16 +109,15 @@ fn run_job(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::evaluation::Timings;
 
     struct Scripted;
 
     impl Evaluator for Scripted {
-        fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Evaluation, EvaluateError> {
+        fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Timings, EvaluateError> {
             match recipe.mask_seed {
                 0 => panic!("seed zero"),
                 1 => Err(EvaluateError::Failed("one".into())),
-                _ => Ok(Evaluation { samples: Vec::new(), timings: Timings::default() }),
+                _ => Ok(Timings::default()),
             }
         }
     }

@@ -451,6 +451,6 @@ fn resized_pictures_are_one_group() {
     // Resized by the run is resized before cutting.
     let small = resize_bicubic(&pictures[0], 50, 40).expect("a size");
     let alone = vlm.questions(std::iter::once(Ok(small)), None, "読む").expect("encoded");
-    let (a, b) = (asked.groups()[0].features.rows(0, 1), alone.groups()[0].features.rows(0, 1));
+    let (a, b) = (asked.groups()[0].features.pick(&[0]), alone.groups()[0].features.pick(&[0]));
     check("resized", &a.expect("a row"), &b.expect("a row"));
 }

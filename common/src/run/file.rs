@@ -3,10 +3,11 @@
 use super::fault::{Fault, Faults};
 use super::parameters;
 use super::plan::{
-    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
-    ScoringPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, ScoringPlan,
+    SourcePlan,
 };
 use super::reader::{Section, edit_distance};
+use super::scheduling;
 use super::search;
 use super::tree::{self, Value};
 use crate::dataset::Columns;
@@ -82,7 +83,8 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let generation = read_generation(&root.section("generation"));
     let scoring = read_scoring(&root.section("scoring"), &path);
     let objective = read_fitness(&root.section("fitness"), file.metrics);
-    let scheduling = read_scheduling(&root.section("scheduling"));
+    let scheduling = scheduling::read(&root.section("scheduling"));
+    let early_stop = scheduling::read_early_stop(&root.section("early_stop"));
     Some(RunPlan {
         format: FORMAT,
         name: name?,
@@ -98,6 +100,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
         scoring,
         objective,
         scheduling,
+        early_stop,
         samples: Vec::new(),
     })
 }
@@ -358,15 +361,6 @@ fn read_fitness(s: &Section<'_>, metrics: &[&str]) -> Objective {
     }
     s.finish();
     Objective { weights }
-}
-
-fn read_scheduling(s: &Section<'_>) -> SchedulingPlan {
-    let plan = SchedulingPlan {
-        lease_seconds: s.integer("lease_seconds", 1..=86_400, "60").unwrap_or(60),
-        attempts: s.integer("attempts", 1..=100, "3").unwrap_or(3) as u32,
-    };
-    s.finish();
-    plan
 }
 
 /// Joins and tidies `.` and `..` without touching the disk.

@@ -9,6 +9,7 @@ mod file;
 mod parameters;
 mod plan;
 pub mod reader;
+mod scheduling;
 mod search;
 pub mod study;
 pub mod tree;
@@ -17,8 +18,9 @@ pub use cma::{CmaBounds, CmaConstants, CmaPlan, Covariance, LearningRate, Restar
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{
-    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
-    ScoringPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, ScoringPlan,
+    SourcePlan,
 };
 pub(crate) use reader::edit_distance;
+pub use scheduling::{EarlyStopPlan, Redo, Repetition, SchedulingPlan};
 pub use search::{ALGORITHMS, Algorithm, SearchPlan};

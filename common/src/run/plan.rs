@@ -1,5 +1,6 @@
 //! The checked form of a run: everything that fixes its result, and nothing else.
 
+use super::scheduling::{EarlyStopPlan, SchedulingPlan};
 use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
@@ -45,6 +46,9 @@ pub struct RunPlan {
     pub objective: Objective,
     /// Leases and attempts.
     pub scheduling: SchedulingPlan,
+    /// When work ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStopPlan>,
     /// Ids of the samples that count, in order. Filled in when the dataset is read.
     pub samples: Vec<String>,
 }
@@ -162,16 +166,6 @@ pub struct ScoringPlan {
     pub nfkc: bool,
 }
 
-/// Leases and attempts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SchedulingPlan {
-    /// A lease that is not renewed for this long is lost, in seconds.
-    pub lease_seconds: u64,
-    /// Attempts before a candidate counts as failed.
-    pub attempts: u32,
-}
-
 impl RunPlan {
     /// The plan as canonical JSON: one line, fields in declaration order.
     pub fn to_json(&self) -> String {
@@ -191,10 +185,25 @@ impl RunPlan {
             return Err("the plan's space has another number of sources than its models".into());
         }
         plan.space.check()?;
+        plan.early_stop.as_ref().map_or(Ok(()), EarlyStopPlan::check)?;
+        if plan.generation.batch_size == 0 {
+            return Err("generation.batch_size is 0".into());
+        }
         for model in plan.model_refs() {
             model.location().map_err(|e| format!("model {}: {e}", model.name))?;
         }
         Ok(plan)
+    }
+
+    /// How many batches the samples make: `generation.batch_size` of them, in their order, each.
+    pub fn batches(&self) -> u32 {
+        self.samples.len().div_ceil(self.generation.batch_size as usize) as u32
+    }
+
+    /// Positions of the samples of one batch.
+    pub fn batch(&self, number: u32) -> std::ops::Range<u32> {
+        let (size, samples) = (self.generation.batch_size, self.samples.len() as u32);
+        number.saturating_mul(size).min(samples)..(number + 1).saturating_mul(size).min(samples)
     }
 
     /// Digest of the canonical JSON.

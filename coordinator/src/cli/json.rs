@@ -23,6 +23,7 @@ struct Attempt<'a> {
     reason: &'a str,
     begun_unix_ms: u64,
     ended_unix_ms: Option<u64>,
+    samples: u32,
 }
 
 #[derive(serde::Serialize)]
@@ -45,6 +46,8 @@ struct Candidate<'a> {
     attempts: Vec<Attempt<'a>>,
     timings_ms: Option<Timings>,
     recipe_digest: &'a str,
+    samples_done: u32,
+    bound: Option<f64>,
 }
 
 /// The state's word of a candidate.
@@ -54,6 +57,7 @@ pub fn candidate_state(c: &wire::CandidateView) -> &'static str {
         wire::CandidateState::Leased => "leased",
         wire::CandidateState::Scored => "scored",
         wire::CandidateState::Failed => "failed",
+        wire::CandidateState::Censored => "censored",
         wire::CandidateState::Unspecified => "unknown",
     }
 }
@@ -68,6 +72,7 @@ pub fn candidate(c: &wire::CandidateView) -> String {
             reason: &a.reason,
             begun_unix_ms: a.begun_unix_ms,
             ended_unix_ms: a.ended_unix_ms,
+            samples: a.samples,
         }
     }
     text(&Candidate {
@@ -79,14 +84,15 @@ pub fn candidate(c: &wire::CandidateView) -> String {
         metrics: &c.metrics,
         coordinates: &c.coordinates,
         attempts: c.attempts.iter().map(attempt).collect(),
-        timings_ms: c.timings.map(|t| Timings {
-            merge: t.merge_ms,
-            features: t.features_ms,
-            generate: t.generate_ms,
-            score: t.score_ms,
-        }),
+        timings_ms: c.timings.map(timings),
         recipe_digest: &c.recipe_digest,
+        samples_done: c.samples_done,
+        bound: c.bound,
     })
+}
+
+fn timings(t: wire::Timings) -> Timings {
+    Timings { merge: t.merge_ms, features: t.features_ms, generate: t.generate_ms, score: t.score_ms }
 }
 
 /// The state's word of a run.
@@ -107,9 +113,11 @@ pub fn status(s: &wire::StatusReply) -> String {
     let worker = |w: &wire::WorkerView| {
         serde_json::json!({
             "worker": w.worker_id, "name": w.name, "device": w.device, "slots": w.slots, "leases": w.leases,
-            "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored,
+            "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored, "samples": w.samples,
+            "timings_ms": timings(w.timings.unwrap_or_default()), "idle_ms": w.idle_ms,
         })
     };
+    let saved = s.savings.unwrap_or_default();
     let best = p.best_candidate.zip(p.best_fitness);
     text(&serde_json::json!({
         "run": s.run_id,
@@ -128,7 +136,11 @@ pub fn status(s: &wire::StatusReply) -> String {
         "best": best.map(|(candidate, fitness)| serde_json::json!({"candidate": candidate, "fitness": fitness})),
         "candidates": {
             "waiting": s.candidates_waiting, "leased": s.candidates_leased,
-            "scored": s.candidates_scored, "failed": s.candidates_failed,
+            "scored": s.candidates_scored, "failed": s.candidates_failed, "censored": s.candidates_censored,
+        },
+        "saved": {
+            "reports": saved.reports, "tokens": saved.tokens, "candidates": saved.candidates,
+            "samples": saved.samples, "device_ms": saved.device_ms,
         },
         "attempts_failed": s.attempts_failed,
         "step_size": s.sigma,
@@ -151,6 +163,8 @@ pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
         wire::Stop::End => "end",
         wire::Stop::Length => "length",
         wire::Stop::NonFinite => "non-finite",
+        wire::Stop::Repetition => "repetition",
+        wire::Stop::NoJapanese => "no-japanese",
         wire::Stop::Unspecified => "unknown",
     };
     text(&Report { candidate, id: &r.sample, text: &r.text, tokens: r.tokens, stop, scores: &r.scores })
@@ -183,13 +197,16 @@ mod tests {
                 ended_unix_ms: Some(9),
                 end: "scored".into(),
                 reason: String::new(),
+                samples: 2,
             }],
             recipe_digest: "ab".into(),
+            samples_done: 2,
+            bound: None,
             timings: Some(wire::Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 }),
         };
         assert_eq!(
             candidate(&view),
-            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab"}"#
+            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9,"samples":2}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab","samples_done":2,"bound":null}"#
         );
     }
 

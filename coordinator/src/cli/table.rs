@@ -70,11 +70,14 @@ pub fn end(state: &State, folder: &Path) -> String {
         "evaluated",
         format!(
             "{} candidates in {}",
-            status.candidates_scored + status.candidates_failed,
+            status.candidates_scored + status.candidates_failed + status.candidates_censored,
             duration(state.elapsed())
         ),
     );
     row("failed", format!("{} candidates, {} attempts", status.candidates_failed, status.attempts_failed));
+    if let Some(saved) = saved(&status) {
+        row("saved by early stops", saved);
+    }
     let Some(best) = state.best().and_then(|(id, _)| state.candidate(id)) else {
         row(
             "best",
@@ -96,6 +99,35 @@ pub fn end(state: &State, folder: &Path) -> String {
     out
 }
 
+/// What early stops saved, where they did.
+fn saved(s: &wire::StatusReply) -> Option<String> {
+    let saved = s.savings?;
+    let mut parts = Vec::new();
+    if saved.candidates > 0 {
+        let time = duration(Duration::from_millis(saved.device_ms));
+        parts.push(format!("{} samples of {} candidates ({time})", saved.samples, saved.candidates));
+    }
+    if saved.reports > 0 {
+        parts.push(format!("at most {} tokens of {} reports", saved.tokens, saved.reports));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What a worker's slots do with their time.
+fn shares(w: &wire::WorkerView) -> String {
+    let t = w.timings.unwrap_or_default();
+    let stages = [
+        ("merge", t.merge_ms),
+        ("features", t.features_ms),
+        ("generate", t.generate_ms),
+        ("score", t.score_ms),
+        ("idle", w.idle_ms),
+    ];
+    let all: u64 = stages.iter().map(|s| s.1).sum();
+    let share = |(name, ms): &(&str, u64)| format!("{name} {:.0} %", *ms as f64 * 100.0 / all.max(1) as f64);
+    stages.iter().filter(|s| s.1 > 0).map(share).collect::<Vec<_>>().join(", ")
+}
+
 /// Where a run stands.
 pub fn status(s: &wire::StatusReply) -> String {
     let mut out = String::new();
@@ -113,10 +145,20 @@ pub fn status(s: &wire::StatusReply) -> String {
     row(
         "candidates",
         format!(
-            "{} waiting, {} lent, {} scored, {} failed",
-            s.candidates_waiting, s.candidates_leased, s.candidates_scored, s.candidates_failed
+            "{} waiting, {} lent, {} scored, {} failed{}",
+            s.candidates_waiting,
+            s.candidates_leased,
+            s.candidates_scored,
+            s.candidates_failed,
+            match s.candidates_censored {
+                0 => String::new(),
+                n => format!(", {n} ended early"),
+            }
         ),
     );
+    if let Some(saved) = saved(s) {
+        row("saved", saved);
+    }
     row("attempts", format!("{} failed", s.attempts_failed));
     row(
         "search",
@@ -132,13 +174,15 @@ pub fn status(s: &wire::StatusReply) -> String {
         row(
             "worker",
             format!(
-                "{} ({}), {} of {} slots busy, {} scored, seen {} ago",
+                "{} ({}), {} of {} slots busy, {} scored, {} samples, seen {} ago; {}",
                 w.name,
                 w.device,
                 w.leases,
                 w.slots,
                 w.scored,
-                duration(Duration::from_millis(w.last_seen_ms_ago))
+                w.samples,
+                duration(Duration::from_millis(w.last_seen_ms_ago)),
+                shares(w)
             ),
         );
     }

@@ -5,7 +5,7 @@
 //! alone: not on how many workers there are, nor on the order in which results arrive. The budget may cut the
 //! last generation short; it is then evaluated and reported like any other, but teaches the search nothing.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Phase};
 use super::{Changes, End, Note, Record, State};
 use common::id::CandidateId;
 use search::{Outcome, Told};
@@ -44,6 +44,8 @@ impl State {
         let told: Vec<Told> =
             self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
         self.search.tell(&told);
+        let ids: Vec<CandidateId> = self.members().iter().map(Candidate::id).collect();
+        self.raise_bar(&ids, changes);
         let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
         // Of equal ones the first, as everywhere.
         let best = best.reduce(|a, b| if b.1 > a.1 { b } else { a });
@@ -59,5 +61,9 @@ impl State {
 }
 
 fn outcome(c: &Candidate) -> Outcome {
-    c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
+    match c.phase() {
+        Phase::Scored(score) => Outcome::Scored(vec![score.fitness]),
+        Phase::Censored(censored) => Outcome::Censored(censored.bound),
+        Phase::Open | Phase::Failed => Outcome::Failed,
+    }
 }

@@ -9,7 +9,6 @@ use crate::asking::read_run;
 use crate::cli;
 use crate::data::read_references;
 use crate::device;
-use crate::evaluator::{Control, Evaluator};
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
 use crate::memory;
@@ -71,7 +70,7 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
             vec![Scored { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
         for (name, recipe) in &rows {
             eprintln!("  {name} on {} samples", exam.references().len());
-            let evaluation = pipeline.evaluate(recipe, &Control::default())?;
+            let evaluation = pipeline.assess(recipe)?;
             results.push(Scored { name: name.clone(), samples: evaluation.samples });
         }
         for row in &mut results {

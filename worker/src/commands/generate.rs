@@ -49,6 +49,8 @@ pub fn run(args: &cli::Generate) -> Result<u8> {
             Stop::Eos => "end",
             Stop::Length => "length",
             Stop::NonFinite => "non-finite",
+            Stop::Repetition => "repetition",
+            Stop::NoJapanese => "no-japanese",
         };
         if args.json {
             out!("{}", serde_json::to_string(&Line { image: &image, text, token_ids, stop })?);

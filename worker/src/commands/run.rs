@@ -104,7 +104,8 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
         let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);
         let references = data::read_run_references(&dataset, &plan.samples)?;
-        let exam = Arc::new(bench.exam(&plan, &dataset, references)?);
+        let exam = bench.exam(&plan, &dataset, references)?;
+        let exam = Arc::new(exam.ending_early(plan.early_stop.as_ref()));
         let make: Arc<MakeEvaluator> =
             Arc::new(move || Ok(Box::new(Pipeline::new(bench.clone(), exam.clone())?) as Box<dyn Evaluator>));
         Ok((make()?, make))
