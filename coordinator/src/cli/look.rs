@@ -76,7 +76,7 @@ fn from_class(class: Class) -> Failure {
 }
 
 /// Prints a line; an error means that nobody reads on, which is no failure.
-fn print(line: &str) -> bool {
+pub(super) fn print(line: &str) -> bool {
     writeln!(std::io::stdout().lock(), "{line}").is_ok()
 }
 
@@ -92,17 +92,12 @@ pub(super) async fn status(args: Looked) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
-    let mut all = Vec::new();
-    // JSON lines go out as they come; a table needs them all.
-    let mut show = |c: wire::CandidateView| match args.json {
-        true => print(&json::candidate(&c)),
-        false => {
-            all.push(c);
-            true
-        }
-    };
-    match Source::open(&args.target).await? {
+/// Hands over every candidate in order of number, until `show` has had enough.
+pub(super) async fn each_candidate(
+    target: &Target,
+    mut show: impl FnMut(wire::CandidateView) -> bool,
+) -> Result<(), Failure> {
+    match Source::open(target).await? {
         Source::Live(mut c) => {
             let mut stream = c.candidates(wire::CandidatesRequest {}).await.map_err(refused)?.into_inner();
             while let Some(candidate) = stream.message().await.map_err(refused)? {
@@ -120,6 +115,20 @@ pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
             }
         }
     }
+    Ok(())
+}
+
+pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
+    let mut all = Vec::new();
+    // JSON lines go out as they come; a table needs them all.
+    each_candidate(&args.target, |c| match args.json {
+        true => print(&json::candidate(&c)),
+        false => {
+            all.push(c);
+            true
+        }
+    })
+    .await?;
     if !args.json {
         print(table::candidates(&all).trim_end());
     }
