@@ -103,7 +103,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Merge {
     /// Recipe file, as `jradievo recipe` prints it, or a mergekit configuration (YAML) as it is. With --text-only also a
-    /// model's folder or hf:// reference: then its own language model is taken out, unmerged.
+    /// model's folder: then its own language model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]

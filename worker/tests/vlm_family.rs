@@ -112,15 +112,3 @@ fn the_listed_vision_parameters_are_those_that_are_read() {
         assert!(family.renames().is_empty());
     }
 }
-
-/// Names must not depend on files that have nothing to do with them, or their faults would be told as missing tensors.
-#[test]
-fn tensors_keep_their_names_whatever_else_is_wrong() {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "minicpmv"}"#).expect("written");
-    std::fs::write(folder.path().join("preprocessor_config.json"), "[").expect("written");
-    assert!(family::open(folder.path()).is_err());
-    assert_eq!(family::renames(folder.path()).get("llm.").map(String::as_str), Some(""));
-    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).expect("written");
-    assert!(family::renames(folder.path()).is_empty());
-}

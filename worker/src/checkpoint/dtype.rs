@@ -3,7 +3,7 @@
 use candle_core::DType;
 
 /// The type of a stored element, little endian. Merging reads the three floats of 4 and 2 bytes; the others
-/// are carried along unchanged when a model is written. Of safetensors' types only those of less than a byte are missing.
+/// are carried along unchanged when a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// One byte, 0 or 1.
@@ -26,28 +26,10 @@ pub enum Dtype {
     F32,
     /// IEEE 754 binary64.
     F64,
-    /// Unsigned, 2 bytes.
-    U16,
-    /// Unsigned, 4 bytes.
-    U32,
-    /// Unsigned, 8 bytes.
-    U64,
-    /// 8-bit float of 5 exponent and 2 fraction bits.
-    F8E5M2,
-    /// 8-bit float of 4 exponent and 3 fraction bits.
-    F8E4M3,
-    /// 8-bit exponent alone, a scale of microscaling formats.
-    F8E8M0,
-    /// As [`Dtype::F8E4M3`], without infinities and negative zero.
-    F8E4M3Fnuz,
-    /// As [`Dtype::F8E5M2`], without infinities and negative zero.
-    F8E5M2Fnuz,
-    /// Two binary32: real and imaginary part.
-    C64,
 }
 
 impl Dtype {
-    const ALL: [Dtype; 19] = [
+    const ALL: [Dtype; 10] = [
         Dtype::Bool,
         Dtype::U8,
         Dtype::I8,
@@ -58,25 +40,15 @@ impl Dtype {
         Dtype::Bf16,
         Dtype::F32,
         Dtype::F64,
-        Dtype::U16,
-        Dtype::U32,
-        Dtype::U64,
-        Dtype::F8E5M2,
-        Dtype::F8E4M3,
-        Dtype::F8E8M0,
-        Dtype::F8E4M3Fnuz,
-        Dtype::F8E5M2Fnuz,
-        Dtype::C64,
     ];
 
     /// Bytes of one element.
     pub fn width(self) -> usize {
         match self {
             Dtype::Bool | Dtype::U8 | Dtype::I8 => 1,
-            Dtype::F8E5M2 | Dtype::F8E4M3 | Dtype::F8E8M0 | Dtype::F8E4M3Fnuz | Dtype::F8E5M2Fnuz => 1,
-            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::Bf16 => 2,
-            Dtype::I32 | Dtype::U32 | Dtype::F32 => 4,
-            Dtype::I64 | Dtype::U64 | Dtype::F64 | Dtype::C64 => 8,
+            Dtype::I16 | Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::I32 | Dtype::F32 => 4,
+            Dtype::I64 | Dtype::F64 => 8,
         }
     }
 
@@ -93,15 +65,6 @@ impl Dtype {
             Dtype::Bf16 => "BF16",
             Dtype::F32 => "F32",
             Dtype::F64 => "F64",
-            Dtype::U16 => "U16",
-            Dtype::U32 => "U32",
-            Dtype::U64 => "U64",
-            Dtype::F8E5M2 => "F8_E5M2",
-            Dtype::F8E4M3 => "F8_E4M3",
-            Dtype::F8E8M0 => "F8_E8M0",
-            Dtype::F8E4M3Fnuz => "F8_E4M3FNUZ",
-            Dtype::F8E5M2Fnuz => "F8_E5M2FNUZ",
-            Dtype::C64 => "C64",
         }
     }
 
@@ -124,9 +87,7 @@ impl Dtype {
             Dtype::Bf16 => Some(DType::BF16),
             Dtype::F32 => Some(DType::F32),
             Dtype::F64 => Some(DType::F64),
-            Dtype::U32 => Some(DType::U32),
-            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::U16 | Dtype::U64 | Dtype::C64 => None,
-            Dtype::F8E5M2 | Dtype::F8E4M3 | Dtype::F8E8M0 | Dtype::F8E4M3Fnuz | Dtype::F8E5M2Fnuz => None,
+            Dtype::I8 | Dtype::I16 | Dtype::I32 => None,
         }
     }
 }

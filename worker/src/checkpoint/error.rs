@@ -73,20 +73,6 @@ pub enum Error {
         /// The folder that was to be written.
         path: PathBuf,
     },
-    /// What is to be written does not fit on the disk.
-    #[error(
-        "{}: {needed} bytes are to be written and {missing} of them are missing on its disk; make room, or choose another \
-         folder",
-        path.display()
-    )]
-    Room {
-        /// The folder that was to be written.
-        path: PathBuf,
-        /// Bytes to be written.
-        needed: u64,
-        /// Bytes that the disk lacks.
-        missing: u64,
-    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Stopped,

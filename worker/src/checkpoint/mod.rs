@@ -15,7 +15,6 @@
 //! # Ok::<(), worker::checkpoint::Error>(())
 //! ```
 
-pub mod disk;
 mod dtype;
 mod error;
 mod index;
@@ -225,8 +224,7 @@ impl Checkpoint {
     /// Names of the files in the folder that define the model, sorted: configuration, tokenizer, weights, index.
     /// Weights in a form that is not used, READMEs and code are not among them.
     pub fn files(&self) -> Vec<String> {
-        let beside =
-            files::BESIDE.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
+        let beside = files::BESIDE.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
         let weights = self.weights.iter().map(|(name, _)| name.clone());
         let mut files: Vec<String> = beside.chain(weights).chain(self.index.map(String::from)).collect();
         files.sort();

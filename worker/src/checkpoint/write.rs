@@ -6,7 +6,7 @@
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
-use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX, disk};
+use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -43,10 +43,11 @@ impl Writer {
         check_vacant(target)?;
         let absolute = std::path::absolute(target).map_err(Error::io("resolve", target))?;
         let name = absolute.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        // Machine and process number keep two writers of one target apart; the later rename then fails for one.
-        let ours = format!(".{name}.{}.", disk::machine());
-        let work = absolute.with_file_name(format!("{ours}{}.part", std::process::id()));
-        remove_remainders(&absolute, &ours)?;
+        // The process number keeps two writers of one target apart; the later rename then fails for one.
+        let work = absolute.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+        }
         fs::create_dir(&work).map_err(Error::io("create", &work))?;
         Ok(Writer { target: absolute, work: Some(work) })
     }
@@ -96,8 +97,6 @@ impl Writer {
         mut fill: impl FnMut(&Spec, &mut Vec<u8>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let shards = plan(&self.target, specs, shard_bytes)?;
-        let needed = shards.iter().flatten().map(|(_, bytes)| *bytes as u64).sum();
-        disk::check_room(self.folder(), &self.target, needed)?;
         let mut weight_map = serde_json::Map::new();
         let mut total_bytes = 0u64;
         let mut buffer = Vec::new();
@@ -155,21 +154,6 @@ impl Drop for Writer {
             let _ = fs::remove_dir_all(work);
         }
     }
-}
-
-/// Removes what earlier writers of the same target left when they were killed: those of this machine that no longer run.
-fn remove_remainders(target: &Path, ours: &str) -> Result<()> {
-    let Some(parent) = target.parent() else { return Ok(()) };
-    for item in fs::read_dir(parent).map_err(Error::io("list", parent))? {
-        let path = item.map_err(Error::io("list", parent))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let process = name.strip_prefix(ours).and_then(|rest| rest.strip_suffix(".part"));
-        let Some(process) = process.and_then(|p| p.parse::<u32>().ok()) else { continue };
-        if process == std::process::id() || !disk::runs(process) {
-            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-        }
-    }
-    Ok(())
 }
 
 fn check_vacant(target: &Path) -> Result<()> {
@@ -284,31 +268,6 @@ mod tests {
         assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
         drop(writer);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn remainders_of_killed_writers_go() {
-        let parent = tempfile::tempdir().unwrap();
-        // Larger than any process number.
-        let dead = parent.path().join(format!(".out.{}.{}.part", disk::machine(), i32::MAX));
-        let elsewhere = parent.path().join(format!(".out.another-machine.{}.part", i32::MAX));
-        let alive = parent.path().join(format!(".out.{}.1.part", disk::machine()));
-        for folder in [&dead, &elsewhere, &alive] {
-            fs::create_dir(folder).unwrap();
-            fs::write(folder.join("x"), "").unwrap();
-        }
-        drop(Writer::create(&parent.path().join("out")).unwrap());
-        assert!(!dead.exists() && elsewhere.exists() && alive.exists());
-    }
-
-    #[test]
-    fn more_than_the_disk_holds_is_refused_before_it_is_written() {
-        let parent = tempfile::tempdir().unwrap();
-        let writer = Writer::create(&parent.path().join("out")).unwrap();
-        let huge = [Spec { name: "a".into(), dtype: Dtype::F32, shape: vec![1 << 50] }];
-        let never = |_: &Spec, _: &mut Vec<u8>| -> Result<()> { panic!("nothing is computed") };
-        let fault = writer.tensors(&huge, SHARD_BYTES, never).unwrap_err().to_string();
-        assert!(fault.contains("are missing on its disk"), "{fault}");
     }
 
     #[test]

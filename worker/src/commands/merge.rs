@@ -1,24 +1,23 @@
 //! `jradievo-worker merge`: a recipe file, or a mergekit configuration, becomes a model folder.
 
-use super::{OK, STOPPED, mergekit, signal};
+use super::{OK, mergekit};
 use crate::card::licence::Licence;
 use crate::card::{Card, Contents, Source};
 use crate::cli;
 use crate::locate::Locator;
 use crate::memory;
 use crate::merge::{Export, Merger, Part};
-use crate::obtain::{self, obtain};
+use crate::obtain::obtain;
 use crate::summary::Summary;
 use crate::vlm::family;
 use anyhow::{Context, Result, bail};
 use common::digest::{FileDigest, Manifest};
 use common::files;
-use common::location::SCHEME;
 use common::provenance::{self, RecipeFile};
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, Vocabulary};
 use hub::Meter;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 /// Files of figures are small; a larger one is something else.
@@ -39,40 +38,21 @@ pub fn read_recipe_file(path: &Path) -> Result<RecipeFile> {
 
 /// Runs the command.
 pub fn run(args: &cli::Merge) -> Result<u8> {
-    let stop = signal::stop_flag()?;
-    match merge(args, &stop) {
-        // However it ended, nothing of it is left.
-        Err(_) if stop.load(Ordering::Relaxed) => Ok(STOPPED),
-        other => other.map(|()| OK),
-    }
-}
-
-fn merge(args: &cli::Merge, stop: &AtomicBool) -> Result<()> {
-    if let Ok(text) = std::fs::read_to_string(&args.recipe) {
-        if is_run_file(&text) {
-            bail!(
-                "{}: a run file; merge takes a recipe (`jradievo recipe DIR > best.json`) or a mergekit configuration",
-                args.recipe.display()
-            );
-        }
-        if mergekit::is_configuration(&text) {
-            return mergekit::run(args, &text, stop);
-        }
+    if let Ok(text) = std::fs::read_to_string(&args.recipe)
+        && mergekit::is_configuration(&text)
+    {
+        return mergekit::run(args, &text);
     }
     mergekit::refuse_options(args)?;
     let began = Instant::now();
     let part = if args.text_only { Part::Language } else { Part::Whole };
-    let model = match args.recipe.to_str().is_some_and(|text| text.starts_with(SCHEME)) {
-        true => Some(obtain::folder(&args.recipe, &Meter::stderr())?),
-        false => args.recipe.is_dir().then(|| args.recipe.clone()),
-    };
-    let (mut file, extracted) = match &model {
-        Some(_) if part == Part::Whole => bail!(
-            "{}: a model; give a recipe file, or --text-only to take the language model out of this model",
+    let (mut file, extracted) = match args.recipe.is_dir() {
+        true if part == Part::Whole => bail!(
+            "{}: a folder; give a recipe file, or --text-only to take the language model out of this model",
             args.recipe.display()
         ),
-        Some(folder) => (own_language_model(folder)?, true),
-        None => (read_recipe_file(&args.recipe)?, false),
+        true => (own_language_model(&args.recipe)?, true),
+        false => (read_recipe_file(&args.recipe)?, false),
     };
     let summary = args.proof.as_deref().map(read_proof).transpose()?;
     let proof =
@@ -97,8 +77,9 @@ fn merge(args: &cli::Merge, stop: &AtomicBool) -> Result<()> {
         );
     }
     memory::guard(&memory::for_merge(&merger, recipe)?, args.memory.ignore_memory_plan)?;
+    let stop = AtomicBool::new(false);
     let vlm = merger.model(&recipe.vlm.name).context("a recipe has a VLM")?;
-    let prepared = (!extracted).then(|| merger.plan(recipe, stop)).transpose()?;
+    let prepared = (!extracted).then(|| merger.plan(recipe, &stop)).transpose()?;
     let title = std::path::absolute(&args.out)?;
     let title = title.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let contents = match part {
@@ -120,9 +101,9 @@ fn merge(args: &cli::Merge, stop: &AtomicBool) -> Result<()> {
         ("README.md".to_string(), card.text().into_bytes()),
     ];
     documents.extend(licence_texts(&sources));
-    Export { part, documents, ..Export::new(recipe, prepared.as_ref(), vlm) }.write(&args.out, stop)?;
+    Export { part, documents, ..Export::new(recipe, prepared.as_ref(), vlm) }.write(&args.out, &stop)?;
     report(&args.out, &sources, began);
-    Ok(())
+    Ok(OK)
 }
 
 fn report(out: &Path, sources: &[Source], began: Instant) {
@@ -136,13 +117,6 @@ fn report(out: &Path, sources: &[Source], began: Instant) {
         let (built, begins) = (terms.built_with, terms.name_begins);
         eprintln!("note: to distribute it, see README.md: “{built}”, a name that begins with “{begins}”");
     }
-}
-
-/// Whether a text is a run file: TOML with the section that every run file has.
-fn is_run_file(text: &str) -> bool {
-    let section =
-        |line: &str| line.trim_start().starts_with("[models]") || line.trim_start().starts_with("[[models.");
-    text.lines().any(section)
 }
 
 /// A recipe that stands for a model as it is.

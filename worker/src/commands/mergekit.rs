@@ -1,5 +1,6 @@
 //! `jradievo-worker merge` of a mergekit configuration.
 
+use super::OK;
 use crate::cli;
 use crate::merge::mergekit::{Error, Merge, Options};
 use anyhow::{Context, Result, bail};
@@ -21,10 +22,7 @@ pub fn is_configuration(text: &str) -> bool {
 }
 
 /// Runs the command for the configuration `text` that `args` names.
-///
-/// # Errors
-/// What is wrong with the configuration or its models, by name; [`Error::Stopped`] once `stop` is set.
-pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<()> {
+pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
     if args.text_only || args.proof.is_some() || args.allow_changed_sources {
         bail!(
             "--text-only, --proof and --allow-changed-sources are for recipes, not for mergekit configurations"
@@ -55,9 +53,9 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<()> {
     for (model, folder) in merge.models() {
         digests.extend(files::digest_model(&model.to_string(), folder)?);
     }
-    merge.write(&args.out, text, &digests, stop)?;
+    merge.write(&args.out, text, &digests, &AtomicBool::new(false))?;
     eprintln!("{}: written in {:.1} s", args.out.display(), began.elapsed().as_secs_f64());
-    Ok(())
+    Ok(OK)
 }
 
 /// The folder of a model: with `models`, the one in it that is called like the reference or like its last part; else

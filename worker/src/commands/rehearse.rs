@@ -3,11 +3,10 @@
 use super::signal::interrupted;
 use super::{OK, STOPPED, table};
 use crate::checkpoint::Dtype;
-use crate::checkpoint::disk::free_bytes;
 use crate::cli;
 use crate::device::{self, Chosen};
 use crate::memory::{self, Machine, MemoryPlan, words};
-use crate::rehearse::{Family, Report, SIZES, Size, Stage, Tower, rehearse};
+use crate::rehearse::{Family, Report, SIZES, Size, Stage, Tower, free_disk, rehearse};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,7 +161,7 @@ fn expected(family: &Family, batch: usize, chosen: &Chosen) -> Result<MemoryPlan
 
 fn enough_disk(family: &Family, folder: &Path) -> Result<()> {
     let need = family.disk_bytes()? + BESIDE_WEIGHTS;
-    match free_bytes(folder) {
+    match free_disk(folder) {
         Some(free) if free < need => bail!(
             "{} of disk are missing in {}: the rehearsal writes {}, {} are free; choose another folder with --dir",
             words(need - free),

@@ -64,7 +64,7 @@ impl Fitted {
     /// tokenizer that is needed cannot be read.
     pub(super) fn new(base: &Opened, opened: Opened, choice: Vocabulary) -> Result<Fitted> {
         let mut rows = BTreeMap::new();
-        for tensor in base.parameters().filter(|n| is_vocabulary(n)) {
+        for tensor in base.model.names().filter(|n| is_vocabulary(n)) {
             let (Some(found), Some(expected)) = (opened.model.info(tensor), base.model.info(tensor)) else {
                 continue;
             };
@@ -133,11 +133,11 @@ impl Fitted {
     /// What there is to say of it.
     pub(super) fn describe(&self, base: &Opened) -> Fit {
         let missing: Vec<String> =
-            base.parameters().filter(|n| self.opened.model.info(n).is_none()).map(String::from).collect();
-        let shared = base.parameters().len() - missing.len();
+            base.model.names().filter(|n| self.opened.model.info(n).is_none()).map(String::from).collect();
+        let shared = base.model.names().len() - missing.len();
         let rows =
             self.rows.iter().map(|(n, map)| (n.clone(), map.len() - map.absent(), map.len())).collect();
-        let further = self.opened.parameters().len().saturating_sub(shared);
+        let further = self.opened.model.names().len() - shared;
         Fit { model: self.opened.name.clone(), missing, further, rows }
     }
 }

@@ -77,25 +77,13 @@ pub struct Merger {
 struct Opened {
     name: String,
     model: Arc<Checkpoint>,
-    /// Names of its tensors but for [`BUFFERS`], sorted.
-    parameters: Arc<[String]>,
     /// Its tokens, once somebody has asked for them.
     tokens: Arc<Mutex<Option<Arc<Tokens>>>>,
 }
 
-/// What older programs stored beside the weights though it follows from the configuration: no parameters, and not merged.
-const BUFFERS: [&str; 2] = ["rotary_emb.inv_freq", "embeddings.position_ids"];
-
 impl Opened {
     fn new(name: &str, model: Arc<Checkpoint>) -> Opened {
-        let is_buffer = |tensor: &&str| BUFFERS.iter().any(|buffer| tensor.ends_with(buffer));
-        let parameters = model.names().filter(|tensor| !is_buffer(tensor)).map(String::from).collect();
-        Opened { name: name.into(), model, parameters, tokens: Arc::default() }
-    }
-
-    /// Names of its tensors but for [`BUFFERS`], sorted.
-    fn parameters(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.parameters.iter().map(String::as_str)
+        Opened { name: name.into(), model, tokens: Arc::default() }
     }
 
     /// The model's tokens, read once.

@@ -23,7 +23,7 @@ impl Placement {
     pub(super) fn new(base: &Opened, model: &str, vlm: &Checkpoint, choice: Vocabulary) -> Result<Placement> {
         let mut rows = BTreeMap::new();
         let mut known = None;
-        for name in base.parameters() {
+        for name in base.model.names() {
             let Some(found) = vlm.info(name) else {
                 let why = "whose language model the merge replaces";
                 return Err(Error::Missing { tensor: name.into(), model: model.into(), why });

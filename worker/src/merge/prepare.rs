@@ -100,7 +100,7 @@ impl Prepared {
 
     /// Names of the tensors that the merge makes: the base's, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.base.parameters()
+        self.base.model.names()
     }
 
     /// Type and shape of the base's tensor of that name. The merge can be rounded to any type.
@@ -185,7 +185,7 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for name in self.base.parameters() {
+        for name in self.base.model.names() {
             elements(&self.base, name)?;
             for source in &self.sources {
                 let present = source.model.check(&self.base, name)?;

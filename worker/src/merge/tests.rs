@@ -282,28 +282,3 @@ fn what_a_source_lacks_or_has_more_is_told() {
     let e = plan(&recipe).err().unwrap().to_string();
     assert!(e.starts_with("tensor b: bad has shape [2], the base base has [1]"), "{e}");
 }
-
-#[test]
-fn buffers_of_older_programs_are_no_parameters() {
-    let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
-    let (_parent, mut recipe) = set_up(&[
-        ("base", &[("a", &[0.0, 0.0]), (buffer, &[7.0])]),
-        ("s", &[("a", &[2.0, -2.0])]),
-        ("vlm", &[("a", &[0.0, 0.0])]),
-    ]);
-    recipe.vlm = recipe.sources.remove(1).model;
-    assert_eq!(merged(&recipe, "a"), [2.0, -2.0]);
-    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
-    merger.placement(&recipe).unwrap();
-    let prepared = merger.plan(&recipe, &AtomicBool::new(false)).unwrap();
-    assert_eq!(prepared.names().collect::<Vec<_>>(), ["a"]);
-    // What is no such buffer has to have its place.
-    let (_parent, mut recipe) = set_up(&[
-        ("base", &[("a", &[0.0]), ("b", &[7.0])]),
-        ("s", &[("a", &[2.0])]),
-        ("vlm", &[("a", &[0.0])]),
-    ]);
-    recipe.vlm = recipe.sources.remove(1).model;
-    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
-    assert!(matches!(merger.placement(&recipe), Err(Error::Missing { tensor, .. }) if tensor == "b"));
-}

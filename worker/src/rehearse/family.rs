@@ -45,6 +45,12 @@ const REPORTS: [&str; 4] = [
 /// Side of the images, in pixels: as JRadiEvo resizes them.
 const SIDE: u32 = 512;
 
+/// Bytes free for this user on the disk that holds `folder`; none where the system does not say.
+pub fn free_disk(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 impl Family {
     /// The VLM's configuration.
     ///

@@ -16,7 +16,7 @@ mod stages;
 mod tests;
 mod tokenizer;
 
-pub use family::Family;
+pub use family::{Family, free_disk};
 pub use rates::Rates;
 pub use shapes::{SIZES, Size, Tower};
 pub use stages::{Report, Stage, rehearse};

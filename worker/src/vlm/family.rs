@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use super::bunny::Bunny;
-use super::minicpm::{self, MiniCpm};
+use super::minicpm::MiniCpm;
 use crate::generate::{self, TextTokenizer};
 use crate::image::Rgb8;
 use crate::memory::VisionNeeds;
@@ -135,15 +135,9 @@ pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
 }
 
 /// The prefixes under which the tensors in a model folder are known here, by its family; empty for a model of no known
-/// family, such as a plain language model. Nothing else of the folder is looked at: what is wrong with it is for those to
-/// say who need it.
+/// family, such as a plain language model.
 pub fn renames(folder: &Path) -> BTreeMap<String, String> {
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_default();
-    match Family::of(&text, &path.display().to_string()) {
-        Ok(Some(Family::MiniCpm)) => minicpm::renames(),
-        Ok(Some(Family::Bunny) | None) | Err(_) => BTreeMap::new(),
-    }
+    open(folder).map(|family| family.renames()).unwrap_or_default()
 }
 
 /// The same for a configuration given as text; `file` is used in errors only.

@@ -63,11 +63,6 @@ impl MiniCpm {
     }
 }
 
-/// The prefix of the language model's tensors, which plain Llamas do not have.
-pub(super) fn renames() -> BTreeMap<String, String> {
-    BTreeMap::from([(LANGUAGE_PREFIX.to_string(), String::new())])
-}
-
 impl VisionLanguageModel for MiniCpm {
     fn family(&self) -> &'static str {
         "MiniCPM-Llama3-V-2_5"
@@ -78,7 +73,7 @@ impl VisionLanguageModel for MiniCpm {
     }
 
     fn renames(&self) -> BTreeMap<String, String> {
-        renames()
+        BTreeMap::from([(LANGUAGE_PREFIX.to_string(), String::new())])
     }
 
     fn check_folder(&self, folder: &Path) -> Result<()> {

@@ -29,10 +29,6 @@ struct Vocabulary {
     added: BTreeMap<String, Value>,
     /// Tokens that the tokenizer's model has itself.
     own: usize,
-    /// Number by token, of all.
-    numbers: HashMap<String, usize>,
-    /// The number that the next new token gets.
-    next: usize,
 }
 
 /// The tokenizer of the result and how every model's rows belong to it.
@@ -294,9 +290,7 @@ impl Vocabulary {
         }
         let mut tokens: Vec<(String, usize)> = numbers.into_iter().collect();
         tokens.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        let mut vocabulary =
-            Vocabulary { folder: folder.into(), tokens, added, own, numbers: HashMap::new(), next: 0 };
-        vocabulary.index();
+        let mut vocabulary = Vocabulary { folder: folder.into(), tokens, added, own };
         for (token, entry) in configured(folder)? {
             vocabulary.add(&token, entry.as_ref(), &mut Vec::new());
         }
@@ -308,21 +302,16 @@ impl Vocabulary {
         self.tokens.iter().map(|(token, n)| (token.clone(), number(*n))).collect()
     }
 
-    /// Finds anew what follows from `tokens`, `added` and `own`.
-    fn index(&mut self) {
-        self.numbers = self.tokens.iter().cloned().collect();
-        let last = self.added.values().filter_map(|e| e.get("id").and_then(index)).max();
-        self.next = last.map_or(self.own, |last| self.own.max(last + 1));
-    }
-
     /// Adds a token, under the next number unless it is there already. A token of the tokenizer's model for which an
     /// entry is given becomes an added one.
     fn add(&mut self, token: &str, entry: Option<&Value>, additions: &mut Vec<(usize, Value)>) {
-        let present = self.numbers.get(token).copied();
+        let present = self.tokens.iter().find(|(t, _)| t == token).map(|(_, n)| *n);
         if self.added.contains_key(token) || (present.is_some() && entry.is_none()) {
             return;
         }
-        let number = present.unwrap_or(self.next);
+        let last = self.added.values().filter_map(|e| e.get("id").and_then(index)).max();
+        let next = last.map_or(self.own, |last| self.own.max(last + 1));
+        let number = present.unwrap_or(next);
         let flag = |key: &str, default: bool| {
             entry.and_then(|e| e.get(key)).and_then(Value::as_bool).unwrap_or(default)
         };
@@ -338,9 +327,7 @@ impl Vocabulary {
         });
         if present.is_none() {
             self.tokens.push((token.into(), number));
-            self.numbers.insert(token.into(), number);
         }
-        self.next = self.next.max(number + 1);
         self.added.insert(token.into(), entry.clone());
         additions.push((number, entry));
     }
@@ -350,7 +337,6 @@ impl Vocabulary {
         let kept: HashSet<&str> = self.tokens.iter().map(|(t, _)| t.as_str()).collect();
         self.added.retain(|token, _| kept.contains(token.as_str()));
         self.own = self.tokens.iter().filter(|(t, _)| !self.added.contains_key(t)).count();
-        self.index();
     }
 }
 
@@ -461,40 +447,4 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
         fault: format!("not a JSON object: {e}"),
         remedy: "get the model's own file",
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A vocabulary whose own tokens are `own`, with one added token after them.
-    fn vocabulary(folder: &Path, own: impl Iterator<Item = String>) -> Vocabulary {
-        std::fs::create_dir(folder).unwrap();
-        let vocab: Map<String, Value> = own.enumerate().map(|(n, token)| (token, json!(n))).collect();
-        let end = json!({"id": vocab.len(), "content": "<end>", "special": true});
-        let root = json!({"model": {"type": "BPE", "vocab": vocab}, "added_tokens": [end]});
-        std::fs::write(folder.join("tokenizer.json"), root.to_string()).unwrap();
-        Vocabulary::read(folder).unwrap()
-    }
-
-    /// Large vocabularies: each token must cost a look-up, not a walk through all others.
-    #[test]
-    fn new_tokens_come_after_all_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut out = vocabulary(&dir.path().join("a"), (0..128_000).map(|i| format!("t{i}")));
-        let other = vocabulary(&dir.path().join("b"), (100_000..228_000).map(|i| format!("t{i}")));
-        let (own, added) = union(&[out.clone(), other], &[128_001, 128_001]);
-        let mut additions = Vec::new();
-        for token in &own {
-            out.add(token, None, &mut additions);
-        }
-        for (token, entry) in &added {
-            out.add(token, Some(entry), &mut additions);
-        }
-        // The second's own 100,000, after the first's and its added one.
-        let numbers: Vec<usize> = additions.iter().map(|(number, _)| *number).collect();
-        assert!(numbers.iter().copied().eq(128_001..228_001), "{:?}", &numbers[..3]);
-        assert_eq!(out.numbers["t127999"], 127_999);
-        assert_eq!(out.numbers["t227999"], 228_000);
-    }
 }
