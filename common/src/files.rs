@@ -25,14 +25,23 @@ impl FilesError {
     }
 }
 
-/// Files beside the weights that decide what a model says, where they are there. Read-me files, licences and code
-/// do not.
-const BESIDE: [&str; 5] = [
+/// Files beside the weights that decide what a model says, where they are there: they are fetched from a hub, pinned by
+/// digest and counted among a model's files. Read-me files, licences and code are fetched but decide nothing here.
+pub const BESIDE: [&str; 14] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "tokenizer.model",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "jradievo.json",
 ];
 
 /// The forms that weights come in, as (single file, index, extension), in the order in which they are looked for: the
@@ -205,6 +214,27 @@ mod tests {
         // A safetensors file that no loader reads does not hide the torch files that are read.
         let torch = ["config.json", "pytorch_model-1.bin", "pytorch_model.bin.index.json", "tokenizer.json"];
         assert_eq!(names(&folder(&all[..7])), torch);
+    }
+
+    #[test]
+    fn what_decides_how_images_and_texts_are_read_is_pinned() {
+        let all = [
+            ("config.json", "{}"),
+            ("preprocessor_config.json", "{}"),
+            ("tokenizer.model", ""),
+            ("chat_template.jinja", ""),
+            ("modeling_x.py", ""),
+            ("LICENSE", ""),
+            ("model.safetensors", ""),
+        ];
+        let expected = [
+            "chat_template.jinja",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "tokenizer.model",
+        ];
+        assert_eq!(names(&folder(&all)), expected);
     }
 
     #[test]

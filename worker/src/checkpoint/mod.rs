@@ -31,6 +31,7 @@ pub mod write;
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 
+use common::files;
 use map::Map;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,23 +40,6 @@ const SAFETENSORS: &str = "model.safetensors";
 const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 const TORCH: &str = "pytorch_model.bin";
 const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
-
-/// Files beside the weights that change what a model computes, if present.
-const DEFINING: [&str; 13] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-];
 
 /// What is known of a tensor without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,7 +224,8 @@ impl Checkpoint {
     /// Names of the files in the folder that define the model, sorted: configuration, tokenizer, weights, index.
     /// Weights in a form that is not used, READMEs and code are not among them.
     pub fn files(&self) -> Vec<String> {
-        let beside = DEFINING.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
+        let beside =
+            files::BESIDE.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
         let weights = self.weights.iter().map(|(name, _)| name.clone());
         let mut files: Vec<String> = beside.chain(weights).chain(self.index.map(String::from)).collect();
         files.sort();
