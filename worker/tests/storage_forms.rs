@@ -38,7 +38,7 @@ fn every_form_of_torch_save_holds_the_same_bits() {
             let info = model.info(name).unwrap();
             assert_eq!(info.shape, reference.shape(), "{form} {name}");
             assert_eq!(info.dtype.name(), format!("{:?}", reference.dtype()).to_uppercase(), "{form} {name}");
-            assert_eq!(model.bytes(name).unwrap(), reference.data(), "{form} {name}");
+            assert_eq!(model.elements(name).unwrap(), reference.data(), "{form} {name}");
         }
     }
 }

@@ -82,6 +82,9 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
                     for fit in &bench.fits {
                         note(&fit.model, Ok(fit.to_string()));
                     }
+                    if let Some(left_out) = bench.placement.note() {
+                        note("base", Ok(left_out));
+                    }
                     for (tensor, placed, rows) in bench.placement.resized() {
                         note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
                     }

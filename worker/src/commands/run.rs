@@ -103,6 +103,9 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
         for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
             info!(model = fit.model, "{fit}");
         }
+        if let Some(left_out) = bench.placement.note() {
+            info!("{left_out}");
+        }
         keep_resident(&bench, &plan, &memory, &stopped)?;
         let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);
