@@ -73,6 +73,14 @@ fn a_run_is_fetched_then_searched_without_a_hub() {
     assert!(text.contains("FAIL") && text.contains(weights.file_name().unwrap().to_str().unwrap()), "{text}");
     assert!(worker(&["fetch", file]).status.success());
 
+    // A cache without receipts, as other programs leave it: doctor says what is not known, and fetch makes sure.
+    let receipts = run.path("cache/models--lab--base/jradievo");
+    std::fs::remove_dir_all(&receipts).unwrap();
+    let doctor = worker(&["doctor", file]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(said.matches("inferred from its index").count(), 1, "{said}");
+    assert!(worker(&["fetch", file]).status.success() && receipts.is_dir());
+
     // The plan is made while the hub is there, and says which commits it means.
     let mut command = program("jradievo", &endpoint, &cache);
     let plan = json(&command.args(["check", file, "--json"]).output().unwrap());

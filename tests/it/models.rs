@@ -126,7 +126,8 @@ fn compare_reports_every_row_on_both_sets() {
     let allowed = worker(&[&comparing[..], &["--allow-changed-sources", "--out", &proof]].concat());
     assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
     let changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&proof).unwrap()).unwrap();
-    assert_eq!(changed["changed"]["best"][0], "models/medical/config.json: content differs");
+    let first = changed["changed"]["best"][0].as_str().unwrap();
+    assert!(first.starts_with("models/medical/config.json: content differs"), "{first}");
     assert!(summary.get("changed").is_none());
     let merging = ["merge", &best, "--proof", &proof, "--out", &path("changed"), "--allow-changed-sources"];
     let merged = worker(&merging);
