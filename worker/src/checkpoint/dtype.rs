@@ -77,7 +77,7 @@ dtypes! {
 }
 
 impl Dtype {
-    /// Bytes of one element; 1 where several share a byte, see [`size_bytes`].
+    /// Bytes of one element; 1 where several share a byte.
     pub fn width(self) -> usize {
         self.bits().div_ceil(8)
     }
