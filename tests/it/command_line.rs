@@ -139,3 +139,13 @@ fn doctor_plans_memory_before_weights_are_read() {
         assert!(text.contains(expected), "{expected:?} not in {text}");
     }
 }
+
+#[test]
+fn a_run_file_given_to_merge_is_called_by_its_name() {
+    let run = Run::new(2, 4);
+    let out = run.path("out");
+    let output = worker(&["merge", run.path("run.toml").to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("run.toml: a run file") && said.contains("jradievo recipe STATE_DIR"), "{said}");
+}

@@ -103,7 +103,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Merge {
     /// Recipe file, as `jradievo recipe` prints it, or a mergekit configuration (YAML) as it is. With --text-only also a
-    /// model's folder: then its own language model is taken out, unmerged.
+    /// model's folder or hf://owner/name@revision: then its own language model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]
@@ -229,6 +229,9 @@ pub struct Compare {
     /// Write the summary here as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Compare although the models' files differ from those that a recipe's run was pinned to. The summary will say so.
+    #[arg(long)]
+    pub allow_changed_sources: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,

@@ -74,13 +74,17 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         let mut locator = Locator::new(args.models.clone(), None);
         for model in plan.model_refs() {
             let placed = cached(&mut locator, model);
-            note(&model.name, placed.and_then(|()| open_model(&locator, model)));
+            let opened = |more: &str| Ok(open_model(&locator, model)? + more);
+            note(&model.name, placed.and_then(opened));
         }
         if let Ok(chosen) = &chosen {
             match opened(&plan, &locator, chosen, args.slots as usize) {
                 Ok((bench, memory)) => {
                     for fit in &bench.fits {
                         note(&fit.model, Ok(fit.to_string()));
+                    }
+                    if let Some(left_out) = bench.placement.note() {
+                        note("base", Ok(left_out));
                     }
                     for (tensor, placed, rows) in bench.placement.resized() {
                         note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
@@ -131,11 +135,18 @@ fn dictionary(plan: &common::run::ScoringPlan) -> Result<String> {
     Ok(format!("{} and lexicon ready in {:.1} s", plan.tokenizer, began.elapsed().as_secs_f64()))
 }
 
-/// Models of a hub are looked for in the cache; nothing is fetched to find out what would fail.
-fn cached(locator: &mut Locator, model: &common::recipe::ModelRef) -> Result<()> {
+/// Models of a hub are looked for in the cache; nothing is fetched to find out what would fail. Gives what there is to say
+/// of that.
+fn cached(locator: &mut Locator, model: &common::recipe::ModelRef) -> Result<&'static str> {
     let get = |reference: &hub::HubRef| hub::Hub::from_env()?.cached(reference);
-    locator.place(model, get).context("not here yet: `jradievo-worker fetch RUN.toml` brings it")?;
-    Ok(())
+    let placed = locator.place(model, get);
+    let placed = placed.context("not here yet: `jradievo-worker fetch RUN.toml` brings it")?;
+    Ok(match placed.is_some_and(|snapshot| snapshot.inferred) {
+        true => {
+            "; that the cache has all of it is inferred from its index: `jradievo-worker fetch RUN.toml` makes sure"
+        }
+        false => "",
+    })
 }
 
 fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<String> {

@@ -100,6 +100,9 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
             info!(model = fit.model, "{fit}");
         }
         bench.follow(&memory)?;
+        if let Some(left_out) = bench.placement.note() {
+            info!("{left_out}");
+        }
         keep_resident(&bench, &plan, &memory, &stopped)?;
         let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);

@@ -5,7 +5,7 @@
 
 use super::simd::widest;
 use super::vocabulary::RowMap;
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Dtype, Strided};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
@@ -26,6 +26,8 @@ pub(crate) struct Elements<'a> {
     dtype: Dtype,
     /// Where the tensor is to be seen with other rows than it is stored with.
     rows: Option<Rows<'a>>,
+    /// Where the elements are not stored in row-major order.
+    strided: Option<&'a Strided>,
 }
 
 /// Rows in another order, some of them missing.
@@ -54,7 +56,12 @@ impl<'a> Elements<'a> {
     /// `dtype` must be mergeable, which the caller has checked to give a better message.
     pub(crate) fn new(bytes: &'a [u8], dtype: Dtype) -> Elements<'a> {
         assert!(dtype.mergeable(), "only float32, float16 and bfloat16 reach the kernels");
-        Elements { bytes, dtype, rows: None }
+        Elements { bytes, dtype, rows: None, strided: None }
+    }
+
+    /// The same for elements that lie in another order.
+    pub(crate) fn in_order(self, strided: Option<&'a Strided>) -> Elements<'a> {
+        Elements { strided, ..self }
     }
 
     /// The same seen through a map of rows of `columns` elements, which is at least 1. The map must not lead beyond
@@ -85,7 +92,25 @@ impl<'a> Elements<'a> {
     #[inline(always)]
     fn stored(&self, first: usize, out: &mut [f32]) {
         let (width, count) = (self.dtype.width(), out.len());
-        let bytes = &self.bytes[first * width..(first + count) * width];
+        if let Some(strided) = self.strided {
+            return self.widen_strided(strided, first, out);
+        }
+        self.widen_bytes(&self.bytes[first * width..(first + count) * width], out);
+    }
+
+    // Few torch files hold transposed weights, so this stays out of the kernels' way.
+    #[inline(never)]
+    fn widen_strided(&self, strided: &Strided, first: usize, out: &mut [f32]) {
+        let mut bytes = [0; BLOCK * 4];
+        let bytes = &mut bytes[..out.len() * self.dtype.width()];
+        strided.gather(self.bytes, self.dtype.width(), first, bytes);
+        self.widen_bytes(bytes, out);
+    }
+
+    /// As many elements as `out` has.
+    #[inline(always)]
+    fn widen_bytes(&self, bytes: &[u8], out: &mut [f32]) {
+        let count = out.len();
         match self.dtype {
             Dtype::F32 => {
                 for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -131,10 +156,10 @@ impl<'a> Elements<'a> {
         self.dtype
     }
 
-    /// All stored bytes, where the tensor's rows are the stored ones.
+    /// All stored bytes, where the tensor's rows are the stored ones and in their order.
     #[cfg(any(feature = "cuda", test))]
     pub(crate) fn plain_bytes(&self) -> Option<&'a [u8]> {
-        self.rows.is_none().then_some(self.bytes)
+        (self.rows.is_none() && self.strided.is_none()).then_some(self.bytes)
     }
 
     /// The stored bytes of `count` elements from `first` on in the order in which the rows are seen; zeros for missing
@@ -143,14 +168,15 @@ impl<'a> Elements<'a> {
     pub(crate) fn gather(&self, first: usize, count: usize, out: &mut Vec<u8>) {
         let width = self.dtype.width();
         out.clear();
-        let Some(rows) = self.rows else {
-            return out.extend_from_slice(&self.bytes[first * width..][..count * width]);
-        };
         out.resize(count * width, 0);
+        let copy = |stored: usize, out: &mut [u8]| match self.strided {
+            Some(strided) => strided.gather(self.bytes, width, stored, out),
+            None => out.copy_from_slice(&self.bytes[stored * width..][..out.len()]),
+        };
+        let Some(rows) = self.rows else { return copy(first, out) };
         rows.pieces(first, count, |at, length, stored| {
             if let Some(stored) = stored {
-                out[at * width..][..length * width]
-                    .copy_from_slice(&self.bytes[stored * width..][..length * width]);
+                copy(stored, &mut out[at * width..][..length * width]);
             }
         });
     }
@@ -335,5 +361,25 @@ mod tests {
         let mut out = [7.0; BLOCK];
         Elements::new(&[0, 0, 0x80, 0x3f], Dtype::F32).widen(0, 1, &mut out);
         assert_eq!((out[0], out[1], out[BLOCK - 1]), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn elements_in_another_order_are_read_as_if_they_were_in_order() {
+        // A transposed matrix of 3 rows and 700 columns, longer than a block: element (r, c) lies at c · 3 + r.
+        let value = |r: usize, c: usize| (r * 1000 + c) as f32;
+        let stored: Vec<u8> = (0..700 * 3).flat_map(|i| value(i % 3, i / 3).to_le_bytes()).collect();
+        let strided = Strided::new(vec![3, 700], vec![1, 3]);
+        let elements = Elements::new(&stored, Dtype::F32).in_order(Some(&strided));
+        for first in [0, 1, 699, 700, 1076] {
+            let mut out = [0.0; BLOCK];
+            elements.widen(first, BLOCK, &mut out);
+            let expected: Vec<f32> = (first..first + BLOCK).map(|i| value(i / 700, i % 700)).collect();
+            assert_eq!(out[..], expected[..], "{first}");
+        }
+        // Rows in another order on top of it.
+        let map = RowMap::cut(4, 3);
+        let mut out = [1.0; 5];
+        elements.with_rows(&map, 700).widen_slice(2 * 700 + 697, &mut out);
+        assert_eq!(out, [value(2, 697), value(2, 698), value(2, 699), 0.0, 0.0]);
     }
 }

@@ -23,6 +23,14 @@ pub enum Error {
         /// The names that are open, comma separated.
         opened: String,
     },
+    /// A vision-language model's configuration, or a file beside it, is at fault.
+    #[error("model {model}: {reason}")]
+    Family {
+        /// The model's name.
+        model: String,
+        /// The file, the key and what is wrong with it.
+        reason: String,
+    },
     /// Two references give one name to different folders.
     #[error("model name {model} stands for both {first} and {second}; give each model a name of its own")]
     Ambiguous {

@@ -33,6 +33,7 @@ mod export;
 pub mod field;
 mod fit;
 mod flat;
+mod language;
 mod linear;
 pub mod mergekit;
 mod mill;
@@ -99,12 +100,12 @@ impl Opened {
 /// The stored elements of a tensor, in a type that merging reads.
 fn elements<'a>(opened: &'a Opened, name: &str) -> Result<Elements<'a>> {
     let model: &'a Arc<Checkpoint> = &opened.model;
-    let bytes = model.bytes(name)?;
+    let (bytes, strided) = model.stored(name)?;
     let dtype = model.info(name).map_or(Dtype::U8, |i| i.dtype);
     if !dtype.mergeable() {
         return Err(Error::Dtype { tensor: name.into(), model: opened.name.clone(), dtype: dtype.name() });
     }
-    Ok(Elements::new(bytes, dtype))
+    Ok(Elements::new(bytes, dtype).in_order(strided))
 }
 
 impl Merger {
@@ -112,7 +113,7 @@ impl Merger {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a model that cannot be opened; [`Error::Ambiguous`] when one name has two folders
-    /// or two sets of renamed prefixes.
+    /// or two sets of renamed prefixes; [`Error::Family`] for a VLM whose configuration is at fault.
     pub fn open<'a>(
         models: impl IntoIterator<Item = &'a ModelRef>,
         folder: impl Fn(&ModelRef) -> PathBuf,
@@ -122,7 +123,8 @@ impl Merger {
             let path = folder(model);
             // What the run file says of names counts; where it is silent, a VLM's family knows its own.
             let rename = match model.rename.is_empty() {
-                true => crate::vlm::family::renames(&path),
+                true => crate::vlm::family::renames(&path)
+                    .map_err(|e| Error::Family { model: model.name.clone(), reason: e.to_string() })?,
                 false => model.rename.clone(),
             };
             if let Some(open) = merger.model(&model.name) {

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::field::{DROP_ALL, Key, drop_limit};
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
+use super::language::{Language, Place, is_merged};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
 use super::survey::Survey;
@@ -17,6 +18,8 @@ use std::sync::atomic::AtomicBool;
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
 pub struct Prepared {
     base: Opened,
+    /// The base's tensors that are merged, sorted.
+    names: Vec<String>,
     sources: Vec<Source>,
     method: Method,
     mask: Mask,
@@ -79,7 +82,13 @@ impl Prepared {
             Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
         };
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
-        let prepared = Prepared { base, sources, method, mask, seed, arithmetic };
+        // A merge without its VLM, as in tests, makes all that can be merged.
+        let vlm = open(&recipe.vlm.name).ok();
+        let language = vlm.as_ref().map(|v| Language::of(&v.model));
+        let has_place = |name: &str| language.as_ref().is_none_or(|l| l.place(name) != Place::Skipped);
+        let names = base.model.names().filter(|name| has_place(name) && is_merged(&base.model, name));
+        let names = names.map(String::from).collect();
+        let prepared = Prepared { base, names, sources, method, mask, seed, arithmetic };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -87,7 +96,7 @@ impl Prepared {
     /// How each source, and each own base, fits the base.
     pub fn fits(&self) -> Vec<Fit> {
         let models = self.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.own));
-        models.map(|m| m.describe(&self.base)).collect()
+        models.map(|m| m.describe(&self.base, &self.names)).collect()
     }
 
     /// Where the merge goes in the model `vlm`, which recipes call `name`.
@@ -98,13 +107,14 @@ impl Prepared {
         Placement::new(&self.base, name, vlm, choice)
     }
 
-    /// Names of the tensors that the merge makes: the base's, sorted.
+    /// Names of the tensors that the merge makes, sorted: the base's that have a place in the VLM and are of floating point.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.base.model.names()
+        self.names.iter().map(String::as_str)
     }
 
-    /// Type and shape of the base's tensor of that name. The merge can be rounded to any type.
+    /// Type and shape of the base's tensor of that name, if it is merged. The merge can be rounded to any type.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.names.binary_search_by(|n| n.as_str().cmp(name)).ok()?;
         self.base.model.info(name)
     }
 
@@ -185,7 +195,7 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for name in self.base.model.names() {
+        for name in self.names() {
             elements(&self.base, name)?;
             for source in &self.sources {
                 let present = source.model.check(&self.base, name)?;

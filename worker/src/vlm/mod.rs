@@ -61,7 +61,7 @@ pub struct Vlm {
 impl Vlm {
     /// Opens the model in `folder`.
     pub fn open(folder: &Path, chosen: &Chosen) -> Result<Vlm> {
-        let checkpoint = Checkpoint::open_renamed(folder, &family::renames(folder))?;
+        let checkpoint = Checkpoint::open_renamed(folder, &family::renames(folder)?)?;
         Vlm::of(Arc::new(checkpoint), chosen)
     }
 
