@@ -6,7 +6,7 @@
 use common::fitness::Fitness;
 use common::run::{ALGORITHMS, Algorithm, study};
 use common::seed::Stream;
-use search::{Domain, Outcome, Search, Told, begin};
+use search::{Domain, Outcome, Told, begin};
 
 type Function = (&'static str, fn(&[f64]) -> f64);
 
