@@ -8,7 +8,6 @@ use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use common::provenance::{self, Provenance, RecipeFile};
 use common::recipe::Recipe;
-use common::run::{Algorithm, RunPlan};
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
