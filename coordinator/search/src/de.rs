@@ -13,8 +13,8 @@
 //! - **Order.** A trial is made whenever one is asked for, and judged when it is told, against its member as it is then
 //!   (M. and E. Zhabitsky, "Asynchronous differential evolution", 2013). The memory learns after as many results as
 //!   there are members: in generational mode that is after each generation, as in the paper.
-//! - **Population.** 18 n members are meant for 10,000 n evaluations, and merges get some 100 n: see
-//!   [`common::run::SearchPlan::population`] for the default here.
+//! - **Population.** 18 n members are meant for 10,000 n evaluations, and merges get some 100 n: a run file's
+//!   default is twice that of CMA-ES.
 //! - **Integers** take part as numbers and are rounded (J. Lampinen and I. Zelinka 1999). **Categories** have no
 //!   differences: the mutant takes the good member's with probability F, else another member's.
 //! - **No terminal value** of the crossover memory: its place is taken by what the mean yields, down to 0.

@@ -1,6 +1,6 @@
 //! Which parameters mattered: functional ANOVA over a random forest.
 //!
-//! A forest is fitted to the results of a search ([`super::forest`]). Each of its trees is a function that is constant on
+//! A forest is fitted to the results of a search (`forest`). Each of its trees is a function that is constant on
 //! boxes, so that its variance over the whole cube, and the part of it that one parameter explains alone, or two
 //! together and neither alone, are sums over boxes. What is reported is the share of the variance, averaged over the trees.
 //!

@@ -11,7 +11,7 @@
 //! EMO 2009). Of one objective it is a plain genetic algorithm.
 //!
 //! Bounds and failures have no place among several objectives: they rank behind every scored result, in the order of
-//! [`super::worth`]. Integers take part as numbers and are rounded; categories are exchanged whole and mutate to any
+//! `worth`. Integers take part as numbers and are rounded; categories are exchanged whole and mutate to any
 //! other. A child that is there already is mutated again, a few times.
 
 use super::outstanding::Outstanding;

@@ -1,6 +1,6 @@
 //! TPE, the tree-structured Parzen estimator, for one objective.
 //!
-//! Results are split into a few good ones and the rest; a density is laid over each part ([`super::parzen`]); points
+//! Results are split into a few good ones and the rest; a density is laid over each part (`parzen`); points
 //! are drawn from the good one's density, and the one where good is likeliest against bad is asked for.
 //!
 //! Sources: J. Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011; S. Watanabe,
@@ -14,7 +14,7 @@
 //!   where there are many more coordinates than results.
 //! - **Outstanding genomes** count as bad (optuna's constant liar), so that many workers do not ask for one place.
 //! - **Failed** results, which optuna leaves out, count as bad: a region that fails is to be left. They are never good.
-//! - **Memory.** Of a long search the 25 best and the newest [`REMEMBERED`] are kept: older ones weigh little by
+//! - **Memory.** Of a long search the 25 best and the newest 1000 are kept: older ones weigh little by
 //!   optuna's ramp, and each question would cost more than the one before.
 
 use super::outstanding::Outstanding;
