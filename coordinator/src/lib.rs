@@ -4,7 +4,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`state`] | the run as a pure machine: event in, records and answers out |
-//! | [`search`](::search) | a crate of its own: algorithms that propose genomes |
+//! | [`search`] | a crate of its own: algorithms that propose genomes |
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |

@@ -118,7 +118,7 @@ pub(super) fn check(options: &Options) -> Result<()> {
     }
 }
 
-/// The sizes of one run of a [`Generator`] over samples of one prompt: what it allocates follows from them alone, so a
+/// The sizes of one run of a [`super::Generator`] over samples of one prompt: what it allocates follows from them alone, so a
 /// memory plan asks here too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {

@@ -14,7 +14,7 @@ use common::run::{DatasetPlan, RunPlan};
 /// What a worker of `slots` slots will hold in a run over `samples` samples.
 ///
 /// # Errors
-/// As [`Workload::of_run`] and [`plan`].
+/// As [`Workload::of_run`] and [`plan()`].
 pub fn for_run(
     bench: &Bench,
     run: &RunPlan,
@@ -28,7 +28,7 @@ pub fn for_run(
 /// What one model holds that answers for `samples` images, without merging.
 ///
 /// # Errors
-/// As [`Workload::of_model`] and [`plan`].
+/// As [`Workload::of_model`] and [`plan()`].
 pub fn for_model(vlm: &Vlm, question: &Question, samples: usize) -> Result<MemoryPlan> {
     plan(&Workload::of_model(vlm, question, samples)?, &Machine::now(&vlm.chosen))
 }
