@@ -299,7 +299,9 @@ impl Link {
                 return Ok(Ending::Stopped);
             }
             self.take(answer.clone(), slots)?;
-            if answer.state == RunState::Finished && self.outcomes.is_empty() && self.leftovers.is_empty() {
+            // Leftovers of leases that were cancelled just now are nobody's concern any more: all candidates are final,
+            // and a coordinator whose workers all know does not wait for another exchange.
+            if answer.state == RunState::Finished && self.outcomes.is_empty() {
                 self.running.values().for_each(|r| r.control.cancel());
                 return Ok(Ending::Finished);
             }
