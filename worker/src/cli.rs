@@ -80,6 +80,10 @@ pub struct Run {
     /// Go on although the memory plan says that this machine's memory does not suffice.
     #[arg(long)]
     pub ignore_memory_plan: bool,
+    /// Run the commands that the run's plan names as metrics or evaluator. They come from whoever started the run, and do on
+    /// this machine whatever they please.
+    #[arg(long)]
+    pub allow_external: bool,
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
@@ -223,6 +227,12 @@ pub struct Score {
     /// JSONL with id and text: what is to be scored. Needs the same ids.
     #[arg(long, value_name = "FILE")]
     pub predictions: PathBuf,
+    /// Run file to take [scoring] from, metrics that are commands included; they are run.
+    #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["tokenizer", "lexicon", "extend_lexicon", "absent_weight"])]
+    pub run: Option<PathBuf>,
+    /// Overrides a key of the run file, as in scoring.lexicon=new.toml. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "run")]
+    pub set: Vec<String>,
     /// unidic-lite, ipadic, char or a dictionary's path.
     #[arg(long, default_value = "unidic-lite")]
     pub tokenizer: String,

@@ -14,15 +14,18 @@ use crate::locate::Locator;
 use crate::merge::{Fit, Merger, Placement, Prepared};
 use crate::model::Llama;
 use crate::vlm::Vlm;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use common::dataset::Reference;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::recipe::Recipe;
-use common::run::{DatasetPlan, GenerationPlan, RunPlan, ScoringPlan};
+use common::run::{DatasetPlan, ExternalPlan, GenerationPlan, RunPlan, ScoringPlan};
+use external::{Fault, Metrics, Row};
 use half::{bf16, f16};
 use score::term::LexiconChoice;
 use score::{MetricSet, Scorer};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -31,6 +34,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Exam {
     references: Vec<Reference>,
+    /// Each sample's image on this machine, for metrics that look at it.
+    images: Vec<String>,
     /// The references, tokenised and searched for terms.
     prepared: Vec<score::Reference>,
     questions: Questions,
@@ -47,10 +52,13 @@ impl Exam {
         task: &str,
         generation: &GenerationPlan,
     ) -> Result<Exam> {
+        let paths =
+            references.iter().map(|r| Path::new(&dataset.images).join(&r.image).display().to_string());
+        let paths = paths.collect();
         let images = references.iter().map(|r| read_image(dataset, r));
         let questions = vlm.questions(images, generation.image_resize, task)?;
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
-        Ok(Exam { references, prepared, questions, options: options(vlm, generation) })
+        Ok(Exam { references, images: paths, prepared, questions, options: options(vlm, generation) })
     }
 
     /// The samples, in order.
@@ -58,7 +66,18 @@ impl Exam {
         &self.references
     }
 
-    /// Scores given texts, one per sample in order, as if a model had written them.
+    /// What external metrics are asked of given texts, one per sample in order.
+    fn rows<'a>(&'a self, texts: &'a [String]) -> Vec<Row<'a>> {
+        let row = |((r, image), text): ((&'a Reference, &'a String), &'a String)| Row {
+            sample: &r.id,
+            text,
+            reference: &r.text,
+            image: Some(image),
+        };
+        self.references.iter().zip(&self.images).zip(texts).map(row).collect()
+    }
+
+    /// The built-in scores of given texts, one per sample in order, as if a model had written them.
     pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
         let row = |((reference, prepared), text): ((&Reference, &score::Reference), &String)| SampleResult {
             sample: reference.id.clone(),
@@ -83,19 +102,11 @@ pub fn options(vlm: &Vlm, generation: &GenerationPlan) -> Options {
 
 /// Makes the scorer of a run.
 pub fn scorer(plan: &ScoringPlan) -> Result<Scorer> {
-    let lexicon = match (&plan.lexicon, &plan.extend_lexicon) {
-        (Some(_), Some(_)) => bail!("a lexicon in place of the built-in one and another over it: choose one"),
-        (Some(path), None) => LexiconChoice::Path(path.into()),
-        (None, Some(path)) => LexiconChoice::Extend(path.into()),
-        (None, None) => LexiconChoice::Default,
-    };
-    Ok(Scorer::new(score::Settings {
-        tokenizer: plan.tokenizer.clone().into(),
-        lexicon,
-        nfkc: plan.nfkc,
-        absent_weight: plan.absent_weight,
-        ..score::Settings::default()
-    })?)
+    let ScoringPlan { tokenizer, lexicon, extend_lexicon, absent_weight, nfkc, .. } = plan;
+    let settings =
+        score::Settings { nfkc: *nfkc, absent_weight: *absent_weight, ..score::Settings::default() };
+    let lexicon = LexiconChoice::of_files(lexicon.as_deref(), extend_lexicon.as_deref())?;
+    Ok(Scorer::new(score::Settings { tokenizer: tokenizer.clone().into(), lexicon, ..settings })?)
 }
 
 /// What all slots of a worker share.
@@ -111,6 +122,8 @@ pub struct Bench {
     pub vlm: Vlm,
     /// Compares texts.
     pub scorer: Scorer,
+    /// Metrics that are commands, by name.
+    pub external: BTreeMap<String, ExternalPlan>,
 }
 
 impl Bench {
@@ -123,7 +136,8 @@ impl Bench {
         let recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
         let fits = merger.fits(&recipe)?;
         let placement = merger.placement(&recipe)?;
-        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)? })
+        let external = plan.scoring.external.clone();
+        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)?, external })
     }
 
     /// Encodes and prepares a dataset of the run.
@@ -138,13 +152,15 @@ pub struct Pipeline {
     exam: Arc<Exam>,
     language: Llama,
     generator: Generator,
+    external: Metrics,
 }
 
 impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
         let language = bench.vlm.answering()?;
-        Ok(Pipeline { bench, exam, language, generator: Generator::new() })
+        let external = Metrics::new(&bench.external);
+        Ok(Pipeline { bench, exam, language, generator: Generator::new(), external })
     }
 
     /// Goes on with other samples and the same model.
@@ -207,6 +223,16 @@ impl Pipeline {
         })
     }
 
+    /// Every score of given texts, one per sample in order, as if a model had written them.
+    pub fn score(&mut self, texts: &[String], control: &Control) -> Result<Vec<SampleResult>, EvaluateError> {
+        let mut samples = self.exam.score_texts(&self.bench.scorer, texts);
+        if !self.external.is_empty() {
+            let scores = self.external.score(&self.exam.rows(texts), &|| control.is_cancelled())?;
+            samples.iter_mut().zip(scores).for_each(|(sample, scores)| sample.scores.extend(scores));
+        }
+        Ok(samples)
+    }
+
     /// Generates and scores with the weights as they are; `merge_ms` is what it took to make them.
     pub fn answer(&mut self, control: &Control, merge_ms: u64) -> Result<Evaluation, EvaluateError> {
         control.enter(Stage::Generating);
@@ -217,7 +243,7 @@ impl Pipeline {
         let began = Instant::now();
         let (texts, ends): (Vec<String>, Vec<_>) =
             written.into_iter().map(|g| (g.text, (g.token_ids.len(), g.stop))).unzip();
-        let mut samples = self.exam.score_texts(&self.bench.scorer, &texts);
+        let mut samples = self.score(&texts, control)?;
         for (sample, (tokens, stop)) in samples.iter_mut().zip(ends) {
             sample.tokens = tokens as u32;
             sample.stop = stop.into();
@@ -246,6 +272,16 @@ impl Evaluator for Pipeline {
     }
 }
 
+impl From<Fault> for EvaluateError {
+    fn from(fault: Fault) -> EvaluateError {
+        match fault {
+            Fault::Cancelled => EvaluateError::Cancelled,
+            // Another node, or the command started anew, may do better.
+            Fault::Trouble { .. } => EvaluateError::Failed(fault.to_string()),
+        }
+    }
+}
+
 fn millis(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -255,7 +291,7 @@ fn failure(e: impl std::fmt::Display) -> EvaluateError {
 }
 
 /// A recipe that does not fit the models fits them on no worker; anything else may pass elsewhere.
-fn refusal(e: crate::merge::Error) -> EvaluateError {
+pub(crate) fn refusal(e: crate::merge::Error) -> EvaluateError {
     use crate::merge::Error as Merge;
     match e {
         Merge::Recipe(_) | Merge::Unknown { .. } => EvaluateError::Impossible(e.to_string()),

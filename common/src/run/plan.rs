@@ -1,14 +1,16 @@
 //! The checked form of a run: everything that fixes its result, and nothing else.
 
+use super::external::{self, EvaluatorPlan, ExternalPlan};
 use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
-use crate::fitness::Objective;
+use crate::fitness::{Aim, Objective};
 use crate::genome::Genome;
 use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use crate::report::{MissingPart, Part};
 use crate::space::Space;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -35,14 +37,26 @@ pub struct RunPlan {
     pub dataset: DatasetPlan,
     /// Samples that the search never sees, for `jradievo-worker compare`.
     pub held_out: Option<DatasetPlan>,
+    /// Samples that the search never sees, on which the winner is chosen among the best few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<DatasetPlan>,
+    /// How many of the best are compared on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finalists: Option<FinalistsPlan>,
     /// What the model is asked.
     pub task: String,
     /// How it answers.
     pub generation: GenerationPlan,
     /// How the answers are scored.
     pub scoring: ScoringPlan,
+    /// The command that evaluates candidates, where the worker's own generating and scoring do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluator: Option<EvaluatorPlan>,
     /// How scores become fitness.
     pub objective: Objective,
+    /// What is sought beside it, for a Pareto front; empty where fitness is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Aim>,
     /// Leases and attempts.
     pub scheduling: SchedulingPlan,
     /// Ids of the samples that count, in order. Filled in when the dataset is read.
@@ -160,6 +174,17 @@ pub struct ScoringPlan {
     pub absent_weight: f64,
     /// Whether text is NFKC-normalised before terms are matched.
     pub nfkc: bool,
+    /// Metrics that are commands, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external: BTreeMap<String, ExternalPlan>,
+}
+
+/// The last round of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinalistsPlan {
+    /// Candidates that take part.
+    pub count: usize,
 }
 
 /// Leases and attempts.
@@ -191,6 +216,9 @@ impl RunPlan {
             return Err("the plan's space has another number of sources than its models".into());
         }
         plan.space.check()?;
+        for (name, program) in plan.programs() {
+            external::check(&name, program)?;
+        }
         for model in plan.model_refs() {
             model.location().map_err(|e| format!("model {}: {e}", model.name))?;
         }
@@ -278,6 +306,12 @@ impl RunPlan {
             }
         }
         refs
+    }
+
+    /// Every command that the plan makes a worker run, by the name that messages and pinned files have for it.
+    pub fn programs(&self) -> Vec<(String, &super::external::ProgramPlan)> {
+        let metrics = self.scoring.external.iter().map(|(n, e)| (format!("external/{n}"), &e.program));
+        metrics.chain(self.evaluator.iter().map(|e| ("evaluator".to_string(), &e.program))).collect()
     }
 
     /// Every place where the plan names a model, to write pinned references there.
