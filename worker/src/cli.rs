@@ -37,6 +37,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Compare recipes, sources and a constant text on the search and held-out samples of a run.
     Compare(Compare),
+    /// The last round of a search: the best few on samples that it never saw, and which of them is the best.
+    Finalists(Finalists),
     /// Score texts against references, without a model.
     Score(Score),
     /// Bring the models of a run or recipe here from their hub, and verify them.
@@ -214,6 +216,34 @@ pub struct Compare {
     #[allow(missing_docs)]
     pub device: DeviceArg,
     /// Print the summary as JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The last round of a search.
+#[derive(Debug, Args)]
+pub struct Finalists {
+    /// Run file: models, and the samples of `[validation]`.
+    pub run: PathBuf,
+    /// Recipes of the best few, one a line, as `jradievo finalists` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub recipes: PathBuf,
+    /// Overrides a key of the run file, as in validation.file=other.jsonl. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds the models.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Folder that holds the dataset files and their images.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Write what was found here, for `jradievo finalists --record`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    /// Print what was found as JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }

@@ -80,6 +80,9 @@ pub struct EvaluatorPlan {
     pub scores: Vec<String>,
 }
 
+/// The most scores of external metrics together: the wire bounds what a sample may carry.
+const MOST: usize = 40;
+
 type AsPath<'a> = &'a dyn Fn(String) -> String;
 
 /// Reads `[scoring.external]`. `taken` are names that metrics have already.
@@ -114,6 +117,10 @@ pub(super) fn read_metrics(
             names.push(metric);
         }
         plans.insert(name.to_string(), plan);
+    }
+    let metrics = plans.iter().map(|(n, p)| p.metrics(n).len()).sum::<usize>();
+    if metrics > MOST {
+        s.note(None, format!("{metrics} scores, more than {MOST}"), "leave out what no fitness needs");
     }
     s.finish();
     plans

@@ -4,7 +4,8 @@ use super::external::{self, EvaluatorPlan, ExternalPlan};
 use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
-use crate::fitness::{Aim, Objective};
+use crate::evaluation::Evaluation;
+use crate::fitness::{self, Aim, EvaluationError, Fitness, Objective};
 use crate::genome::Genome;
 use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use crate::report::{MissingPart, Part};
@@ -256,6 +257,40 @@ impl RunPlan {
             mask_seed: self.merge.mask_seed,
             arithmetic: self.merge.arithmetic,
             vocabulary: self.merge.vocabulary,
+        }
+    }
+
+    /// The fitness of an evaluation of this run's samples, in which every objective is there too.
+    ///
+    /// # Errors
+    /// As [`Objective::fitness`].
+    pub fn fitness(&self, evaluation: &Evaluation) -> Result<Fitness, EvaluationError> {
+        let fitness = self.objective.fitness(evaluation, &self.samples)?;
+        let aims = self.objectives.iter().filter(|a| a.metric != fitness::FITNESS);
+        for (aim, sample) in aims.flat_map(|a| evaluation.samples.iter().map(move |s| (a, s))) {
+            if sample.value(&aim.metric).is_none() {
+                let (sample, metric) = (sample.sample.clone(), aim.metric.clone());
+                return Err(EvaluationError::Missing { sample, metric });
+            }
+        }
+        Ok(fitness)
+    }
+
+    /// Whether the search is told the objectives rather than the fitness.
+    fn tells_objectives(&self) -> bool {
+        self.search.algorithm.takes_several_objectives() && !self.objectives.is_empty()
+    }
+
+    /// Numbers that the search is told of each candidate.
+    pub fn numbers_told(&self) -> usize {
+        if self.tells_objectives() { self.objectives.len() } else { 1 }
+    }
+
+    /// What the search is told of a candidate with this fitness and these means; none where a mean is missing.
+    pub fn told(&self, fitness: Fitness, means: &BTreeMap<String, f64>) -> Option<Vec<Fitness>> {
+        match self.tells_objectives() {
+            true => fitness::vector(&self.objectives, fitness, means),
+            false => Some(vec![fitness]),
         }
     }
 

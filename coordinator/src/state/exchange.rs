@@ -144,7 +144,7 @@ impl State {
             }
             Ending::Evaluated(evaluation) => evaluation,
         };
-        let fitness = self.plan.objective.fitness(&evaluation, &self.plan.samples);
+        let fitness = self.plan.fitness(&evaluation);
         let fitness = match (fitness, is_final) {
             (Ok(fitness), false) => fitness,
             (Ok(second), true) => {

@@ -5,7 +5,7 @@
 //! alone: not on how many workers there are, nor on the order in which results arrive. The budget may cut the
 //! last generation short; it is then evaluated and reported like any other, but teaches the search nothing.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Phase};
 use super::{Changes, End, Note, Record, State};
 use common::id::CandidateId;
 use search::{Outcome, Told};
@@ -41,8 +41,11 @@ impl State {
         if !begun || !self.members().iter().all(Candidate::is_final) {
             return;
         }
-        let told: Vec<Told> =
-            self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
+        let told: Vec<Told> = self
+            .members()
+            .iter()
+            .map(|c| Told { genome: c.genome().clone(), outcome: self.outcome(c) })
+            .collect();
         self.search.tell(&told);
         let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
         // Of equal ones the first, as everywhere.
@@ -56,8 +59,11 @@ impl State {
             self.open_generation(changes);
         }
     }
-}
 
-fn outcome(c: &Candidate) -> Outcome {
-    c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
+    fn outcome(&self, c: &Candidate) -> Outcome {
+        match c.phase() {
+            Phase::Scored(s) => self.plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
+            Phase::Open | Phase::Failed => Outcome::Failed,
+        }
+    }
 }

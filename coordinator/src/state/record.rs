@@ -146,7 +146,7 @@ impl Durable {
 }
 
 fn first_snapshot(plan: &RunPlan) -> Snapshot {
-    let domain = Domain::real(plan.space.dimensions());
+    let domain = Domain { objectives: plan.numbers_told(), ..Domain::real(plan.space.dimensions()) };
     search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
 }
 
