@@ -349,6 +349,13 @@ impl RunPlan {
         metrics.chain(self.evaluator.iter().map(|e| ("evaluator".to_string(), &e.program))).collect()
     }
 
+    /// Whether a candidate can only be scored with all its samples at once: an evaluator answers for all, and a metric of the
+    /// whole candidate has no value for some of them.
+    pub fn scores_as_a_whole(&self) -> bool {
+        let whole = |e: &ExternalPlan| e.per == external::Per::Candidate;
+        self.evaluator.is_some() || self.scoring.external.values().any(whole)
+    }
+
     /// Every place where the plan names a model, to write pinned references there.
     pub fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelRef> {
         let models = &mut self.models;

@@ -51,7 +51,8 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         ),
     );
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
-    row("samples", samples.to_string());
+    let together = if plan.scores_as_a_whole() { ", scored together" } else { "" };
+    row("samples", format!("{samples}{together}"));
     row("fitness", weights.join(" + "));
     if !plan.objectives.is_empty() {
         row("objectives", plan.objectives.iter().map(super::front::aim).collect::<Vec<_>>().join(", "));
