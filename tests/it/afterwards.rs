@@ -56,6 +56,20 @@ fn history_is_scored_anew_and_the_winner_is_chosen_on_other_samples() {
     assert_eq!((written.len(), written[0]["fitness"]["term_f1"].as_f64()), (9, Some(0.0)));
     assert_eq!(written[8]["samples"].as_array().unwrap().len(), 6);
 
+    // Under other weights the search goes on from all of its results.
+    let next = run.path("next").display().to_string();
+    run.look("rescore", "state", &["--set", "fitness.term_f1=0", "--begin", &next, "--evaluations", "12"]);
+    let coordinator = run.resume("next");
+    let went_on = coordinator.worker("w", &[]);
+    coordinator.process.expect(0);
+    went_on.expect(0);
+    let (before, after) = (run.genomes("state"), run.genomes("next"));
+    assert_eq!((before.len(), after.len()), (8, 12));
+    assert!(before.iter().zip(&after).all(|(b, a)| b.1 == a.1));
+    assert!(jsonl(&run.look("candidates", "next", &["--json"])).iter().all(|c| {
+        (c["fitness"].as_f64().unwrap() - 0.5 * c["metrics"]["rouge_l"].as_f64().unwrap()).abs() < 1e-12
+    }));
+
     // The front holds the best of each objective, and status counts it.
     let svg = run.path("front.svg");
     let front = jsonl(&run.look("front", "state", &["--json", "--plot", &svg.display().to_string()]));
@@ -67,7 +81,7 @@ fn history_is_scored_anew_and_the_winner_is_chosen_on_other_samples() {
         assert_eq!(reached, most(metric));
     }
     assert_eq!(all.iter().filter(|c| c["front"] == true).count(), front.len());
-    assert!(std::fs::read_to_string(&svg).unwrap().contains("less tokens"));
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("tokens (less is better)"));
     let status: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
     assert_eq!(status["front_candidates"].as_u64().unwrap() as usize, front.len());
 

@@ -108,6 +108,14 @@ fn table(aims: &[Aim], best: &[&wire::CandidateView], run: &str, all: usize) -> 
     out
 }
 
+/// The values stand as they are, so the axis says which way is better.
+fn axis(aim: &Aim) -> String {
+    match aim.direction {
+        Direction::Maximise => aim.metric.clone(),
+        Direction::Minimise => format!("{} (less is better)", aim.metric),
+    }
+}
+
 /// One panel for every pair of objectives.
 fn plot(aims: &[Aim], candidates: &[wire::CandidateView], on: &[bool], name: &str) -> String {
     let mut panels = Vec::new();
@@ -119,7 +127,7 @@ fn plot(aims: &[Aim], candidates: &[wire::CandidateView], on: &[bool], name: &st
                 Some((reached(x, c)?, reached(y, c)?, *on, label))
             };
             let points = candidates.iter().zip(on).filter_map(point).collect();
-            panels.push(Panel { x: aim(x), y: aim(y), points });
+            panels.push(Panel { x: axis(x), y: axis(y), points });
         }
     }
     Scatter { title: format!("{name}: Pareto front"), panels }.to_svg()

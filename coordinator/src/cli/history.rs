@@ -3,6 +3,7 @@
 use super::look::{Source, channel, from_class, refused};
 use super::{Failure, Target, folder};
 use crate::report;
+use crate::state::Durable;
 use common::digest::Manifest;
 use common::evaluation::{Evaluation, SampleResult};
 use common::id::CandidateId;
@@ -40,6 +41,14 @@ impl History {
             }
         };
         Ok(History { run, plan, pinned, source })
+    }
+
+    /// Everything durable but the texts; none while a coordinator serves the run.
+    pub fn durable(&self) -> Option<Durable> {
+        match &self.source {
+            Source::Rest(state, _) => Some(state.durable()),
+            Source::Live(_) => None,
+        }
     }
 
     /// Shows every candidate, in order of number, as long as `show` wants more.

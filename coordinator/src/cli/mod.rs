@@ -8,6 +8,7 @@
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `history` | a run as a whole, for those that look at all of it |
 //! | `front`, `rescore`, `finalists` | the commands of these names |
+//! | `next` | a new run that begins with rescored results |
 //! | `json`, `table` | what they print |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
@@ -20,6 +21,7 @@ mod json;
 mod live;
 mod look;
 mod models;
+mod next;
 mod plan;
 mod rescore;
 mod serve;
@@ -235,6 +237,12 @@ struct Rescore {
     /// Write the new scores of every report to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Begin a new run here with all of these results under their new scores; `jradievo resume` goes on with it
+    #[arg(long, value_name = "NEW", conflicts_with = "coordinator")]
+    begin: Option<PathBuf>,
+    /// Evaluations in all that the new run may make [default: as many as the run's]
+    #[arg(long, value_name = "N", requires = "begin", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    evaluations: Option<u64>,
     /// Candidates that the table shows, best first
     #[arg(long, value_name = "N", default_value_t = 20)]
     top: usize,

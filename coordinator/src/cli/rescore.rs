@@ -2,13 +2,16 @@
 
 use super::history::History;
 use super::look::print;
+use super::next::Next;
 use super::{Failure, Rescore, exit, plan, tell};
 use crate::rescore::{Rescorer, rescored};
 use common::dataset::{Reference, references};
 use common::digest::Digest;
+use common::evaluation::{Evaluation, SampleResult};
 use common::files;
 use common::fitness::Fitness;
-use common::run::{Rescoring, RunPlan};
+use common::id::CandidateId;
+use common::run::{Rescoring, RunPlan, SearchPlan};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -34,6 +37,7 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
     if scored.is_empty() {
         return Err(Failure::Absent("nothing is scored yet".into()));
     }
+    let mut next = args.begin.as_deref().map(|folder| Next::begin(folder, &history)).transpose()?;
     let mut rows = Vec::with_capacity(scored.len());
     for c in scored {
         let old = history.evaluation(c.candidate).await?;
@@ -42,10 +46,18 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
         if let Some(out) = &mut out {
             out.candidate(c.candidate, &c.recipe_digest, new_fitness, &evaluation)?;
         }
+        if let Some(next) = &mut next {
+            next.candidate(CandidateId(c.candidate), new_fitness, &evaluation)?;
+        }
         let old = c.fitness.unwrap_or(f64::NAN);
         rows.push(Row { candidate: c.candidate, old, new: new_fitness, means: evaluation.means() });
     }
     out.map(Out::finish).transpose()?;
+    if let Some(next) = next {
+        let budget = args.evaluations.unwrap_or(new.search.evaluations);
+        let search = SearchPlan { evaluations: budget, ..new.search.clone() };
+        next.finish(&RunPlan { search, ..new.clone() })?;
+    }
     show(&rows, &args, &history.run, &new);
     Ok(exit::DONE)
 }
@@ -179,9 +191,9 @@ impl Out {
         number: u64,
         recipe: &str,
         fitness: Fitness,
-        evaluation: &common::evaluation::Evaluation,
+        evaluation: &Evaluation,
     ) -> Result<(), Failure> {
-        let sample = |s: &common::evaluation::SampleResult| serde_json::json!({"sample": s.sample, "scores": s.scores});
+        let sample = |s: &SampleResult| serde_json::json!({"sample": s.sample, "scores": s.scores});
         let samples: Vec<_> = evaluation.samples.iter().map(sample).collect();
         self.line(&serde_json::json!({
             "candidate": number, "recipe_digest": recipe, "fitness": fitness, "samples": samples,

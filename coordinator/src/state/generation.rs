@@ -8,6 +8,7 @@
 use super::candidate::{Candidate, Phase};
 use super::{Changes, End, Note, Record, State};
 use common::id::CandidateId;
+use common::run::RunPlan;
 use search::{Outcome, Told};
 
 impl State {
@@ -41,11 +42,7 @@ impl State {
         if !begun || !self.members().iter().all(Candidate::is_final) {
             return;
         }
-        let told: Vec<Told> = self
-            .members()
-            .iter()
-            .map(|c| Told { genome: c.genome().clone(), outcome: self.outcome(c) })
-            .collect();
+        let told: Vec<Told> = self.members().iter().map(|c| told(&self.plan, c)).collect();
         self.search.tell(&told);
         let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
         // Of equal ones the first, as everywhere.
@@ -59,11 +56,13 @@ impl State {
             self.open_generation(changes);
         }
     }
+}
 
-    fn outcome(&self, c: &Candidate) -> Outcome {
-        match c.phase() {
-            Phase::Scored(s) => self.plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
-            Phase::Open | Phase::Failed => Outcome::Failed,
-        }
-    }
+/// What the search is told of a candidate that is final.
+pub(super) fn told(plan: &RunPlan, c: &Candidate) -> Told {
+    let outcome = match c.phase() {
+        Phase::Scored(s) => plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
+        Phase::Open | Phase::Failed => Outcome::Failed,
+    };
+    Told { genome: c.genome().clone(), outcome }
 }

@@ -10,6 +10,7 @@
 //! | `generation` | opening and closing a population |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
+//! | `continued` | a new run that begins with the rescored results of an earlier one |
 //! | `invariant` | what must hold after every event |
 //!
 //! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the search with its
@@ -17,6 +18,7 @@
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
 pub mod candidate;
+mod continued;
 mod event;
 mod exchange;
 mod generation;

@@ -127,7 +127,10 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
 
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let slots = Slots::start(args.slots as usize, first, make, done_sender)?;
-    Ok(link.run(&slots, &mut done, &mut stop).await?)
+    let ended = link.run(&slots, &mut done, &mut stop).await;
+    // Nobody listens any more, so that what is at work is not wanted; less than the moment that a stop is given.
+    tokio::task::spawn_blocking(move || slots.end(Duration::from_secs(4))).await?;
+    Ok(ended?)
 }
 
 /// A plan comes over the network, and its commands would run with this worker's rights on its patients' data: whoever
