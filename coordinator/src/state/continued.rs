@@ -52,7 +52,9 @@ mod tests {
     use super::*;
     use crate::state::candidate::Phase;
     use crate::state::{End, Event, State};
-    use crate::testing::{exchange, exchanged, outcome, plan, registered, registration, uninterrupted};
+    use crate::testing::{
+        exchange, exchanged, manifest, outcome, plan, registered, registration, uninterrupted,
+    };
     use common::fitness::Fitness;
 
     /// The opposite of what the first search was told, so that going on with it shows.
@@ -70,7 +72,7 @@ mod tests {
     fn goes_on_from_all_results_under_their_new_scores() {
         let old = uninterrupted(&plan(&[])).durable();
         let longer = plan(&["search.evaluations=40", "fitness.term_f1=-0.5", "fitness.rouge_l=-0.5"]);
-        let next = old.continued(&longer, Manifest::default(), &reversed(&old), Millis(9));
+        let next = old.continued(&longer, manifest(), &reversed(&old), Millis(9));
         assert_ne!(next.identity.run, old.identity.run);
         let mut state = State::restore(next.clone()).unwrap();
         let worst = uninterrupted(&plan(&[])).candidates().iter().min_by_key(|c| c.fitness()).unwrap().id();
