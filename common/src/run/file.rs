@@ -1,18 +1,17 @@
 //! TOML text → [`RunFile`] → [`RunPlan`].
 
-use super::external::EvaluatorPlan;
 use super::fault::{Fault, Faults};
 use super::parameters;
 use super::plan::{
     DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
-    SchedulingPlan, ScoringPlan, SourcePlan,
+    SchedulingPlan, SourcePlan,
 };
-use super::reader::{Section, edit_distance};
+use super::reader::Section;
+use super::scoring::{self, read_fitness};
 use super::search;
 use super::tree::{self, Value};
-use super::{MEASURES, aims, external};
+use super::{aims, external};
 use crate::dataset::Columns;
-use crate::fitness::Objective;
 use crate::location::{BadHubRef, Location};
 use crate::recipe::{Arithmetic, Convention, Mask, ModelRef, Vocabulary};
 use crate::report::{MissingPart, Part};
@@ -88,13 +87,13 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let task =
         if own && !root.has("prompt") { Some(String::new()) } else { read_task(&root.section("prompt")) };
     let generation = read_generation(&root.section("generation"));
-    let scoring = read_scoring(&root.section("scoring"), &path, file.metrics);
+    let scoring = scoring::read(&root.section("scoring"), &path, file.metrics);
     if own && !scoring.external.is_empty() {
         let remedy = "keep one of them: an evaluator returns all scores itself";
         root.note(Some("evaluator"), "given beside [scoring.external]", remedy);
     }
     let evaluator = evaluator.flatten();
-    let metrics = metric_names(&scoring, evaluator.as_ref(), file.metrics);
+    let metrics = scoring::metric_names(&scoring, evaluator.as_ref(), file.metrics);
     let objective =
         read_fitness(&root.section("fitness"), &metrics, evaluator.as_ref().map(|e| &e.scores[..]));
     let objectives = aims::read(&root.section("objectives"), &metrics);
@@ -349,19 +348,6 @@ fn read_generation(s: &Section<'_>) -> GenerationPlan {
     plan
 }
 
-/// Names that `[fitness]` and `[objectives]` may use. An evaluator's scores stand alone.
-pub(super) fn metric_names(
-    scoring: &ScoringPlan,
-    evaluator: Option<&EvaluatorPlan>,
-    built_in: &[&str],
-) -> Vec<String> {
-    if let Some(evaluator) = evaluator {
-        return evaluator.scores.clone();
-    }
-    let external = scoring.external.iter().flat_map(|(name, plan)| plan.metrics(name));
-    built_in.iter().chain(&MEASURES).map(|m| m.to_string()).chain(external).collect()
-}
-
 fn read_finalists(root: &Section<'_>) -> Option<FinalistsPlan> {
     root.get("finalists")?;
     let s = root.section("finalists");
@@ -372,57 +358,6 @@ fn read_finalists(root: &Section<'_>) -> Option<FinalistsPlan> {
         s.note(None, "there are no samples to choose the winner on", remedy);
     }
     Some(FinalistsPlan { count })
-}
-
-pub(super) fn read_scoring(
-    s: &Section<'_>,
-    path: &dyn Fn(String) -> String,
-    metrics: &[&str],
-) -> ScoringPlan {
-    let taken: Vec<&str> = metrics.iter().chain(&MEASURES).chain(&["fitness"]).copied().collect();
-    let tokenizer = s.string("tokenizer", "\"unidic-lite\"").unwrap_or_else(|| "unidic-lite".into());
-    let built_in = ["unidic-lite", "ipadic", "char"].contains(&tokenizer.as_str());
-    let plan = ScoringPlan {
-        tokenizer: if built_in { tokenizer } else { path(tokenizer) },
-        lexicon: s.string("lexicon", "\"lexicon.toml\"").map(path),
-        extend_lexicon: s.string("extend_lexicon", "\"more.csv\"").map(path),
-        absent_weight: s.number("absent_weight", 0.0..=1000.0, "1.0").unwrap_or(1.0),
-        nfkc: s.boolean("nfkc").unwrap_or(true),
-        external: external::read_metrics(&s.section("external"), path, &taken),
-    };
-    if plan.lexicon.is_some() && plan.extend_lexicon.is_some() {
-        let remedy = "keep lexicon (in place of the built-in one) or extend_lexicon (laid over it)";
-        s.note(Some("extend_lexicon"), "given beside lexicon", remedy);
-    }
-    s.finish();
-    plan
-}
-
-/// `own` are the scores of an evaluator, of which a single one needs no weight.
-pub(super) fn read_fitness(s: &Section<'_>, metrics: &[String], own: Option<&[String]>) -> Objective {
-    let mut weights = BTreeMap::new();
-    for key in s.keys() {
-        if !metrics.iter().any(|m| m == key) {
-            s.get(key);
-            let nearest = metrics.iter().min_by_key(|m| edit_distance(m, key)).map_or("rouge_l", |m| m);
-            let remedy = format!("did you mean {nearest}? metrics are {}", metrics.join(", "));
-            s.note(Some(key), "no such metric", remedy);
-        } else if let Some(weight) = s.number(key, -1000.0..=1000.0, "0.5") {
-            weights.insert(key.to_string(), weight);
-        }
-    }
-    match own {
-        _ if s.keys().next().is_some() => {
-            if !weights.is_empty() && weights.values().all(|w| *w == 0.0) {
-                s.note(None, "all weights are zero", "give at least one metric a weight");
-            }
-        }
-        None => weights = BTreeMap::from([("rouge_l".into(), 0.5), ("term_f1".into(), 0.5)]),
-        Some([only]) => weights = BTreeMap::from([(only.clone(), 1.0)]),
-        Some(_) => s.note(None, "the evaluator has several scores", "add [fitness] with the weight of each"),
-    }
-    s.finish();
-    Objective { weights }
 }
 
 fn read_scheduling(s: &Section<'_>) -> SchedulingPlan {

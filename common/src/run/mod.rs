@@ -11,6 +11,7 @@ mod parameters;
 mod plan;
 mod reader;
 mod rescoring;
+mod scoring;
 mod search;
 mod tree;
 

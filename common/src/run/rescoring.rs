@@ -3,6 +3,7 @@
 use super::fault::{Fault, Faults};
 use super::plan::{RunPlan, ScoringPlan};
 use super::reader::Section;
+use super::scoring::{self, metric_names, read_fitness};
 use super::{aims, external, file, tree};
 use std::cell::RefCell;
 use std::path::Path;
@@ -49,9 +50,9 @@ pub fn rescoring(plan: &RunPlan, new: &Rescoring<'_>) -> Result<RunPlan, Faults>
     }
     let section = Section::new("", Some(&root), &faults);
     let path = |p: String| file::absolute(new.folder, &p);
-    let scoring = file::read_scoring(&section.section("scoring"), &path, new.metrics);
-    let metrics = file::metric_names(&scoring, None, new.metrics);
-    let objective = file::read_fitness(&section.section("fitness"), &metrics, None);
+    let scoring = scoring::read(&section.section("scoring"), &path, new.metrics);
+    let metrics = metric_names(&scoring, None, new.metrics);
+    let objective = read_fitness(&section.section("fitness"), &metrics, None);
     let objectives = aims::read(&section.section("objectives"), &metrics);
     let faults = faults.take();
     match faults.is_empty() {
