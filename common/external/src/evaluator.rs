@@ -2,10 +2,8 @@
 //! that merges can be searched for any task.
 
 use crate::answer::{self, Answer, Scored};
+use crate::command::Command;
 use crate::fault::{Fault, Trouble};
-use crate::mask::Mask;
-use crate::metric::ask;
-use crate::process::Process;
 use common::evaluation::{SampleResult, Stop};
 use common::recipe::Recipe;
 use common::run::EvaluatorPlan;
@@ -13,7 +11,6 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
 const LINE_BYTES: usize = 64 << 20;
-const COMMAND: &str = "evaluator";
 const ABOUT: &str = "the candidate";
 
 /// What an evaluator is asked.
@@ -35,15 +32,15 @@ pub struct Request<'a> {
 /// The evaluator of a plan. Its command is started when it is first needed, and kept.
 #[derive(Debug)]
 pub struct Evaluator {
-    plan: EvaluatorPlan,
-    process: Option<Process>,
-    mask: Mask,
+    scores: Vec<String>,
+    command: Command,
 }
 
 impl Evaluator {
     /// Nothing is started yet.
     pub fn new(plan: &EvaluatorPlan) -> Evaluator {
-        Evaluator { plan: plan.clone(), process: None, mask: Mask::default() }
+        let command = Command::new("evaluator".into(), &plan.program, LINE_BYTES);
+        Evaluator { scores: plan.scores.clone(), command }
     }
 
     /// Scores of every sample, in the request's order.
@@ -56,24 +53,12 @@ impl Evaluator {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<SampleResult>, Fault> {
         let line = serde_json::to_string(request).expect("a request is JSON");
-        let EvaluatorPlan { program, scores, .. } = &self.plan;
-        let answer = ask(&mut self.process, COMMAND, program, LINE_BYTES, &self.mask, &line, cancelled)
-            .and_then(|line| line.map(|line| answer::read(&line, scores)).transpose())
+        let answer = self
+            .command
+            .ask(&line, cancelled)
+            .and_then(|line| line.map(|line| answer::read(&line, &self.scores)).transpose())
             .and_then(|answer| answer.map(|a| in_order(a, request.samples)).transpose());
-        match answer {
-            Ok(Some(results)) => Ok(results),
-            Ok(None) => {
-                self.process = None;
-                Err(Fault::Cancelled)
-            }
-            Err(trouble) => {
-                if let Some(mut process) = self.process.take() {
-                    process.log(&self.mask);
-                }
-                let (command, about) = (COMMAND.into(), ABOUT.into());
-                Err(Fault::Trouble { command, about, trouble })
-            }
-        }
+        answer.map_err(|t| self.command.fault(ABOUT, t))?.ok_or(Fault::Cancelled)
     }
 }
 

@@ -29,6 +29,12 @@ pub enum Trouble {
         /// Why not.
         message: String,
     },
+    /// A file of it is no longer what it was when the worker joined.
+    #[error("{file} has changed since it was first started; start the worker again")]
+    Changed {
+        /// The file.
+        file: String,
+    },
     /// It ended without an answer.
     #[error("ended without an answer ({how}); its last words are in this worker's log")]
     Ended {

@@ -5,6 +5,7 @@
 //! | [`metric`] | reports in, named scores out |
 //! | [`evaluator`] | a recipe in, scores of every sample out |
 //! | `answer` | what a line may say: the single place that distrusts a command |
+//! | `command` | a command of the plan: when it is started, and started anew |
 //! | `process` | the command as a process: started, asked, bounded in time and output, ended |
 //! | `mask` | what a command says to people, without what reports say |
 //! | [`fault`] | everything that can go wrong, named |
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod command;
 pub mod evaluator;
 pub mod fault;
 mod mask;

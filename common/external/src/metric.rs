@@ -1,13 +1,11 @@
 //! Metrics that are commands: reports in, named scores out.
 
 use crate::answer::{self, Answer, Scored};
+use crate::command::Command;
 use crate::fault::{Fault, Trouble};
-use crate::mask::Mask;
-use crate::process::Process;
 use common::run::{ExternalPlan, Per};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The longest answer about one report, in bytes.
 const LINE_BYTES: usize = 1 << 20;
@@ -38,18 +36,19 @@ pub struct Metrics {
 struct Metric {
     name: String,
     plan: ExternalPlan,
-    process: Option<Process>,
-    mask: Mask,
+    command: Command,
 }
 
 impl Metrics {
     /// For these metrics, by name. Nothing is started yet.
     pub fn new(plans: &BTreeMap<String, ExternalPlan>) -> Metrics {
-        let metric = |(name, plan): (&String, &ExternalPlan)| Metric {
-            name: name.clone(),
-            plan: plan.clone(),
-            process: None,
-            mask: Mask::default(),
+        let metric = |(name, plan): (&String, &ExternalPlan)| {
+            let limit = match plan.per {
+                Per::Report => LINE_BYTES,
+                Per::Candidate => CANDIDATE_BYTES,
+            };
+            let command = Command::new(format!("metric {name:?}"), &plan.program, limit);
+            Metric { name: name.clone(), plan: plan.clone(), command }
         };
         Metrics { metrics: plans.iter().map(metric).collect() }
     }
@@ -83,14 +82,11 @@ impl Metric {
         rows: &[Row<'_>],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<BTreeMap<String, f64>>, Fault> {
-        rows.iter().flat_map(|r| [r.text, r.reference]).for_each(|t| self.mask.remember(t));
+        rows.iter().flat_map(|r| [r.text, r.reference]).for_each(|t| self.command.remember(t));
         let scored = match self.plan.per {
             Per::Report => rows.iter().map(|row| self.report(row, cancelled)).collect::<Result<Vec<_>, _>>(),
             Per::Candidate => self.candidate(rows, cancelled),
         };
-        if let Some(process) = &mut self.process {
-            process.log(&self.mask);
-        }
         let named = |scores: BTreeMap<String, f64>| match self.plan.scores.is_empty() {
             true => scores,
             false => scores.into_iter().map(|(score, v)| (format!("{}_{score}", self.name), v)).collect(),
@@ -110,12 +106,12 @@ impl Metric {
     ) -> Result<BTreeMap<String, f64>, Fault> {
         let about = format!("sample {:?}", row.sample);
         let request = serde_json::to_string(row).expect("texts are JSON");
-        let answer = self.ask(&request, &about, LINE_BYTES, cancelled)?;
+        let answer = self.ask(&request, &about, cancelled)?;
         let checked = match answer {
             Answer::One(scored) => belongs(scored, row.sample),
             Answer::Each(_) => Err(Trouble::Answer("\"samples\" where one report was asked about".into())),
         };
-        checked.map_err(|t| self.fault(&about, t))
+        checked.map_err(|t| self.command.fault(&about, t))
     }
 
     fn candidate(
@@ -125,69 +121,24 @@ impl Metric {
     ) -> Result<Vec<BTreeMap<String, f64>>, Fault> {
         const ABOUT: &str = "the candidate";
         let request = serde_json::json!({ "samples": rows }).to_string();
-        let each = match self.ask(&request, ABOUT, CANDIDATE_BYTES, cancelled)? {
+        let each = match self.ask(&request, ABOUT, cancelled)? {
             // One number for the whole: its mean over the samples is itself.
             Answer::One(scored) => return Ok(vec![scored.scores; rows.len()]),
             Answer::Each(each) => each,
         };
         if each.len() != rows.len() {
             let message = format!("{} entries in \"samples\" for {} reports", each.len(), rows.len());
-            return Err(self.fault(ABOUT, Trouble::Answer(message)));
+            return Err(self.command.fault(ABOUT, Trouble::Answer(message)));
         }
         let checked = each.into_iter().zip(rows).map(|(scored, row)| belongs(scored, row.sample));
-        checked.collect::<Result<_, _>>().map_err(|t| self.fault(ABOUT, t))
+        checked.collect::<Result<_, _>>().map_err(|t| self.command.fault(ABOUT, t))
     }
 
-    fn ask(
-        &mut self,
-        request: &str,
-        about: &str,
-        limit: usize,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<Answer, Fault> {
-        let label = format!("metric {:?}", self.name);
-        let names = self.names();
-        ask(&mut self.process, &label, &self.plan.program, limit, &self.mask, request, cancelled)
-            .and_then(|line| line.map(|line| answer::read(&line, &names)).transpose())
-            .map_err(|t| self.fault(about, t))?
-            .ok_or_else(|| {
-                self.process = None;
-                Fault::Cancelled
-            })
+    fn ask(&mut self, request: &str, about: &str, cancelled: &dyn Fn() -> bool) -> Result<Answer, Fault> {
+        let answer = self.command.ask(request, cancelled);
+        let answer = answer.and_then(|line| line.map(|line| answer::read(&line, &self.names())).transpose());
+        answer.map_err(|t| self.command.fault(about, t))?.ok_or(Fault::Cancelled)
     }
-
-    /// A fault ends the process: what it would say next belongs to nothing any more.
-    fn fault(&mut self, about: &str, trouble: Trouble) -> Fault {
-        if let Some(mut process) = self.process.take() {
-            process.log(&self.mask);
-        }
-        let trouble = match trouble {
-            Trouble::Said(text) => Trouble::Said(self.mask.apply(&text)),
-            Trouble::Answer(text) => Trouble::Answer(self.mask.apply(&text)),
-            other => other,
-        };
-        Fault::Trouble { command: format!("metric {:?}", self.name), about: about.into(), trouble }
-    }
-}
-
-/// Asks a process that is started where it is not there. Ok(None) when cancelled.
-pub(crate) fn ask(
-    process: &mut Option<Process>,
-    name: &str,
-    program: &common::run::ProgramPlan,
-    limit: usize,
-    mask: &Mask,
-    request: &str,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Option<String>, Trouble> {
-    let process = match process {
-        Some(process) => process,
-        none => none.insert(Process::start(name, program, limit)?),
-    };
-    let start = if process.is_fresh() { program.start_seconds } else { 0.0 };
-    let answer = process.ask(request, Duration::from_secs_f64(program.timeout_seconds + start), cancelled);
-    process.log(mask);
-    answer
 }
 
 fn belongs(scored: Scored, sample: &str) -> Result<BTreeMap<String, f64>, Trouble> {

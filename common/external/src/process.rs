@@ -166,12 +166,25 @@ impl Process {
     /// Logs what it has said on standard error since the last time.
     pub fn log(&mut self, mask: &Mask) {
         while let Ok(line) = self.errors.try_recv() {
-            self.logged += 1;
-            match self.logged {
-                n if n < LOGGED => warn!(command = self.name, "{}", mask.apply(&line)),
-                LOGGED => warn!(command = self.name, "more of what it says is left out"),
-                _ => {}
-            }
+            self.note(&line, mask);
+        }
+    }
+
+    /// Ends it and logs its last words.
+    pub fn end(mut self, mask: &Mask) {
+        self.kill();
+        // With everything dead that could write, its standard error ends at once.
+        while let Ok(line) = self.errors.recv_timeout(FAREWELL) {
+            self.note(&line, mask);
+        }
+    }
+
+    fn note(&mut self, line: &str, mask: &Mask) {
+        self.logged += 1;
+        match self.logged {
+            n if n < LOGGED => warn!(command = self.name, "{}", mask.apply(line)),
+            LOGGED => warn!(command = self.name, "more of what it says is left out"),
+            _ => {}
         }
     }
 

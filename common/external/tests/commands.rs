@@ -119,6 +119,23 @@ fn what_was_not_asked_for_is_refused() {
 }
 
 #[test]
+fn a_script_that_changes_meanwhile_is_not_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("m.sh").display().to_string();
+    std::fs::write(&script, "read -r line; echo '{\"score\":1}'; read -r line; exit 1").unwrap();
+    let pinned = ProgramPlan {
+        command: vec!["sh".into(), script.clone()],
+        files: vec![script.clone()],
+        ..program("")
+    };
+    let mut m = metrics(Per::Report, &[], pinned);
+    assert!(m.score(&rows(2), &never).unwrap_err().to_string().contains("exit status: 1"));
+    std::fs::write(&script, "read -r line; echo '{\"score\":9}'").unwrap();
+    let fault = m.score(&rows(1), &never).unwrap_err().to_string();
+    assert!(fault.contains("m.sh has changed since it was first started"), "{fault}");
+}
+
+#[test]
 fn a_late_answer_ends_the_command_and_all_that_it_started() {
     let folder = tempfile::tempdir().unwrap();
     let grandchild = folder.path().join("pid");
