@@ -56,6 +56,7 @@ pub(crate) struct Process {
     /// Whether it has answered yet.
     answered: bool,
     limit: usize,
+    killed: bool,
     /// Its working folder, removed with it.
     _folder: tempfile::TempDir,
 }
@@ -117,6 +118,7 @@ impl Process {
             logged: 0,
             answered: false,
             limit,
+            killed: false,
             _folder: folder,
         })
     }
@@ -210,6 +212,10 @@ impl Process {
 
     /// Kills the command and everything that it has started.
     fn kill(&mut self) {
+        // Once only: its number is then free for others.
+        if std::mem::replace(&mut self.killed, true) {
+            return;
+        }
         #[cfg(unix)]
         {
             // The group is named by its first process. `kill` is a word of every POSIX shell.
@@ -228,7 +234,7 @@ impl Drop for Process {
         // The end of its input is how a command learns that it is no longer needed. One that was late or said too much is
         // not asked politely: it would only take its time again.
         self.requests = None;
-        if self.answered {
+        if self.answered && !self.killed {
             self.wait(FAREWELL);
         }
         self.kill();
