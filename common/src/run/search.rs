@@ -61,6 +61,15 @@ impl Algorithm {
     }
 }
 
+impl Algorithm {
+    /// Whether it is told every objective; others are told the fitness alone.
+    pub fn takes_several_objectives(self) -> bool {
+        match self {
+            Algorithm::CmaEs | Algorithm::Random => false,
+        }
+    }
+}
+
 /// How the space is searched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

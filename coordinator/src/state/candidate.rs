@@ -364,6 +364,15 @@ impl Candidate {
         self.end_others(How::Superseded, now);
     }
 
+    /// Puts other numbers in place of those of a scored candidate: its reports were scored anew, for another run.
+    ///
+    /// # Panics
+    /// Unless it is scored.
+    pub(super) fn rescore(&mut self, score: Score) {
+        assert!(matches!(self.phase, Phase::Scored(_)), "only what has reports can be scored anew");
+        self.phase = Phase::Scored(score);
+    }
+
     /// Enters the result that counts. The attempt that yielded its last sample may have ended before, by silence.
     ///
     /// # Panics

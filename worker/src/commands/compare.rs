@@ -39,6 +39,12 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         eprintln!("note: {note}");
     }
     let plan = read_run(&args.run, &args.set)?;
+    if plan.evaluator.is_some() {
+        bail!(
+            "{}: candidates of this run are scored by its evaluator; compare generates reports",
+            args.run.display()
+        );
+    }
     let mut locator = Locator::new(args.models.clone(), None);
     obtain(&mut locator, plan.model_refs(), &Meter::stderr())?;
     let recipes = args.recipe.iter().map(|p| read_recipe(p)).collect::<Result<Vec<_>>>()?;
@@ -66,8 +72,9 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     let rows = rows(&plan, &recipes);
     let mut compare = |exam: &Arc<Exam>| -> Result<Comparison> {
         pipeline.set_exam(exam.clone());
-        let mut results =
-            vec![Scored { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
+        let texts = vec![constant.clone(); exam.references().len()];
+        let samples = pipeline.score(&texts, &Control::default())?;
+        let mut results = vec![Scored { name: "constant".into(), samples }];
         for (name, recipe) in &rows {
             eprintln!("  {name} on {} samples", exam.references().len());
             let evaluation = pipeline.assess(recipe)?;
@@ -142,10 +149,6 @@ fn shared_images(search: &Manifest, files: &Manifest) -> usize {
     };
     let seen: BTreeSet<Digest> = images(search).into_iter().collect();
     images(files).iter().filter(|d| seen.contains(d)).count()
-}
-
-fn constant_row(bench: &Bench, exam: &Exam, text: &str) -> Vec<SampleResult> {
-    exam.score_texts(&bench.scorer, &vec![text.to_string(); exam.references().len()])
 }
 
 fn comparison(rows: Vec<Scored>, constant_text: &str) -> Result<Comparison> {
