@@ -8,7 +8,6 @@ use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use common::provenance::{self, Provenance, RecipeFile};
 use common::recipe::Recipe;
-use common::run::{Algorithm, RunPlan};
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
@@ -79,7 +78,7 @@ pub fn front(state: &State) -> Vec<CandidateId> {
     let aims = &state.plan().objectives;
     let vector = |c: &Candidate| match c.phase() {
         Phase::Scored(s) => Some((c.id(), common::fitness::vector(aims, s.fitness, &s.means)?)),
-        Phase::Open | Phase::Failed => None,
+        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
     };
     let (ids, vectors): (Vec<_>, Vec<_>) = state.candidates().iter().filter_map(vector).unzip();
     common::front::front(&vectors).into_iter().map(|i| ids[i]).collect()

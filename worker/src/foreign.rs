@@ -10,7 +10,7 @@ use crate::merge::{Error as MergeError, Export, Merger, Part};
 use crate::pipeline::refusal;
 use crate::slot::MakeEvaluator;
 use anyhow::{Context, Result};
-use common::evaluation::{Evaluation, Timings};
+use common::evaluation::Timings;
 use common::recipe::Recipe;
 use common::run::{DatasetPlan, Given, RunPlan};
 use external::evaluator::Request;
@@ -89,7 +89,7 @@ impl Foreign {
 }
 
 impl Evaluator for Foreign {
-    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Evaluation, EvaluateError> {
+    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Timings, EvaluateError> {
         control.enter(Stage::Merging);
         let began = Instant::now();
         let merger = self.shared.merger.as_ref();
@@ -105,9 +105,11 @@ impl Evaluator for Foreign {
             dataset,
             samples,
         };
+        // A candidate is one piece here: the command is asked about all samples, whatever the lease names.
+        control.begin(0..samples.len());
         let samples = self.command.evaluate(&request, &|| control.is_cancelled())?;
-        control.set_samples_done(samples.len());
-        let score_ms = began.elapsed().as_millis() as u64;
-        Ok(Evaluation { samples, timings: Timings { merge_ms, score_ms, ..Timings::default() } })
+        let timings = Timings { merge_ms, score_ms: began.elapsed().as_millis() as u64, ..Timings::default() };
+        samples.into_iter().for_each(|sample| control.finish(sample, timings));
+        Ok(timings)
     }
 }

@@ -58,6 +58,11 @@ impl Metrics {
         self.metrics.is_empty()
     }
 
+    /// Whether some metric looks at all reports of a candidate at once.
+    pub fn want_whole_candidates(&self) -> bool {
+        self.metrics.iter().any(|m| m.plan.per == Per::Candidate)
+    }
+
     /// Every metric's scores of every row, in the rows' order.
     ///
     /// # Errors

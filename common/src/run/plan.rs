@@ -1,11 +1,11 @@
 //! The checked form of a run: everything that fixes its result, and nothing else.
 
-use super::scheduling::{EarlyStopPlan, SchedulingPlan};
 use super::external::{self, EvaluatorPlan, ExternalPlan};
+use super::scheduling::{EarlyStopPlan, Redo, SchedulingPlan};
 use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, SampleResult};
 use crate::fitness::{self, Aim, EvaluationError, Fitness, Objective};
 use crate::genome::Genome;
 use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
@@ -224,14 +224,32 @@ impl RunPlan {
         Ok(plan)
     }
 
-    /// How many batches the samples make: `generation.batch_size` of them, in their order, each.
+    /// Whether a candidate is evaluated as one piece: an evaluator, or a metric that looks at all of its reports, must not
+    /// be asked about some of them.
+    pub fn is_whole(&self) -> bool {
+        let per_candidate = |m: &ExternalPlan| m.per == external::Per::Candidate;
+        self.evaluator.is_some() || self.scoring.external.values().any(per_candidate)
+    }
+
+    /// Samples that are given away together.
+    fn batch_size(&self) -> u32 {
+        if self.is_whole() { self.samples.len().max(1) as u32 } else { self.generation.batch_size }
+    }
+
+    /// What of a batch is done again where some of its samples are missing.
+    pub fn redo(&self) -> Redo {
+        if self.is_whole() { Redo::Batch } else { self.scheduling.redo }
+    }
+
+    /// How many batches the samples make: `generation.batch_size` of them, in their order, each; one of all where a
+    /// candidate is one piece.
     pub fn batches(&self) -> u32 {
-        self.samples.len().div_ceil(self.generation.batch_size as usize) as u32
+        self.samples.len().div_ceil(self.batch_size() as usize) as u32
     }
 
     /// Positions of the samples of one batch.
     pub fn batch(&self, number: u32) -> std::ops::Range<u32> {
-        let (size, samples) = (self.generation.batch_size, self.samples.len() as u32);
+        let (size, samples) = (self.batch_size(), self.samples.len() as u32);
         number.saturating_mul(size).min(samples)..(number + 1).saturating_mul(size).min(samples)
     }
 
@@ -275,14 +293,28 @@ impl RunPlan {
     /// As [`Objective::fitness`].
     pub fn fitness(&self, evaluation: &Evaluation) -> Result<Fitness, EvaluationError> {
         let fitness = self.objective.fitness(evaluation, &self.samples)?;
-        let aims = self.objectives.iter().filter(|a| a.metric != fitness::FITNESS);
-        for (aim, sample) in aims.flat_map(|a| evaluation.samples.iter().map(move |s| (a, s))) {
-            if sample.value(&aim.metric).is_none() {
-                let (sample, metric) = (sample.sample.clone(), aim.metric.clone());
-                return Err(EvaluationError::Missing { sample, metric });
-            }
-        }
+        evaluation.samples.iter().try_for_each(|sample| self.has_objectives(sample))?;
         Ok(fitness)
+    }
+
+    /// What one sample contributes to the fitness, where every objective is there too.
+    ///
+    /// # Errors
+    /// As [`Objective::sample`].
+    pub fn contribution(&self, sample: &SampleResult) -> Result<f64, EvaluationError> {
+        self.has_objectives(sample)?;
+        self.objective.sample(sample)
+    }
+
+    fn has_objectives(&self, sample: &SampleResult) -> Result<(), EvaluationError> {
+        let mut aims = self.objectives.iter().filter(|a| a.metric != fitness::FITNESS);
+        match aims.find(|a| sample.value(&a.metric).is_none()) {
+            Some(aim) => {
+                let (sample, metric) = (sample.sample.clone(), aim.metric.clone());
+                Err(EvaluationError::Missing { sample, metric })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether the search is told the objectives rather than the fitness.

@@ -262,6 +262,9 @@ struct Optimize {
     /// Override a key of the space's file, such as search.algorithm=tpe (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Rescore {
     #[command(flatten)]
     target: Target,

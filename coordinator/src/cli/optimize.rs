@@ -23,8 +23,9 @@ pub(super) fn optimize(args: &Optimize) -> Result<u8, Failure> {
 
 fn read_plan(path: &Path, args: &Optimize) -> Result<StudyPlan, Failure> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::Usage(format!("cannot read {name}: {e}; give a file that describes the space")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::Usage(format!("cannot read {name}: {e}; give a file that describes the space"))
+    })?;
     study::parse(&name, &text, &args.overrides, args.minimize).map_err(|e| Failure::Usage(e.to_string()))
 }
 
@@ -74,6 +75,7 @@ fn save(study: &Study, path: &Path) -> Result<(), Failure> {
     let text = serde_json::to_string(&study.save()).map_err(|e| Failure::Failed(e.to_string()))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().and_then(|n| n.to_str());
-    let name = name.ok_or_else(|| Failure::Usage(format!("--state {}: not a file's name", path.display())))?;
+    let name =
+        name.ok_or_else(|| Failure::Usage(format!("--state {}: not a file's name", path.display())))?;
     folder::write(parent, name, &(text + "\n"))
 }

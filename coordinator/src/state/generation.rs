@@ -60,20 +60,12 @@ impl State {
     }
 }
 
-<<<<<<< HEAD
-fn outcome(c: &Candidate) -> Outcome {
-    match c.phase() {
-        Phase::Scored(score) => Outcome::Scored(vec![score.fitness]),
-        Phase::Censored(censored) => Outcome::Censored(censored.bound),
-        Phase::Open | Phase::Failed => Outcome::Failed,
-    }
-=======
 /// What the search is told of a candidate that is final.
 pub(super) fn told(plan: &RunPlan, c: &Candidate) -> Told {
     let outcome = match c.phase() {
         Phase::Scored(s) => plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
+        Phase::Censored(censored) => Outcome::Censored(censored.bound),
         Phase::Open | Phase::Failed => Outcome::Failed,
     };
     Told { genome: c.genome().clone(), outcome }
->>>>>>> extras
 }

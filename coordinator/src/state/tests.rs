@@ -9,8 +9,7 @@ use candidate::Phase;
 use common::digest::{Digest, FileDigest, Manifest};
 use common::id::WorkerId;
 use proto::convert::{
-    End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt,
-    Registration, Report, Stage,
+    End as Ending, Exchange, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt, Registration, Stage,
 };
 use proto::status::Class;
 
@@ -379,11 +378,12 @@ fn every_sample_is_checked() {
     let plan = with_samples(plan(&["scheduling.attempts=100"]), 4, 4);
     let mut state = begun(&plan);
     let (worker, mut grants) = lent(&mut state, 10, 1);
-    let spoil: [(&str, fn(&mut common::evaluation::SampleResult)); 4] = [
+    type Spoil = fn(&mut common::evaluation::SampleResult);
+    let spoil: [(&str, Spoil); 4] = [
         ("no sample of the run", |s| s.sample = "s9".into()),
         ("more than 256", |s| s.tokens = 257),
-        ("rouge_l", |s| drop(s.scores.insert("rouge_l".into(), f64::INFINITY))),
-        ("no score", |s| drop(s.scores.remove("term_f1"))),
+        ("rouge_l", |s| _ = s.scores.insert("rouge_l".into(), f64::INFINITY)),
+        ("no score", |s| _ = s.scores.remove("term_f1")),
     ];
     for (i, (reason, spoil)) in spoil.into_iter().enumerate() {
         let mut bad = report(&plan, &grants[0], &[0, 1]);

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::store::{Store, memory::Memory};
-use crate::testing::{
-    evaluate, exchange, found, outcome, plan, registration, report, uninterrupted, with_samples,
-};
+use crate::testing::{evaluate, exchange, outcome, plan, registration, report, uninterrupted, with_samples};
 use candidate::Phase;
 use common::digest::Manifest;
 use common::id::WorkerId;

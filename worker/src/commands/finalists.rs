@@ -44,7 +44,10 @@ pub fn run(args: &cli::Finalists) -> Result<u8> {
     let mut entrants = Vec::new();
     for (file, origin) in &entered {
         eprintln!("  candidate {}", origin.candidate);
-        let evaluation = evaluator.evaluate(&file.recipe, &Control::default())?;
+        let control = Control::new((0..samples).collect(), Arc::default());
+        evaluator.evaluate(&file.recipe, &control)?;
+        let (samples, timings) = control.fetch();
+        let evaluation = in_order(&ids, samples, timings);
         entrants.push(entrant(file, origin, &evaluation, &plan)?);
     }
     let n = entrants.first().map_or(0, |e| e.fitness.len());
