@@ -269,6 +269,9 @@ pub struct Finalists {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print what was found as JSON instead of a table.
     #[arg(long)]
     pub json: bool,

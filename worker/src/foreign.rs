@@ -108,7 +108,8 @@ impl Evaluator for Foreign {
         // A candidate is one piece here: the command is asked about all samples, whatever the lease names.
         control.begin(0..samples.len());
         let samples = self.command.evaluate(&request, &|| control.is_cancelled())?;
-        let timings = Timings { merge_ms, score_ms: began.elapsed().as_millis() as u64, ..Timings::default() };
+        let timings =
+            Timings { merge_ms, score_ms: began.elapsed().as_millis() as u64, ..Timings::default() };
         samples.into_iter().for_each(|sample| control.finish(sample, timings));
         Ok(timings)
     }

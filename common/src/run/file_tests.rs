@@ -1,7 +1,7 @@
 use super::*;
 use crate::genome::Genome;
-use crate::run::SearchPlan;
 use crate::run::Repetition;
+use crate::run::SearchPlan;
 
 const METRICS: [&str; 3] = ["rouge_l", "term_f1", "bleu_4"];
 

@@ -157,7 +157,7 @@ mod tests {
         // Types that no merge reads are carried along.
         for dtype in ["F8_E4M3", "F8_E5M2", "F8_E8M0", "U8", "BOOL"] {
             let other = one("[2]", "[0,2]").replace("F16", dtype);
-            assert_eq!(entries(Path::new("x"), &file(&other, 2)).unwrap().len(), 1, "{dtype}");
+            assert_eq!(entries(Path::new("x"), &file(&other, 2), 0).unwrap().len(), 1, "{dtype}");
         }
         assert!(refusal(b"abc").contains("too few for a header"));
         assert!(refusal(&u64::MAX.to_le_bytes()).contains("claims 18446744073709551615 bytes"));

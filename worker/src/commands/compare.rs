@@ -9,6 +9,7 @@ use crate::asking::read_run;
 use crate::cli;
 use crate::data::read_references;
 use crate::device;
+use crate::evaluator::Control;
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
 use crate::memory;

@@ -12,16 +12,19 @@ use crate::device;
 use crate::evaluator::{Control, Evaluator};
 use crate::foreign::Foreign;
 use crate::locate::Locator;
+use crate::memory;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use anyhow::{Context, Result, bail};
 use common::digest::Manifest;
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult};
 use common::provenance::{Provenance, RecipeFile, merge_digest};
+use common::recipe::Recipe;
 use common::run::{DatasetPlan, RunPlan};
 use common::{files, provenance};
 use hub::Meter;
 use score::finalists::{Entrant, FORMAT, Finalists, rank};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,14 +43,11 @@ pub fn run(args: &cli::Finalists) -> Result<u8> {
     let entered = read(&args.recipes, &plan)?;
     let mut locator = Locator::new(args.models.clone(), args.data.clone());
     obtain(&mut locator, plan.model_refs(), &Meter::stderr())?;
-    let (mut evaluator, dataset) = evaluator(&plan, &locator, validation, &args.device.device)?;
+    let (mut evaluator, ids, dataset) = evaluator(args, &plan, &locator, validation)?;
     let mut entrants = Vec::new();
     for (file, origin) in &entered {
         eprintln!("  candidate {}", origin.candidate);
-        let control = Control::new((0..samples).collect(), Arc::default());
-        evaluator.evaluate(&file.recipe, &control)?;
-        let (samples, timings) = control.fetch();
-        let evaluation = in_order(&ids, samples, timings);
+        let evaluation = evaluate(&mut *evaluator, &file.recipe, &ids)?;
         entrants.push(entrant(file, origin, &evaluation, &plan)?);
     }
     let n = entrants.first().map_or(0, |e| e.fitness.len());
@@ -103,26 +103,42 @@ fn read(path: &Path, plan: &RunPlan) -> Result<Vec<(RecipeFile, Provenance)>> {
     }
 }
 
-/// What evaluates on the validation samples, and the digests of their files.
+/// What evaluates on the validation samples, their ids, and the digests of their files.
 fn evaluator(
+    args: &cli::Finalists,
     plan: &RunPlan,
     locator: &Locator,
     validation: &DatasetPlan,
-    device: &str,
-) -> Result<(Box<dyn Evaluator>, Manifest)> {
+) -> Result<(Box<dyn Evaluator>, Vec<String>, Manifest)> {
     let here = locator.dataset(validation);
     let references = read_references(&here)?;
     let files = Manifest::new(files::digest_dataset(&here, &references)?);
+    let ids = references.iter().map(|r| r.id.clone()).collect();
     if plan.evaluator.is_some() {
-        return Ok((Foreign::maker(plan, locator, validation)?()?, files));
+        return Ok((Foreign::maker(plan, locator, validation)?()?, ids, files));
     }
-    let chosen = device::choose(device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
-    let bench = Arc::new(Bench::open(plan, locator, &chosen)?);
-    let exam = Arc::new(bench.exam(plan, &here, references)?);
-    Ok((Box::new(Pipeline::new(bench, exam)?), files))
+    let mut bench = Bench::open(plan, locator, &chosen)?;
+    let memory = memory::for_run(&bench, plan, references.len(), 1, &chosen)?;
+    memory::guard(&memory, args.memory.ignore_memory_plan)?;
+    bench.follow(&memory)?;
+    let bench = Arc::new(bench);
+    let exam = bench.exam(plan, &here, references)?;
+    Ok((Box::new(Pipeline::new(bench, Arc::new(exam))?), ids, files))
+}
+
+/// Evaluates a recipe on all samples, results in the samples' order.
+fn evaluate(evaluator: &mut dyn Evaluator, recipe: &Recipe, ids: &[String]) -> Result<Evaluation> {
+    let control = Control::new((0..ids.len() as u32).collect(), Arc::default());
+    evaluator.evaluate(recipe, &control)?;
+    let (samples, timings) = control.fetch();
+    let mut ended: HashMap<String, SampleResult> =
+        samples.into_iter().map(|s| (s.sample.clone(), s)).collect();
+    let samples = ids.iter().map(|id| ended.remove(id).with_context(|| format!("{id}: not evaluated")));
+    Ok(Evaluation { samples: samples.collect::<Result<_>>()?, timings })
 }
 
 fn entrant(
