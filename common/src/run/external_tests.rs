@@ -1,4 +1,4 @@
-use super::super::{Faults, RunFile, RunPlan, parse};
+use super::super::{Faults, Redo, RunFile, RunPlan, parse};
 use super::*;
 use std::path::Path;
 
@@ -36,6 +36,25 @@ fn a_metrics_script_is_pinned_and_its_scores_are_metrics() {
     assert_eq!(style.metrics("style"), ["style_calm", "style_terse"]);
     assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
     assert_eq!(plan.programs()[0].0, "external/style");
+}
+
+#[test]
+fn candidates_are_one_piece_where_something_looks_at_all_their_reports() {
+    let own = "[evaluator]\ncommand = [\"./e\"]\nscores = [\"accuracy\"]\n";
+    let metric = |per| {
+        format!("prompt = {{ task = \"t\" }}\n[scoring.external.x]\ncommand = [\"./m\"]\nper = \"{per}\"\n")
+    };
+    for (more, whole) in [(metric("report"), false), (metric("candidate"), true), (own.to_string(), true)] {
+        let mut plan = parsed(&more).unwrap();
+        (plan.generation.batch_size, plan.scheduling.redo) = (2, Redo::Sample);
+        plan.samples = (0..5).map(|i| i.to_string()).collect();
+        let batches: Vec<_> = (0..plan.batches()).map(|b| plan.batch(b)).collect();
+        let (expected, redo) = match whole {
+            true => (vec![0..5], Redo::Batch),
+            false => (vec![0..2, 2..4, 4..5], Redo::Sample),
+        };
+        assert_eq!((plan.is_whole(), batches, plan.redo()), (whole, expected, redo), "{more}");
+    }
 }
 
 #[test]
