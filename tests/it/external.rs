@@ -91,6 +91,31 @@ fn a_command_that_fails_costs_attempts_and_not_the_worker() {
 }
 
 #[test]
+fn a_metric_of_whole_candidates_is_asked_about_all_their_reports_however_many_nodes_there_are() {
+    let script = r#"while read -r line; do
+        asked=$(printf '%s' "$line" | grep -o '"sample":' | wc -l)
+        case $((asked)) in 6) echo "{\"score\": 0.${#line}}" ;; *) echo '{"error":"a part"}' ;; esac
+    done
+    "#;
+    let run = Run::new(6, 4);
+    std::fs::write(run.path("whole.sh"), script).unwrap();
+    let metric = "{ command = [\"sh\", \"whole.sh\"], files = [\"whole.sh\"], per = \"candidate\" }";
+    let run = run
+        .with("scoring.external.whole", metric)
+        .with("fitness", "{ whole = 1.0, rouge_l = 0.5 }")
+        .with("generation.batch_size", "2");
+    let coordinator = run.start("state");
+    let workers = ["a", "b"].map(|name| coordinator.worker(name, &["--allow-external"]));
+    coordinator.process.expect(0);
+    workers.into_iter().for_each(|w| drop(w.expect(0)));
+    for c in jsonl(&run.look("candidates", "state", &["--json"])) {
+        assert!(c["metrics"]["whole"].as_f64().unwrap() > 0.1, "{c}");
+        let attempts = c["attempts"].as_array().unwrap();
+        assert!(attempts.iter().all(|a| a["end"] != "failed" && a["end"] != "partial"), "{c}");
+    }
+}
+
+#[test]
 fn an_evaluator_of_ones_own_gets_the_merged_language_model() {
     let run = Run::new(3, 4);
     // Scores by what only a merged model's folder holds, so that a missing one fails.

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 impl Durable {
     /// A run of `plan` that begins with this one's candidates, those of `scores` with these in place of theirs.
     ///
-    /// The plan may differ from this run's in scoring, fitness, objectives and budgets alone.
+    /// The plan may differ from this run's in scoring, fitness, objectives and budgets alone. Candidates that ended early
+    /// count as failed: what bounded them were the earlier scores, and their reports are not all there.
     pub fn continued(
         &self,
         plan: &RunPlan,
@@ -26,6 +27,7 @@ impl Durable {
     ) -> Durable {
         let mut candidates = self.candidates.clone();
         for candidate in &mut candidates {
+            candidate.drop_bound();
             if let Some(score) = scores.get(&candidate.id()) {
                 candidate.rescore(score.clone());
             }
@@ -50,7 +52,7 @@ impl Durable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::candidate::Phase;
+    use crate::state::candidate::{Censored, Phase};
     use crate::state::{End, Event, State};
     use crate::testing::{
         exchange, exchanged, manifest, outcome, plan, registered, registration, uninterrupted,
@@ -96,6 +98,20 @@ mod tests {
         assert_eq!(genomes(&state.candidates()[..25]), genomes(&old.candidates));
         let unmoved = old.continued(&longer, Manifest::default(), &BTreeMap::new(), Millis(9));
         assert_ne!(unmoved.searched.snapshot, next.searched.snapshot);
+    }
+
+    #[test]
+    fn what_ended_early_takes_no_bound_along() {
+        let mut state = crate::testing::begun(&plan(&[]));
+        let bound = Fitness::new(0.1).unwrap();
+        let censored = Censored { bound, samples: 1, timings: Default::default() };
+        let mut old = state.durable();
+        old.candidates[0].censor(censored, Millis(5));
+        let next = old.continued(&plan(&[]), manifest(), &BTreeMap::new(), Millis(9));
+        assert_eq!(next.candidates[0].phase(), &Phase::Failed);
+        assert_eq!(next.candidates[1].phase(), &Phase::Open);
+        state = State::restore(next).unwrap();
+        assert_eq!(state.candidates()[0].fitness(), None);
     }
 
     #[test]
