@@ -224,10 +224,10 @@ impl<R: Runner> Survey for Engine<R> {
         let narrowed: Vec<(Query, u32)> =
             queries.iter().zip(&found).map(|(q, (bin, _))| (*q, (*bin as u32) << LOWER_BITS)).collect();
         let lower = self.histograms(flat, &narrowed, (0, LOWER_BINS), stop)?;
-        let answer = |(((query, from), (_, below)), bins): (((Query, u32), (usize, u64)), &Vec<u64>)| {
-            Ok(from + held(bins, query.rank - below)?.0 as u32)
-        };
-        narrowed.into_iter().zip(found).zip(&lower).map(answer).collect()
+        let ranges = narrowed.into_iter().zip(found).zip(&lower);
+        ranges
+            .map(|(((query, from), (_, below)), bins)| Ok(from + held(bins, query.rank - below)?.0 as u32))
+            .collect()
     }
 
     fn signs(&self, flat: &Flat, stop: &AtomicBool) -> Result<i64> {
