@@ -42,6 +42,17 @@ pub struct SampleResult {
     pub scores: BTreeMap<String, f64>,
 }
 
+impl SampleResult {
+    /// A score by its name, or one of [`crate::run::MEASURES`]: `tokens` written, `length` in characters.
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        match metric {
+            "tokens" => Some(f64::from(self.tokens)),
+            "length" => Some(self.text.chars().count() as f64),
+            _ => self.scores.get(metric).copied(),
+        }
+    }
+}
+
 /// Wall-clock milliseconds per stage of one candidate on one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,12 +105,13 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Mean of each metric over the samples.
+    /// Mean over the samples of each metric, and of [`crate::run::MEASURES`].
     pub fn means(&self) -> BTreeMap<String, f64> {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
         for sample in &self.samples {
-            for (name, value) in &sample.scores {
-                *sums.entry(name.clone()).or_default() += value;
+            let measures = crate::run::MEASURES.iter().filter_map(|m| Some((*m, sample.value(m)?)));
+            for (name, value) in sample.scores.iter().map(|(n, v)| (n.as_str(), *v)).chain(measures) {
+                *sums.entry(name.to_string()).or_default() += value;
             }
         }
         let n = self.samples.len().max(1) as f64;

@@ -5,7 +5,7 @@
 
 use crate::dataset::Reference;
 use crate::digest::FileDigest;
-use crate::run::{DatasetPlan, ScoringPlan};
+use crate::run::{DatasetPlan, RunPlan, ScoringPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -139,7 +139,7 @@ pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<F
     let file = Path::new(&plan.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut digests = vec![digest_file(format!("dataset/{name}"), file)?];
-    for sample in samples {
+    for sample in samples.iter().filter(|s| !s.image.is_empty()) {
         let path = Path::new(&plan.images).join(&sample.image);
         digests.push(digest_file(format!("dataset/images/{}", sample.image), &path)?);
     }
@@ -165,6 +165,19 @@ pub fn digest_scoring(plan: &ScoringPlan) -> Result<Vec<FileDigest>, FilesError>
         for file in dictionary {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             digests.push(digest_file(format!("scoring/tokenizer/{name}"), &file)?);
+        }
+    }
+    Ok(digests)
+}
+
+/// Digests the files of the commands that the plan makes workers run, as `external/<metric>/<file>` and
+/// `evaluator/<file>`. A program that is found on PATH is each node's own.
+pub fn digest_programs(plan: &RunPlan) -> Result<Vec<FileDigest>, FilesError> {
+    let mut digests = Vec::new();
+    for (name, program) in plan.programs() {
+        for path in program.files.iter().map(Path::new) {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            digests.push(digest_file(format!("{name}/{file}"), path)?);
         }
     }
     Ok(digests)

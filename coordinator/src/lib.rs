@@ -9,6 +9,8 @@
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
 //! | [`report`] | views for people and scripts |
+//! | [`rescore`] | kept reports, scored anew |
+//! | [`plot`] | numbers as pictures |
 //! | [`cli`] | the program's commands |
 //!
 //! [`run`] only wires these together, so that tests start the real thing.
@@ -18,7 +20,9 @@
 pub mod cli;
 pub mod driver;
 pub mod error;
+pub mod plot;
 pub mod report;
+pub mod rescore;
 pub mod service;
 pub mod state;
 pub mod store;

@@ -43,6 +43,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         program_version: now.map(|_| proto::PROGRAM_VERSION.to_string()).unwrap_or_default(),
         sigma: state.step_size(),
         live: now.is_some(),
+        front_candidates: (!plan.objectives.is_empty()).then(|| front(state).len() as u64),
     }
 }
 
@@ -70,6 +71,17 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
 /// Up to `most` candidates, the first `from` left out.
 pub fn candidates(state: &State, from: usize, most: usize) -> Vec<wire::CandidateView> {
     state.candidates().iter().skip(from).take(most).map(|c| candidate(state, c)).collect()
+}
+
+/// The candidates that no other one beats in every objective, in order of number.
+pub fn front(state: &State) -> Vec<CandidateId> {
+    let aims = &state.plan().objectives;
+    let vector = |c: &Candidate| match c.phase() {
+        Phase::Scored(s) => Some((c.id(), common::fitness::vector(aims, s.fitness, &s.means)?)),
+        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
+    };
+    let (ids, vectors): (Vec<_>, Vec<_>) = state.candidates().iter().filter_map(vector).unzip();
+    common::front::front(&vectors).into_iter().map(|i| ids[i]).collect()
 }
 
 /// One candidate.

@@ -1,7 +1,9 @@
 //! Whole searches with real processes over loopback.
 
+mod afterwards;
 mod command_line;
 mod export;
+mod external;
 mod hub;
 mod models;
 mod rehearsal;

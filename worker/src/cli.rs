@@ -37,6 +37,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Compare recipes, sources and a constant text on the search and held-out samples of a run.
     Compare(Compare),
+    /// The last round of a search: the best few on samples that it never saw, and which of them is the best.
+    Finalists(Finalists),
     /// Score texts against references, without a model.
     Score(Score),
     /// Bring the models of a run or recipe here from their hub, and verify them.
@@ -94,6 +96,10 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub memory: MemoryArg,
+    /// Run the commands that the run's plan names as metrics or evaluator. They come from whoever started the run, and do on
+    /// this machine whatever they please.
+    #[arg(long)]
+    pub allow_external: bool,
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
@@ -243,6 +249,37 @@ pub struct Compare {
     pub json: bool,
 }
 
+/// The last round of a search.
+#[derive(Debug, Args)]
+pub struct Finalists {
+    /// Run file: models, and the samples of `[validation]`.
+    pub run: PathBuf,
+    /// Recipes of the best few, one a line, as `jradievo finalists` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub recipes: PathBuf,
+    /// Overrides a key of the run file, as in validation.file=other.jsonl. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds the models.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Folder that holds the dataset files and their images.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Write what was found here, for `jradievo finalists --record`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
+    /// Print what was found as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Scores texts against references.
 #[derive(Debug, Args)]
 pub struct Score {
@@ -252,6 +289,12 @@ pub struct Score {
     /// JSONL with id and text: what is to be scored. Needs the same ids.
     #[arg(long, value_name = "FILE")]
     pub predictions: PathBuf,
+    /// Run file to take [scoring] from, metrics that are commands included; they are run.
+    #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["tokenizer", "lexicon", "extend_lexicon", "absent_weight"])]
+    pub run: Option<PathBuf>,
+    /// Overrides a key of the run file, as in scoring.lexicon=new.toml. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "run")]
+    pub set: Vec<String>,
     /// unidic-lite, ipadic, char or a dictionary's path.
     #[arg(long, default_value = "unidic-lite")]
     pub tokenizer: String,

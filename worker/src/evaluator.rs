@@ -48,6 +48,11 @@ impl Control {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for passes that look at one.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.cancelled
+    }
+
     /// Whether someone asked.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)

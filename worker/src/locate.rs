@@ -101,6 +101,7 @@ impl Locator {
         let mut plan = plan.clone();
         plan.dataset = self.dataset(&plan.dataset);
         plan.held_out = plan.held_out.as_ref().map(|d| self.dataset(d));
+        plan.validation = plan.validation.as_ref().map(|d| self.dataset(d));
         plan
     }
 }

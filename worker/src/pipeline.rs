@@ -17,17 +17,20 @@ use crate::memory::MemoryPlan;
 use crate::merge::{self, Fit, Merger, Mill, Placement, Prepared};
 use crate::model::Llama;
 use crate::vlm::Vlm;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use common::dataset::Reference;
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::recipe::Recipe;
-use common::run::{DatasetPlan, EarlyStopPlan, GenerationPlan, RunPlan, ScoringPlan};
+use common::run::{DatasetPlan, EarlyStopPlan, ExternalPlan, GenerationPlan, RunPlan, ScoringPlan};
+use external::{Fault, Metrics, Row};
 use half::{bf16, f16};
 use score::term::LexiconChoice;
 use score::{MetricSet, Scorer};
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -36,6 +39,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Exam {
     references: Vec<Reference>,
+    /// Each sample's image on this machine, for metrics that look at it.
+    images: Vec<String>,
     /// The references, tokenised and searched for terms.
     prepared: Vec<score::Reference>,
     questions: Questions,
@@ -52,10 +57,13 @@ impl Exam {
         task: &str,
         generation: &GenerationPlan,
     ) -> Result<Exam> {
+        let paths =
+            references.iter().map(|r| Path::new(&dataset.images).join(&r.image).display().to_string());
+        let paths = paths.collect();
         let images = references.iter().map(|r| read_image(dataset, r));
         let questions = vlm.questions(images, generation.image_resize, task)?;
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
-        Ok(Exam { references, prepared, questions, options: options(vlm, generation) })
+        Ok(Exam { references, images: paths, prepared, questions, options: options(vlm, generation) })
     }
 
     /// The samples, in order.
@@ -72,11 +80,32 @@ impl Exam {
         self
     }
 
-    /// Scores given texts, one per sample in order, as if a model had written them.
+    /// The built-in scores of given texts, one per sample in order, as if a model had written them.
     pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
         let score =
             |(sample, text): (usize, &String)| self.score_text(scorer, sample, text.clone(), 0, Stop::End);
         texts.iter().enumerate().map(score).collect()
+    }
+
+    /// Adds what external metrics say of samples, given with their positions, in one call of each metric.
+    fn add_external(
+        &self,
+        external: &mut Metrics,
+        samples: &mut [(usize, SampleResult)],
+        control: &Control,
+    ) -> Result<(), Fault> {
+        if external.is_empty() || samples.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Vec::with_capacity(samples.len());
+        for (position, sample) in samples.iter() {
+            let (reference, image) = (&self.references[*position], self.images[*position].as_str());
+            let (id, truth) = (&reference.id, &reference.text);
+            rows.push(Row { sample: id, text: &sample.text, reference: truth, image: Some(image) });
+        }
+        let scores = external.score(&rows, &|| control.is_cancelled())?;
+        samples.iter_mut().zip(scores).for_each(|((_, sample), scores)| sample.scores.extend(scores));
+        Ok(())
     }
 
     /// Scores one sample's text.
@@ -105,19 +134,11 @@ pub fn options(vlm: &Vlm, generation: &GenerationPlan) -> Options {
 
 /// Makes the scorer of a run.
 pub fn scorer(plan: &ScoringPlan) -> Result<Scorer> {
-    let lexicon = match (&plan.lexicon, &plan.extend_lexicon) {
-        (Some(_), Some(_)) => bail!("a lexicon in place of the built-in one and another over it: choose one"),
-        (Some(path), None) => LexiconChoice::Path(path.into()),
-        (None, Some(path)) => LexiconChoice::Extend(path.into()),
-        (None, None) => LexiconChoice::Default,
-    };
-    Ok(Scorer::new(score::Settings {
-        tokenizer: plan.tokenizer.clone().into(),
-        lexicon,
-        nfkc: plan.nfkc,
-        absent_weight: plan.absent_weight,
-        ..score::Settings::default()
-    })?)
+    let ScoringPlan { tokenizer, lexicon, extend_lexicon, absent_weight, nfkc, .. } = plan;
+    let settings =
+        score::Settings { nfkc: *nfkc, absent_weight: *absent_weight, ..score::Settings::default() };
+    let lexicon = LexiconChoice::of_files(lexicon.as_deref(), extend_lexicon.as_deref())?;
+    Ok(Scorer::new(score::Settings { tokenizer: tokenizer.clone().into(), lexicon, ..settings })?)
 }
 
 /// What all slots of a worker share.
@@ -135,13 +156,15 @@ pub struct Bench {
     pub scorer: Scorer,
     /// Merges on the GPU; none where the host does.
     pub mill: Option<Arc<dyn Mill>>,
+    /// Metrics that are commands, by name.
+    pub external: BTreeMap<String, ExternalPlan>,
 }
 
 impl Bench {
     /// A model by itself, that answers and is not merged.
-    pub fn of_model(vlm: Vlm, scorer: Scorer) -> Bench {
+    pub fn of_model(vlm: Vlm, scorer: Scorer, external: BTreeMap<String, ExternalPlan>) -> Bench {
         let (merger, placement) = (Merger::default(), Placement::default());
-        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None }
+        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None, external }
     }
 
     /// Opens the models of a run on the chosen device.
@@ -153,7 +176,8 @@ impl Bench {
         let recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
         let fits = merger.fits(&recipe)?;
         let placement = merger.placement(&recipe)?;
-        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)?, mill: None })
+        let (scorer, external) = (scorer(&plan.scoring)?, plan.scoring.external.clone());
+        Ok(Bench { vlm, merger, fits, placement, scorer, mill: None, external })
     }
 
     /// Merges from now on where the memory plan has it: on the GPU, base and sources kept there or streamed, or on the host.
@@ -191,13 +215,15 @@ pub struct Pipeline {
     generator: Generator,
     /// The recipe whose merge `language` holds.
     held: Option<Digest>,
+    external: Metrics,
 }
 
 impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
         let language = bench.vlm.answering()?;
-        Ok(Pipeline { bench, exam, language, generator: Generator::new(), held: None })
+        let external = Metrics::new(&bench.external);
+        Ok(Pipeline { bench, exam, language, generator: Generator::new(), held: None, external })
     }
 
     /// Goes on with other samples and the same model.
@@ -269,7 +295,8 @@ impl Pipeline {
     }
 
     /// Generates and scores what `begin` asks for of each batch, with the weights as they are, and hands each sample to
-    /// `each` as soon as it has ended. Yields what that took.
+    /// `each` as soon as it has ended; where a metric looks at all reports of a candidate, once all have. Yields what
+    /// that took.
     fn write_reports(
         &mut self,
         control: &Control,
@@ -287,26 +314,57 @@ impl Pipeline {
             score_ms: whole_millis(scoring),
         };
         let (exam, bench) = (self.exam.clone(), self.bench.clone());
+        let (generator, language, external) = (&mut self.generator, &self.language, &mut self.external);
+        let whole = external.want_whole_candidates();
+        let (mut held, mut fault) = (Vec::new(), None);
         let mut ended = |sample: usize, g: Generated| {
             let began = Instant::now();
             let tokens = g.token_ids.len() as u32;
             let row = exam.score_text(&bench.scorer, sample, g.text, tokens, g.stop.into());
+            held.push((sample, row));
+            let asked = if whole { Ok(()) } else { exam.add_external(external, &mut held, control) };
             scoring += began.elapsed();
-            each(sample, row, timings(scoring));
+            if let Err(e) = asked {
+                fault = Some(e);
+                return Err(GenerateError::Cancelled);
+            }
+            if !whole {
+                held.drain(..).for_each(|(sample, row)| each(sample, row, timings(scoring)));
+            }
             Ok(())
         };
         let cancelled = || control.is_cancelled();
         let watched = GenerateControl { cancelled: Some(&cancelled), progress: None };
         let (questions, options) = (&exam.questions, &exam.options);
-        let (generator, language) = (&mut self.generator, &self.language);
         let tokenizer = &bench.vlm.tokenizer;
         let written =
             generator.generate_each(language, tokenizer, questions, options, watched, begin, &mut ended);
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
         written.map_err(|e| match e {
             GenerateError::Cancelled => EvaluateError::Cancelled,
             other => EvaluateError::Failed(other.to_string()),
         })?;
+        if whole {
+            control.enter(Stage::Scoring);
+            let began = Instant::now();
+            // Rows end in any order; a metric is asked about them in theirs.
+            held.sort_by_key(|(sample, _)| *sample);
+            exam.add_external(external, &mut held, control)?;
+            scoring += began.elapsed();
+            held.into_iter().for_each(|(sample, row)| each(sample, row, timings(scoring)));
+        }
         Ok(timings(scoring))
+    }
+
+    /// Every score of given texts, one per sample in order, as if a model had written them.
+    pub fn score(&mut self, texts: &[String], control: &Control) -> Result<Vec<SampleResult>, EvaluateError> {
+        let exam = self.exam.clone();
+        let mut samples: Vec<_> =
+            exam.score_texts(&self.bench.scorer, texts).into_iter().enumerate().collect();
+        exam.add_external(&mut self.external, &mut samples, control)?;
+        Ok(samples.into_iter().map(|(_, sample)| sample).collect())
     }
 
     /// Generates and scores all samples with the weights as they are; `merge_ms` is what it took to make them.
@@ -355,6 +413,16 @@ impl Evaluator for Pipeline {
     }
 }
 
+impl From<Fault> for EvaluateError {
+    fn from(fault: Fault) -> EvaluateError {
+        match fault {
+            Fault::Cancelled => EvaluateError::Cancelled,
+            // Another node, or the command started anew, may do better.
+            Fault::Trouble { .. } => EvaluateError::Failed(fault.to_string()),
+        }
+    }
+}
+
 fn whole_millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
@@ -364,7 +432,7 @@ fn failure(e: impl std::fmt::Display) -> EvaluateError {
 }
 
 /// A recipe that does not fit the models fits them on no worker; anything else may pass elsewhere.
-fn refusal(e: crate::merge::Error) -> EvaluateError {
+pub(crate) fn refusal(e: crate::merge::Error) -> EvaluateError {
     use crate::merge::Error as Merge;
     match e {
         Merge::Recipe(_) | Merge::Unknown { .. } => EvaluateError::Impossible(e.to_string()),

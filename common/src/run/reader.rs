@@ -126,6 +126,25 @@ impl<'a> Section<'a> {
         self.require(key, value, example)
     }
 
+    /// An array of strings.
+    pub fn strings(&self, key: &str, example: &str) -> Option<Vec<String>> {
+        let items = match self.get(key).map(|n| &n.value)? {
+            Value::Array(items) => items,
+            other => {
+                self.mismatch(key, "an array of strings", other, example);
+                return None;
+            }
+        };
+        let string = |n: &Node| match &n.value {
+            Value::String(s) => Some(s.clone()),
+            other => {
+                self.mismatch(key, "strings only", other, example);
+                None
+            }
+        };
+        items.iter().map(string).collect()
+    }
+
     /// True or false.
     pub fn boolean(&self, key: &str) -> Option<bool> {
         match self.get(key).map(|n| &n.value) {

@@ -39,7 +39,7 @@ impl Algorithm {
         ALGORITHMS.iter().find(|(_, a)| *a == self).expect("every algorithm has a name").0
     }
 
-    /// Whether it searches for a front of several objectives.
+    /// Whether it searches for a front of several objectives; others are told the fitness alone.
     pub fn takes_several_objectives(self) -> bool {
         match self {
             Algorithm::Nsga2 | Algorithm::Sobol | Algorithm::Random => true,

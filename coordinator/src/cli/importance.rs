@@ -1,6 +1,7 @@
 //! `importance`: which searched parameters mattered, of a run that is going on or at rest.
 
 use super::bars::{Bar, svg};
+use super::history::History;
 use super::{Failure, Importance, exit, look};
 use common::seed::Stream;
 use search::Dimension;
@@ -34,7 +35,8 @@ struct Row {
 pub(super) async fn importance(args: Importance) -> Result<u8, Failure> {
     let mut names: Vec<String> = Vec::new();
     let mut results = Vec::new();
-    look::each_candidate(&args.looked.target, |c| {
+    let mut history = History::open(&args.looked.target).await?;
+    let each = |c: proto::wire::CandidateView| {
         let value = match &args.metric {
             Some(metric) => c.metrics.get(metric).copied(),
             None => c.fitness,
@@ -44,8 +46,8 @@ pub(super) async fn importance(args: Importance) -> Result<u8, Failure> {
             results.push((c.coordinates, value));
         }
         true
-    })
-    .await?;
+    };
+    history.each_candidate(each).await?;
     let of = args.metric.unwrap_or_else(|| "fitness".into());
     let found = explain(of, &names, &results)?;
     if let Some(path) = &args.plot {

@@ -1,6 +1,7 @@
 //! What `--json` prints. Stable: names are only added. `docs/json.md` documents them.
 
 use proto::wire;
+use score::finalists::Finalists;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::BTreeMap;
 
@@ -48,6 +49,9 @@ struct Candidate<'a> {
     recipe_digest: &'a str,
     samples_done: u32,
     bound: Option<f64>,
+    /// Whether it is on the Pareto front of a run of several objectives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    front: Option<bool>,
 }
 
 /// The state's word of a candidate.
@@ -62,8 +66,8 @@ pub fn candidate_state(c: &wire::CandidateView) -> &'static str {
     }
 }
 
-/// One candidate as one line.
-pub fn candidate(c: &wire::CandidateView) -> String {
+/// One candidate as one line; `front` where the run has several objectives.
+pub fn candidate(c: &wire::CandidateView, front: Option<bool>) -> String {
     fn attempt(a: &wire::AttemptView) -> Attempt<'_> {
         Attempt {
             number: a.number,
@@ -88,6 +92,7 @@ pub fn candidate(c: &wire::CandidateView) -> String {
         recipe_digest: &c.recipe_digest,
         samples_done: c.samples_done,
         bound: c.bound,
+        front,
     })
 }
 
@@ -107,8 +112,8 @@ pub fn run_state(s: &wire::StatusReply) -> &'static str {
     }
 }
 
-/// The run as one line.
-pub fn status(s: &wire::StatusReply) -> String {
+/// The run as one line, with its recorded last round.
+pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
     let p = s.progress.unwrap_or_default();
     let worker = |w: &wire::WorkerView| {
         serde_json::json!({
@@ -119,7 +124,7 @@ pub fn status(s: &wire::StatusReply) -> String {
     };
     let saved = s.savings.unwrap_or_default();
     let best = p.best_candidate.zip(p.best_fitness);
-    text(&serde_json::json!({
+    let mut value = serde_json::json!({
         "run": s.run_id,
         "name": s.name,
         "state": run_state(s),
@@ -145,7 +150,14 @@ pub fn status(s: &wire::StatusReply) -> String {
         "attempts_failed": s.attempts_failed,
         "step_size": s.sigma,
         "workers": s.workers.iter().map(worker).collect::<Vec<_>>(),
-    }))
+    });
+    if let Some(front) = s.front_candidates {
+        value["front_candidates"] = front.into();
+    }
+    if let Some(finalists) = last_round {
+        value["finalists"] = serde_json::json!(finalists);
+    }
+    text(&value)
 }
 
 /// One sample's report as one line. `id` and `text` are what `jradievo-worker score` reads.
@@ -205,7 +217,7 @@ mod tests {
             timings: Some(wire::Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 }),
         };
         assert_eq!(
-            candidate(&view),
+            candidate(&view, None),
             r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9,"samples":2}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab","samples_done":2,"bound":null}"#
         );
     }

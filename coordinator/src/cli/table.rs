@@ -4,6 +4,7 @@ use crate::report;
 use crate::state::State;
 use common::run::RunPlan;
 use proto::wire;
+use score::finalists::Finalists;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -54,8 +55,15 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         ),
     );
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
-    row("samples", samples.to_string());
+    let together = if plan.scores_as_a_whole() { ", scored together" } else { "" };
+    row("samples", format!("{samples}{together}"));
     row("fitness", weights.join(" + "));
+    if !plan.objectives.is_empty() {
+        row("objectives", plan.objectives.iter().map(super::front::aim).collect::<Vec<_>>().join(", "));
+    }
+    for command in external::commands(plan) {
+        row("runs", command);
+    }
     out
 }
 
@@ -96,6 +104,9 @@ pub fn end(state: &State, folder: &Path) -> String {
         row(&format!("  {}", value.name), format!("{:.6}", value.value));
     }
     let _ = writeln!(out, "  its recipe: jradievo recipe {} > best.json", folder.display());
+    if state.plan().finalists.is_some() {
+        let _ = writeln!(out, "  the last round: jradievo finalists {} > finalists.jsonl", folder.display());
+    }
     out
 }
 
@@ -159,6 +170,9 @@ pub fn status(s: &wire::StatusReply) -> String {
     if let Some(saved) = saved(s) {
         row("saved", saved);
     }
+    if let Some(n) = s.front_candidates {
+        row("front", format!("{n} candidates that no other beats in every objective"));
+    }
     row("attempts", format!("{} failed", s.attempts_failed));
     row(
         "search",
@@ -189,8 +203,28 @@ pub fn status(s: &wire::StatusReply) -> String {
     out
 }
 
-/// One line per candidate, with its own heading.
-pub fn candidates(all: &[wire::CandidateView]) -> String {
+/// The recorded last round, a line each.
+pub fn finalists(last_round: Option<&Finalists>) -> String {
+    let Some(f) = last_round else { return String::new() };
+    let mut out = format!("finalists    on {} samples that the search never saw\n", f.n);
+    for x in &f.finalists {
+        let _ = write!(
+            out,
+            "  candidate {:<6} {:.4} [{:.4}, {:.4}]",
+            x.candidate, x.fitness.mean, x.fitness.low, x.fitness.high
+        );
+        let _ = match x.candidate == f.winner {
+            true => writeln!(out, ", the winner (best in {:.0} % of resamples)", 100.0 * x.best_share),
+            false => {
+                writeln!(out, ", {:.4} behind [{:.4}, {:.4}]", x.behind.mean, x.behind.low, x.behind.high)
+            }
+        };
+    }
+    out
+}
+
+/// One line per candidate, with its own heading. `front` marks those on the Pareto front.
+pub fn candidates(all: &[wire::CandidateView], front: Option<&Vec<bool>>) -> String {
     let mut out = String::new();
     let names: Vec<&str> =
         all.first().map(|c| c.genome.iter().map(|g| g.name.as_str()).collect()).unwrap_or_default();
@@ -200,8 +234,8 @@ pub fn candidates(all: &[wire::CandidateView]) -> String {
         "candidate", "generation", "state", "fitness", "attempts"
     );
     names.iter().for_each(|n| out += &format!(" {n:>w$}", w = n.len().max(8)));
-    out.push('\n');
-    for c in all {
+    out += if front.is_some() { " front\n" } else { "\n" };
+    for (i, c) in all.iter().enumerate() {
         let fitness = c.fitness.map(|f| format!("{f:.4}")).unwrap_or_default();
         let state = super::json::candidate_state(c);
         let _ = write!(
@@ -214,7 +248,7 @@ pub fn candidates(all: &[wire::CandidateView]) -> String {
         for g in &c.genome {
             let _ = write!(out, " {:>w$.4}", g.value, w = g.name.len().max(8));
         }
-        out.push('\n');
+        out += if front.is_some_and(|front| front[i]) { " *\n" } else { "\n" };
     }
     out
 }

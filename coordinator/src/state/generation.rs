@@ -8,6 +8,7 @@
 use super::candidate::{Candidate, Phase};
 use super::{Changes, End, Note, Record, State};
 use common::id::CandidateId;
+use common::run::RunPlan;
 use search::{Outcome, Told};
 
 impl State {
@@ -41,8 +42,7 @@ impl State {
         if !begun || !self.members().iter().all(Candidate::is_final) {
             return;
         }
-        let told: Vec<Told> =
-            self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
+        let told: Vec<Told> = self.members().iter().map(|c| told(&self.plan, c)).collect();
         self.search.tell(&told);
         let ids: Vec<CandidateId> = self.members().iter().map(Candidate::id).collect();
         self.raise_bar(&ids, changes);
@@ -60,10 +60,12 @@ impl State {
     }
 }
 
-fn outcome(c: &Candidate) -> Outcome {
-    match c.phase() {
-        Phase::Scored(score) => Outcome::Scored(vec![score.fitness]),
+/// What the search is told of a candidate that is final.
+pub(super) fn told(plan: &RunPlan, c: &Candidate) -> Told {
+    let outcome = match c.phase() {
+        Phase::Scored(s) => plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
         Phase::Censored(censored) => Outcome::Censored(censored.bound),
         Phase::Open | Phase::Failed => Outcome::Failed,
-    }
+    };
+    Told { genome: c.genome().clone(), outcome }
 }

@@ -13,6 +13,7 @@
 //! | `generation` | opening and closing a population |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
+//! | `continued` | a new run that begins with the rescored results of an earlier one |
 //! | `invariant` | what must hold after every event |
 //!
 //! Durable are the plan, the pinned files, candidates with their attempts, samples and evaluations, the search with its
@@ -21,6 +22,7 @@
 
 pub mod bound;
 pub mod candidate;
+mod continued;
 mod event;
 mod exchange;
 mod generation;

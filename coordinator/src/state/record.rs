@@ -9,7 +9,7 @@ use common::id::{CandidateId, RunId};
 use common::run::RunPlan;
 use common::seed::Stream;
 use common::time::Millis;
-use search::{Domain, Snapshot};
+use search::{Domain, Search, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// Why a run is over.
@@ -188,8 +188,13 @@ impl Durable {
 }
 
 fn first_snapshot(plan: &RunPlan) -> Snapshot {
-    let domain = Domain::real(plan.space.dimensions());
-    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
+    begin_search(plan, "search").snapshot()
+}
+
+/// The plan's search at its beginning, with the random stream of this name.
+pub(super) fn begin_search(plan: &RunPlan, stream: &str) -> Box<dyn Search> {
+    let domain = Domain { objectives: plan.numbers_told(), ..Domain::real(plan.space.dimensions()) };
+    search::begin(&plan.search, &domain, Stream::new(plan.seed, stream))
 }
 
 /// What was stored contradicts itself.

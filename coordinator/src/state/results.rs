@@ -119,7 +119,7 @@ impl State {
             if let Some((metric, value)) = sample.scores.iter().find(|(_, v)| !v.is_finite()) {
                 return Err(format!("sample {name:?} has {metric:?} = {value}"));
             }
-            let contribution = self.plan.objective.sample(sample).map_err(|e| e.to_string())?;
+            let contribution = self.plan.contribution(sample).map_err(|e| e.to_string())?;
             if !contribution.is_finite() {
                 return Err(format!("sample {name:?}: its weighted sum overflows"));
             }
@@ -229,7 +229,7 @@ impl State {
         let timings = self.candidates[index(id)].timings();
         let rows = self.partial.get(&id).map(|rows| rows.values().cloned().collect());
         let evaluation = Evaluation { samples: rows.unwrap_or_default(), timings };
-        let fitness = self.plan.objective.fitness(&evaluation, &self.plan.samples);
+        let fitness = self.plan.fitness(&evaluation);
         let candidate = &mut self.candidates[index(id)];
         match fitness {
             Ok(fitness) => {

@@ -202,7 +202,7 @@ impl State {
     /// Positions of a batch that are to be evaluated for it to be complete.
     pub(super) fn to_do(&self, candidate: CandidateId, batch: u32) -> Vec<u32> {
         let missing = self.missing(candidate, batch);
-        match self.plan.scheduling.redo {
+        match self.plan.redo() {
             Redo::Batch if !missing.is_empty() => self.plan.batch(batch).collect(),
             Redo::Batch | Redo::Sample => missing,
         }

@@ -7,6 +7,7 @@ use crate::testing::{
 };
 use candidate::Phase;
 use common::digest::{Digest, FileDigest, Manifest};
+use common::fitness::{Aim, Direction};
 use common::id::WorkerId;
 use proto::convert::{
     End as Ending, Exchange, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt, Registration, Stage,
@@ -305,6 +306,40 @@ fn a_broken_batch_is_done_again_whole_where_the_plan_says_so() {
     exchanged(&mut state, Millis(20), Exchange { reports, leaving: true, ..exchange(first, 2, 0) });
     let (_, again) = lent(&mut state, 30, 1);
     assert_eq!(again[0].samples, [3, 4, 5]);
+}
+
+/// A metric that looks at all reports of a candidate must never be asked about some of them.
+#[test]
+fn a_candidate_that_is_one_piece_is_neither_shared_nor_continued() {
+    let one = ["search.population=2", "search.evaluations=1", "scheduling.redo=sample"];
+    let sets = [&one[..], &["scoring.external.x={ command = [\"./m\"], per = \"candidate\" }"]].concat();
+    let plan = with_samples(plan(&sets), 16, 2);
+    let all: Vec<u32> = (0..16).collect();
+    let mut state = begun(&plan);
+    let (holder, grants) = lent(&mut state, 10, 1);
+    assert_eq!(grants[0].samples, all);
+    assert_eq!(lent(&mut state, 20, 1).1, [], "no share");
+    let reports = vec![report(&plan, &grants[0], &[0, 1, 2])];
+    exchanged(&mut state, Millis(30), Exchange { reports, leaving: true, ..exchange(holder, 2, 0) });
+    let (second, again) = lent(&mut state, 40, 1);
+    assert_eq!(again[0].samples, all, "all of it again");
+    let outcomes = vec![outcome(&plan, &again[0])];
+    exchanged(&mut state, Millis(50), Exchange { outcomes, ..exchange(second, 2, 0) });
+    assert_eq!(state.end(), Some(&End::Evaluations));
+}
+
+#[test]
+fn a_sample_without_an_objective_is_refused() {
+    let mut plan = with_samples(plan(&[]), 4, 4);
+    let aim = |metric: &str| Aim { metric: metric.into(), direction: Direction::Maximise };
+    plan.objectives = vec![aim("fitness"), aim("style")];
+    let mut state = begun(&plan);
+    let (worker, grants) = lent(&mut state, 10, 1);
+    let outcomes = vec![outcome(&plan, &grants[0])];
+    let answer = exchanged(&mut state, Millis(20), Exchange { outcomes, ..exchange(worker, 2, 0) });
+    let said = &answer.acknowledgements[0];
+    assert_eq!(said.receipt, Receipt::Refused);
+    assert!(said.message.contains("style"), "{}", said.message);
 }
 
 #[test]

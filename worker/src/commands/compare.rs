@@ -9,13 +9,14 @@ use crate::asking::read_run;
 use crate::cli;
 use crate::data::read_references;
 use crate::device;
+use crate::evaluator::Control;
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
 use crate::memory;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Exam, Pipeline};
 use crate::summary::{Comparison, Summary};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use common::dataset::Reference;
 use common::digest::{Digest, FileDigest, Manifest};
 use common::evaluation::SampleResult;
@@ -41,6 +42,12 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         eprintln!("note: {note}");
     }
     let mut plan = read_run(&args.run, &args.set)?;
+    if plan.evaluator.is_some() {
+        bail!(
+            "{}: candidates of this run are scored by its evaluator; compare generates reports",
+            args.run.display()
+        );
+    }
     let given = args.recipe.iter().map(|p| read_recipe_file(p)).collect::<Result<Vec<_>>>()?;
     let named: Vec<(&Path, &Recipe)> =
         args.recipe.iter().map(PathBuf::as_path).zip(given.iter().map(|f| &f.recipe)).collect();
@@ -70,8 +77,9 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     let rows = rows(&plan, &given);
     let mut compare = |exam: &Arc<Exam>| -> Result<Comparison> {
         pipeline.set_exam(exam.clone());
-        let mut results =
-            vec![Scored { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
+        let texts = vec![constant.clone(); exam.references().len()];
+        let samples = pipeline.score(&texts, &Control::default())?;
+        let mut results = vec![Scored { name: "constant".into(), samples }];
         for (name, recipe) in &rows {
             eprintln!("  {name} on {} samples", exam.references().len());
             let evaluation = pipeline.assess(recipe)?;
@@ -169,10 +177,6 @@ fn shared_images(search: &Manifest, files: &Manifest) -> usize {
     };
     let seen: BTreeSet<Digest> = images(search).into_iter().collect();
     images(files).iter().filter(|d| seen.contains(d)).count()
-}
-
-fn constant_row(bench: &Bench, exam: &Exam, text: &str) -> Vec<SampleResult> {
-    exam.score_texts(&bench.scorer, &vec![text.to_string(); exam.references().len()])
 }
 
 fn comparison(rows: Vec<Scored>, constant_text: &str) -> Result<Comparison> {

@@ -77,7 +77,11 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             let opened = |more: &str| Ok(open_model(&locator, model)? + more);
             note(&model.name, placed.and_then(opened));
         }
-        if let Ok(chosen) = &chosen {
+        for (what, tried) in commands(&plan) {
+            note(&what, tried);
+        }
+        // With an evaluator of its own, a run generates nothing here.
+        if let (Ok(chosen), None) = (&chosen, &plan.evaluator) {
             match opened(&plan, &locator, chosen, args.slots as usize) {
                 Ok((bench, memory)) => {
                     for fit in &bench.fits {
@@ -108,6 +112,9 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         if let Some(held_out) = &plan.held_out {
             note("held out", dataset(held_out));
         }
+        if let Some(validation) = &plan.validation {
+            note("validation", dataset(validation));
+        }
     }
     if let Some(check) = checks.iter_mut().find(|c| c.what == "memory plan") {
         check.plan = planned;
@@ -116,6 +123,29 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         out!("{}", serde_json::to_string_pretty(&checks)?);
     }
     Ok(if checks.iter().all(|c| c.ok) { OK } else { FAILED })
+}
+
+/// Tries every command of the run: metrics on a sentence compared with itself; an evaluator only for what it names, since
+/// asking it is a candidate's work.
+fn commands(plan: &RunPlan) -> Vec<(String, Result<String>)> {
+    let metric = |(name, metric): (&String, &common::run::ExternalPlan)| {
+        let began = Instant::now();
+        let text = "右胸水を認める。";
+        let row = external::Row { sample: "doctor", text, reference: text, image: None };
+        let one = std::collections::BTreeMap::from([(name.clone(), metric.clone())]);
+        let scored = external::Metrics::new(&one).score(&[row], &|| false);
+        let told = scored
+            .map(|s| format!("{:?} for a text and itself, in {:.1} s", s[0], began.elapsed().as_secs_f64()));
+        (format!("metric {name}"), told.map_err(Into::into))
+    };
+    let files = |program: &common::run::ProgramPlan| -> Result<String> {
+        match program.files.iter().find(|f| !std::path::Path::new(f).is_file()) {
+            Some(absent) => bail!("{absent} is not here"),
+            None => Ok(format!("{} (its files are here; it is not tried)", program.command.join(" "))),
+        }
+    };
+    let evaluator = plan.evaluator.iter().map(|e| ("evaluator".to_string(), files(&e.program)));
+    plan.scoring.external.iter().map(metric).chain(evaluator).collect()
 }
 
 fn memory(host: Option<&HostMemory>) -> String {
@@ -215,6 +245,9 @@ fn name(value: &impl Serialize) -> String {
 
 fn dataset(plan: &DatasetPlan) -> Result<String> {
     let references = read_references(plan)?;
+    if plan.columns.image.is_empty() {
+        return Ok(format!("{} samples count", references.len()));
+    }
     for reference in &references {
         read_image(plan, reference)?;
     }

@@ -12,6 +12,7 @@ pub mod compare;
 pub mod doctor;
 pub mod evaluate;
 pub mod fetch;
+pub mod finalists;
 pub mod generate;
 mod kind;
 pub mod merge;
