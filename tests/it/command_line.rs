@@ -56,6 +56,11 @@ fn both_programs_know_the_same_metrics() {
     let scores = score_json(&run, "胸水なし。", "胸水なし。");
     let listed = message.split("metrics are ").nth(1).unwrap().split(')').next().unwrap();
     let mut listed: Vec<&str> = listed.split(", ").collect();
+    // What every report has without being compared is no score.
+    for measure in ["tokens", "length"] {
+        let known = listed.iter().position(|name| *name == measure).unwrap();
+        listed.remove(known);
+    }
     listed.sort_unstable();
     let mut scored: Vec<&String> = scores["metrics"].as_object().unwrap().keys().collect();
     scored.sort_unstable();
