@@ -289,7 +289,7 @@ pub struct Score {
     /// JSONL with id and text: what is to be scored. Needs the same ids.
     #[arg(long, value_name = "FILE")]
     pub predictions: PathBuf,
-    /// Run file to take [scoring] from, metrics that are commands included; they are run.
+    /// Run file to take `[scoring]` from, metrics that are commands included; they are run.
     #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["tokenizer", "lexicon", "extend_lexicon", "absent_weight"])]
     pub run: Option<PathBuf>,
     /// Overrides a key of the run file, as in scoring.lexicon=new.toml. Repeatable.

@@ -268,7 +268,7 @@ struct Optimize {
 struct Rescore {
     #[command(flatten)]
     target: Target,
-    /// Take [scoring], [fitness] and [objectives] from this run file; the rest of it is not looked at [default: the run's own]
+    /// Take `[scoring]`, `[fitness]` and `[objectives]` from this run file; the rest of it is not looked at [default: the run's own]
     #[arg(long, value_name = "RUN.toml")]
     run: Option<PathBuf>,
     /// Override a key of these sections, such as fitness.term_f1=1 or scoring.lexicon=new.toml (repeatable)
