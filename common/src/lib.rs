@@ -15,7 +15,6 @@
 //! | [`provenance`] | a recipe's file: the recipe, and where it came from |
 //! | [`evaluation`] | what a worker returns for a candidate: a text and scores per sample |
 //! | [`fitness`] | the one number of an evaluation, larger is better, never NaN |
-//! | [`front`] | which of several vectors no other one beats |
 //! | [`mergekit`] | mergekit's configuration files, checked |
 //! | [`dataset`] | samples (id, image path, reference) read from JSONL or CSV |
 //! | [`report`] | the part of a report that is the reference, such as 所見 |
@@ -37,7 +36,6 @@ pub mod digest;
 pub mod evaluation;
 pub mod files;
 pub mod fitness;
-pub mod front;
 pub mod genome;
 pub mod id;
 pub mod location;

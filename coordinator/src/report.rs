@@ -81,7 +81,7 @@ pub fn front(state: &State) -> Vec<CandidateId> {
         Phase::Open | Phase::Censored(_) | Phase::Failed => None,
     };
     let (ids, vectors): (Vec<_>, Vec<_>) = state.candidates().iter().filter_map(vector).unzip();
-    common::front::front(&vectors).into_iter().map(|i| ids[i]).collect()
+    search::pareto::front(&vectors).into_iter().map(|i| ids[i]).collect()
 }
 
 /// One candidate.

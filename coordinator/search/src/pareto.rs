@@ -167,4 +167,18 @@ mod tests {
         // One objective: the front is everything that ties with the best.
         assert_eq!(front(&[vec![f(1.0)], vec![f(3.0)], vec![f(3.0)]]), [1, 2]);
     }
+
+    proptest::proptest! {
+        /// The sorted pass finds the front that comparing every pair gives.
+        #[test]
+        fn the_front_is_the_definitions(
+            points in proptest::collection::vec(proptest::collection::vec(0u8..5, 3), 0..40),
+        ) {
+            let fitness = |p: &Vec<u8>| p.iter().map(|x| Fitness::new(f64::from(*x)).unwrap()).collect();
+            let points: Vec<Vec<Fitness>> = points.iter().map(fitness).collect();
+            let beaten = |i: usize| points.iter().any(|other| dominates(other, &points[i]));
+            let expected: Vec<usize> = (0..points.len()).filter(|i| !beaten(*i)).collect();
+            proptest::prop_assert_eq!(front(&points), expected);
+        }
+    }
 }

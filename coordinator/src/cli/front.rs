@@ -28,7 +28,7 @@ pub(super) fn members(aims: &[Aim], candidates: &[wire::CandidateView]) -> Vec<b
     };
     let (places, vectors): (Vec<_>, Vec<_>) = candidates.iter().enumerate().filter_map(told).unzip();
     if !aims.is_empty() {
-        common::front::front(&vectors).into_iter().for_each(|i| on[places[i]] = true);
+        search::pareto::front(&vectors).into_iter().for_each(|i| on[places[i]] = true);
     }
     on
 }

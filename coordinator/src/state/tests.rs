@@ -434,3 +434,19 @@ fn every_sample_is_checked() {
         grants = answer.grants;
     }
 }
+
+/// With objectives NSGA-II is told all of them: the same plan without them leads elsewhere, and its front holds several.
+#[test]
+fn a_search_of_several_objectives_is_told_them() {
+    let sets = ["search.algorithm=nsga-ii", "search.evaluations=60", "search.population=6"];
+    let one = plan(&sets);
+    let both = "objectives={ maximise = [\"rouge_l\"], minimise = [\"term_f1\"] }";
+    let several = plan(&[sets[0], sets[1], sets[2], both]);
+    assert_eq!((one.numbers_told(), several.numbers_told()), (1, 2));
+    let (one, several) = (uninterrupted(&one), uninterrupted(&several));
+    let genomes = |s: &State| s.candidates().iter().map(|c| c.genome().clone()).collect::<Vec<_>>();
+    assert_eq!(genomes(&one)[..6], genomes(&several)[..6]);
+    assert_ne!(genomes(&one), genomes(&several));
+    // One score grows as the other does, so each candidate is as good as any other and only ties fall away.
+    assert!(crate::report::front(&several).len() > 1);
+}
