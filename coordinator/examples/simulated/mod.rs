@@ -44,7 +44,16 @@ pub fn registration(plan: &RunPlan, name: String, slots: u32) -> Registration {
 
 /// An exchange that hands in `outcomes` and wants so many candidates.
 pub fn exchange(worker: WorkerId, sequence: u64, free_slots: u32, outcomes: Vec<Outcome>) -> Exchange {
-    Exchange { worker, sequence, free_slots, running: Vec::new(), outcomes, wait_ms: 0, leaving: false }
+    Exchange {
+        worker,
+        sequence,
+        free_slots,
+        running: Vec::new(),
+        reports: Vec::new(),
+        outcomes,
+        wait_ms: 0,
+        leaving: false,
+    }
 }
 
 /// A result with this fitness.

@@ -1,6 +1,7 @@
 //! `status`, `candidates`, `reports`, `recipe`: on a coordinator that is running, or on a state folder at rest.
 
-use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, json, reach, table};
+use super::history::History;
+use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, folder, json, reach, table};
 use crate::report;
 use crate::state::State;
 use crate::store::sled::Sled;
@@ -11,14 +12,14 @@ use proto::{Channel, InspectClient, wire};
 use std::io::Write;
 
 /// What is looked at.
-enum Source {
+pub(super) enum Source {
     Live(Box<InspectClient<Channel>>),
     Rest(Box<State>, Sled),
 }
 
 impl Source {
     /// Asks the coordinator that serves the folder; where there is none, opens the store.
-    async fn open(target: &Target) -> Result<Source, Failure> {
+    pub(super) async fn open(target: &Target) -> Result<Source, Failure> {
         match (reach::live(target).await?, &target.state) {
             (Some(channel), _) => Ok(Source::Live(Box::new(proto::inspect_client(channel)))),
             (None, Some(folder)) => {
@@ -34,7 +35,7 @@ pub(super) fn refused(status: tonic::Status) -> Failure {
     from_class(Class::from(&status))
 }
 
-fn from_class(class: Class) -> Failure {
+pub(super) fn from_class(class: Class) -> Failure {
     match class {
         Class::NotFound(text) | Class::Unavailable(text) => Failure::Absent(text),
         other => Failure::Failed(other.to_string()),
@@ -51,43 +52,29 @@ pub(super) async fn status(args: Looked) -> Result<u8, Failure> {
         Source::Live(mut c) => c.status(wire::StatusRequest {}).await.map_err(refused)?.into_inner(),
         Source::Rest(state, _) => report::at_rest(report::status(&state, None)),
     };
+    let last_round = args.target.state.as_deref().map(folder::finalists).transpose()?.flatten();
+    let last_round = last_round.filter(|f| f.run == status.run_id);
     match args.json {
-        true => print(&json::status(&status)),
-        false => print(table::status(&status).trim_end()),
+        true => print(&json::status(&status, last_round.as_ref())),
+        false => print((table::status(&status) + &table::finalists(last_round.as_ref())).trim_end()),
     };
     Ok(exit::DONE)
 }
 
 pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
-    let mut all = Vec::new();
-    // JSON lines go out as they come; a table needs them all.
-    let mut show = |c: wire::CandidateView| match args.json {
-        true => print(&json::candidate(&c)),
-        false => {
-            all.push(c);
-            true
-        }
-    };
-    match Source::open(&args.target).await? {
-        Source::Live(mut c) => {
-            let mut stream = c.candidates(wire::CandidatesRequest {}).await.map_err(refused)?.into_inner();
-            while let Some(candidate) = stream.message().await.map_err(refused)? {
-                if !show(candidate) {
-                    break;
-                }
-            }
-        }
-        Source::Rest(state, _) => {
-            let views = state.candidates().iter().map(|c| report::candidate_at_rest(&state, c));
-            for view in views {
-                if !show(view) {
-                    break;
-                }
-            }
-        }
+    let mut history = History::open(&args.target).await?;
+    let aims = history.plan.objectives.clone();
+    if args.json && aims.is_empty() {
+        // JSON lines go out as they come; a table, and a front, need them all.
+        history.each_candidate(|c| print(&json::candidate(&c, None))).await?;
+        return Ok(exit::DONE);
     }
-    if !args.json {
-        print(table::candidates(&all).trim_end());
+    let all = history.candidates().await?;
+    let on = super::front::members(&aims, &all);
+    if args.json {
+        all.iter().zip(&on).all(|(c, on)| print(&json::candidate(c, Some(*on))));
+    } else {
+        print(table::candidates(&all, (!aims.is_empty()).then_some(&on)).trim_end());
     }
     Ok(exit::DONE)
 }
@@ -142,15 +129,15 @@ pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
     if args.format == Format::Recipe && args.out_dtype.is_some() {
         return Err(Failure::Usage("--out-dtype is for --format mergekit".into()));
     }
+    let candidate = super::finalists::chosen(&args)?;
     let reply = match Source::open(&args.target).await? {
         Source::Live(mut c) => {
-            let request = wire::RecipeRequest { candidate: args.candidate };
+            let request = wire::RecipeRequest { candidate };
             c.recipe(request).await.map_err(refused)?.into_inner()
         }
-        Source::Rest(state, _) => {
-            report::recipe(&state, args.candidate.map(CandidateId)).map_err(from_class)?
-        }
+        Source::Rest(state, _) => report::recipe(&state, candidate.map(CandidateId)).map_err(from_class)?,
     };
+    super::finalists::check(&args, &reply.recipe_json)?;
     match args.format {
         Format::Recipe => print(reply.recipe_json.trim_end()),
         Format::Mergekit => print(mergekit(&reply.recipe_json, args.out_dtype)?.trim_end()),

@@ -9,10 +9,10 @@
 //! recorded. What is asked for within the budget is awaited.
 
 use super::candidate::{Candidate, Phase};
-use super::journal::{Entry, Step};
+use super::journal::{Entered, Entry, Step};
 use super::{Changes, End, Note, Record, State, index};
 use common::id::CandidateId;
-use common::run::Mode;
+use common::run::{Mode, RunPlan};
 use search::{Outcome, Told};
 
 impl State {
@@ -57,31 +57,29 @@ impl State {
         self.checkpoint_if_due(changes);
     }
 
-    /// Sees to it that so many candidates wait, where the mode asks for them one by one.
-    pub(super) fn fill(&mut self, slots: usize, changes: &mut Changes) {
-        if slots == 0 || !self.can_ask() {
-            return;
-        }
-        let waiting = self.open.iter().filter(|id| self.candidates[index(**id)].is_waiting()).take(slots);
-        let missing = slots - waiting.count();
-        for _ in 0..(missing as u64).min(self.room()) {
+    /// Asks for one more candidate, where the mode asks for them one by one and the budget has room. Whether it did.
+    pub(super) fn ask_one(&mut self, changes: &mut Changes) -> bool {
+        let asks = self.can_ask();
+        if asks {
             self.ask(1, self.course.generation() == 0, changes);
+            self.checkpoint_if_due(changes);
         }
-        self.checkpoint_if_due(changes);
+        asks
     }
 
     /// Journals what became final in this event, tells the search what is due, asks for more or ends the run.
     pub(super) fn close_generation(&mut self, changes: &mut Changes) {
         self.notice(changes);
         while let Some(id) = self.finals.pop_front() {
-            let candidate = &self.candidates[index(id)];
-            let (genome, outcome) = (candidate.genome().clone(), outcome(candidate));
-            self.write(Entry::Recorded { candidate: id, outcome: outcome.clone() }, changes);
-            let step = self.course.record(id, Told { genome, outcome });
-            if let Some(Step { number: generation, best }) = step {
+            let entered = entered(&self.plan, &self.candidates[index(id)]);
+            self.write(Entry::Recorded { candidate: id, outcome: entered.told.outcome.clone() }, changes);
+            let step = self.course.record(id, entered);
+            let stepped = step.is_some();
+            if let Some(Step { number: generation, best, members }) = step {
+                self.raise_bar(&members, changes);
                 changes.notes.push(Note::GenerationClosed { generation, best });
             }
-            if self.end.is_none() && (step.is_some() || self.mode() == Mode::Asynchronous) {
+            if self.end.is_none() && (stepped || self.mode() == Mode::Asynchronous) {
                 self.end_if_enough(changes);
             }
         }
@@ -125,6 +123,7 @@ impl State {
                 c.compact();
                 self.attempts_failed += c.counted_attempts() as u64;
                 self.failed += u64::from(*c.phase() == Phase::Failed);
+                self.censored += u64::from(matches!(c.phase(), Phase::Censored(_)));
                 self.finals.push_back(c.id());
             }
         }
@@ -132,6 +131,12 @@ impl State {
 }
 
 /// What the search is told of a candidate that is final.
-pub(super) fn outcome(c: &Candidate) -> Outcome {
-    c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
+/// What the search is told of a candidate that is final, and its fitness.
+pub(super) fn entered(plan: &RunPlan, c: &Candidate) -> Entered {
+    let outcome = match c.phase() {
+        Phase::Scored(s) => plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
+        Phase::Censored(censored) => Outcome::Censored(censored.bound),
+        Phase::Open | Phase::Failed => Outcome::Failed,
+    };
+    Entered { told: Told { genome: c.genome().clone(), outcome }, fitness: c.fitness() }
 }

@@ -43,13 +43,25 @@ pub enum Entry {
     },
 }
 
-/// A step of the search: its number and the best result in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A result as it enters the search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entered {
+    /// What the search is told.
+    pub told: Told,
+    /// What budgets are judged by, also where the search is told of several objectives; `None` unless scored.
+    pub fitness: Option<Fitness>,
+}
+
+/// A step of the search.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// From 1.
     pub number: u64,
-    /// Of equal ones the lower number.
+    /// Its best result; of equal ones the lower number.
     pub best: Option<(CandidateId, Fitness)>,
+    /// Candidates whose results make it up, in order of number.
+    pub members: Vec<CandidateId>,
 }
 
 /// A search and where it stands between what was asked and what was told.
@@ -65,7 +77,7 @@ pub struct Course {
     open: u64,
     /// Results since the last step. Generational mode keeps them until the generation is whole; asynchronous mode
     /// has told them already and needs their number and the best.
-    results: BTreeMap<CandidateId, Told>,
+    results: BTreeMap<CandidateId, Entered>,
     standing: Standing,
 }
 
@@ -82,9 +94,10 @@ pub struct Standing {
 }
 
 impl Standing {
-    fn note(&mut self, told: &Told) {
+    /// Notes a result that was told.
+    pub fn note(&mut self, fitness: Option<Fitness>) {
         self.told += 1;
-        if let Some(fitness) = told.fitness().filter(|f| self.best.is_none_or(|best| *f > best)) {
+        if let Some(fitness) = fitness.filter(|f| self.best.is_none_or(|best| *f > best)) {
             (self.best, self.best_at) = (Some(fitness), self.told);
         }
     }
@@ -104,7 +117,7 @@ pub struct Place {
     /// Candidates of the open generation.
     pub open: u64,
     /// Results since the last step.
-    pub results: BTreeMap<CandidateId, Told>,
+    pub results: BTreeMap<CandidateId, Entered>,
     /// How results compare.
     pub standing: Standing,
 }
@@ -162,26 +175,26 @@ impl Course {
     ///
     /// A generation that the budget cut short is not told: it waits for the rest of its members, should the run be
     /// extended.
-    pub fn record(&mut self, id: CandidateId, told: Told) -> Option<Step> {
+    pub fn record(&mut self, id: CandidateId, entered: Entered) -> Option<Step> {
         let size = self.search.population().max(1);
         if self.mode == Mode::Asynchronous {
-            self.standing.note(&told);
-            self.search.tell(std::slice::from_ref(&told));
+            self.standing.note(entered.fitness);
+            self.search.tell(std::slice::from_ref(&entered.told));
         }
-        self.results.insert(id, told);
+        self.results.insert(id, entered);
         if self.results.len() < size {
             return None;
         }
         let results = std::mem::take(&mut self.results);
         // In order of number, so that of equal ones the first stays.
-        let best = results.iter().filter_map(|(id, t)| Some((*id, t.fitness()?)));
+        let best = results.iter().filter_map(|(id, r)| Some((*id, r.fitness?)));
         let best = best.reduce(|a, b| if b.1 > a.1 { b } else { a });
-        let step = Step { number: self.generation, best };
+        let step = Step { number: self.generation, best, members: results.keys().copied().collect() };
         match self.mode {
             Mode::Generational => {
                 self.open = 0;
-                let told: Vec<Told> = results.into_values().collect();
-                told.iter().for_each(|t| self.standing.note(t));
+                results.values().for_each(|r| self.standing.note(r.fitness));
+                let told: Vec<Told> = results.into_values().map(|r| r.told).collect();
                 self.search.tell(&told);
             }
             Mode::Asynchronous => self.generation += 1,

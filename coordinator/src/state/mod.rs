@@ -4,23 +4,30 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `candidate` | open → scored or failed, and every attempt |
+//! | `candidate` | open → scored, censored or failed, and every attempt |
+//! | `results` | samples as they arrive, and what they are joined to |
+//! | `bound` | when a candidate can no longer reach the parents |
 //! | `lease` | who works on what until when |
+//! | `schedule` | what a slot is given |
 //! | `roster` | known workers |
 //! | `generation` | what is asked and told, and when a run is over |
 //! | `journal` | the order of both, and the search that follows from it |
 //! | `restore` | the state out of what was stored |
 //! | `replay` | whether the journal leads to what is stored |
 //! | `operate` | pausing and extending |
+//! | `view` | what others may see of it |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
+//! | `continued` | a new run that begins with the results of an earlier one |
 //! | `invariant` | what must hold after every event |
 //!
-//! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the journal, the search with its
-//! random stream as of a checkpoint, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
+//! Durable are the plan, the pinned files, candidates with their attempts, samples and evaluations, the journal, the search
+//! with its random stream as of a checkpoint, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
+pub mod bound;
 pub mod candidate;
+mod continued;
 mod event;
 mod exchange;
 mod generation;
@@ -32,10 +39,16 @@ mod record;
 mod register;
 pub mod replay;
 mod restore;
+mod results;
 pub mod roster;
+mod schedule;
+mod view;
 
 pub use event::{Changes, Event, Note, Reply};
-pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched, first_search};
+pub use record::{
+    Contradiction, Counters, Durable, End, Identity, Pinned, Record, Saved, Searched, domain, first_search,
+};
+pub use results::{Partial, Parts};
 
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;
@@ -43,8 +56,7 @@ use common::id::{CandidateId, LeaseId};
 use common::run::{Budget, Mode, RunPlan};
 use common::time::Millis;
 use journal::{Course, Entry};
-use proto::convert::{Progress, RunState};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 /// The whole state of a run.
@@ -63,6 +75,8 @@ pub struct State {
     checkpoint: Searched,
     tail: Vec<Entry>,
     checkpoint_after: usize,
+    /// Where the search began, if not at the plan's own beginning.
+    begun: Option<Searched>,
     /// Why the run is over; nothing is lent any more.
     end: Option<End>,
     /// In order of number, so that candidate n stands at n − 1.
@@ -73,9 +87,20 @@ pub struct State {
     finals: VecDeque<CandidateId>,
     /// Records of this event that were looked at.
     noticed: usize,
-    /// Counted attempts of final candidates, and how many of these failed.
+    /// Counted attempts of final candidates, and how many of these failed or were censored.
     attempts_failed: u64,
     failed: u64,
+    censored: u64,
+    /// Samples of candidates that are not final.
+    partial: Partial,
+    /// What samples contributed to the scored members of the generation being evaluated.
+    parts: Parts,
+    /// What a candidate has to be able to reach, where hopeless ones end early.
+    bar: Option<bound::Bar>,
+    /// Where each sample stands in the run's order.
+    positions: HashMap<String, u32>,
+    /// Whether a slot that idles may find something to help with: asked again with every tick.
+    idle_may_help: bool,
     /// The best so far: of equal fitness the one with the lower number.
     best: Option<(CandidateId, Fitness)>,
     leases: lease::Table,
@@ -123,7 +148,10 @@ impl State {
                 changes.reply = Some(Reply::Exchanged(self.exchange(now, *e, &mut changes)))
             }
             Event::Poll(w) => changes.reply = Some(Reply::Exchanged(self.poll(now, w, &mut changes))),
-            Event::Tick => {}
+            Event::Tick => {
+                self.idle_may_help =
+                    self.plan.scheduling.split && self.end.is_none() && !self.leases.is_empty();
+            }
             Event::Stop => self.stopping = true,
             Event::Pause(paused) => self.pause(paused, &mut changes),
             Event::Extend(extension) => {
@@ -143,8 +171,11 @@ impl State {
     fn start(&mut self, now: Millis, changes: &mut Changes) {
         let until = now + lease::restart_grace(self.lease_time());
         for candidate in &self.candidates {
-            if let Some(open) = candidate.open_attempt() {
-                self.leases.insert(open.lease, candidate.id(), None, until);
+            for open in candidate.open_attempts() {
+                self.leases.insert(open.lease, candidate.id(), None, now, until);
+                if !open.batches.is_empty() {
+                    self.leases.shrunk(open.lease);
+                }
             }
         }
         if self.course.generation() == 0 && self.end.is_none() && self.mode() == Mode::Generational {
@@ -226,7 +257,7 @@ impl State {
         let candidate = &mut self.candidates[index(gone.candidate)];
         let was_open = candidate.end(lease, ended.clone(), limit);
         assert!(was_open, "a live lease has an open attempt");
-        let attempt = candidate.attempts().iter().find(|a| a.lease == lease).expect("it was just ended");
+        let attempt = candidate.attempt(lease).expect("it was just ended");
         changes.notes.push(Note::AttemptEnded {
             candidate: gone.candidate,
             attempt: attempt.number,
@@ -238,6 +269,9 @@ impl State {
             changes.notes.push(Note::CandidateFailed { candidate: gone.candidate });
         }
         changes.records.push(Record::Candidate(candidate.clone()));
+        if candidate.is_final() {
+            self.settle_final(gone.candidate, changes);
+        }
     }
 
     fn finish(&mut self, end: End, changes: &mut Changes) {
@@ -298,146 +332,6 @@ impl State {
     fn lease_time(&self) -> Duration {
         Duration::from_secs(self.plan.scheduling.lease_seconds)
     }
-
-    /// What never changes.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// The plan.
-    pub fn plan(&self) -> &RunPlan {
-        &self.plan
-    }
-
-    /// The files that all workers must have.
-    pub fn pinned(&self) -> &Pinned {
-        &self.pinned
-    }
-
-    /// Every candidate, in order of number.
-    pub fn candidates(&self) -> &[Candidate] {
-        &self.candidates
-    }
-
-    /// The candidate of that number.
-    pub fn candidate(&self, id: CandidateId) -> Option<&Candidate> {
-        self.candidates.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
-    }
-
-    /// The best so far.
-    pub fn best(&self) -> Option<(CandidateId, Fitness)> {
-        self.best
-    }
-
-    /// Live leases.
-    pub fn leases(&self) -> &lease::Table {
-        &self.leases
-    }
-
-    /// Known workers.
-    pub fn roster(&self) -> &roster::Roster {
-        &self.roster
-    }
-
-    /// Time for which a coordinator was running, over all its starts.
-    pub fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.counters.elapsed_ms)
-    }
-
-    /// The generation being evaluated, from 1.
-    pub fn generation(&self) -> u64 {
-        self.course.generation()
-    }
-
-    /// What ends the run.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
-
-    /// Results since the last that was better than all before it.
-    pub fn since_best(&self) -> u64 {
-        self.course.standing().since_best()
-    }
-
-    /// Results that the search was told.
-    pub fn told(&self) -> u64 {
-        self.course.standing().told
-    }
-
-    /// Time for which slots held candidates, summed over slots.
-    pub fn device_time(&self) -> Duration {
-        Duration::from_millis(self.counters.device_ms)
-    }
-
-    /// Whether the operator wants nothing to be lent.
-    pub fn is_paused(&self) -> bool {
-        self.counters.paused
-    }
-
-    /// Candidates that are not final, in order of number.
-    pub fn open(&self) -> impl Iterator<Item = &Candidate> {
-        self.open.iter().map(|id| &self.candidates[index(*id)])
-    }
-
-    /// Candidates that were given up.
-    pub fn failed(&self) -> u64 {
-        self.failed
-    }
-
-    /// Attempts that counted against a candidate.
-    pub fn attempts_failed(&self) -> u64 {
-        self.attempts_failed + self.open().map(|c| c.counted_attempts() as u64).sum::<u64>()
-    }
-
-    /// Entries of the journal.
-    pub fn entries(&self) -> u64 {
-        self.counters.entries
-    }
-
-    /// The search as it is now, to be compared.
-    pub fn search_snapshot(&self) -> search::Snapshot {
-        self.course.search().snapshot()
-    }
-
-    /// Why the run is over.
-    pub fn end(&self) -> Option<&End> {
-        self.end.as_ref()
-    }
-
-    /// Whether there is a candidate to lend.
-    pub fn has_waiting(&self) -> bool {
-        !self.counters.paused && (self.can_ask() || self.open().any(Candidate::is_waiting))
-    }
-
-    /// Step size of the search, where it has one.
-    pub fn step_size(&self) -> Option<f64> {
-        self.course.search().step_size()
-    }
-
-    /// What workers are told of the run.
-    pub fn run_state(&self) -> RunState {
-        match (&self.end, self.stopping) {
-            (Some(_), _) => RunState::Finished,
-            (None, true) => RunState::Stopping,
-            (None, false) => RunState::Running,
-        }
-    }
-
-    /// When time alone will next change something.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        self.leases.next_deadline()
-    }
-
-    /// The run in a line.
-    pub fn progress(&self) -> Progress {
-        Progress {
-            evaluations_done: (self.candidates.len() - self.open.len()) as u64,
-            evaluations_budget: self.budget.evaluations,
-            generation: self.course.generation(),
-            best: self.best.map(|(id, f)| (id, f.value())),
-            workers: self.workers_here,
-        }
-    }
 }
 
 pub(crate) fn index(id: CandidateId) -> usize {
@@ -449,3 +343,5 @@ pub(crate) fn index(id: CandidateId) -> usize {
 mod mode_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;

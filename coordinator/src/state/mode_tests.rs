@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::{Store, memory::Memory};
 use crate::testing::{
-    begun, exchange, exchanged, found, outcome, plan, registered, registration, uninterrupted,
+    begun, exchange, exchanged, found, outcome, plan, registered, registration, uninterrupted, with_samples,
 };
 use common::run::Extension;
 use proptest::prelude::*;
@@ -22,7 +22,10 @@ struct World {
 
 impl World {
     fn new(overrides: &[&str]) -> World {
-        let plan = plan(overrides);
+        World::of(plan(overrides))
+    }
+
+    fn of(plan: RunPlan) -> World {
         let durable = Durable::new(&plan, Default::default(), Millis(0));
         let mut store = Memory::default();
         store.commit(&durable.records()).unwrap();
@@ -105,13 +108,23 @@ proptest! {
     /// Arrivals in any order and kills at any time: the journal replays to the exact state, in both modes; and in
     /// generational mode the genomes are those of one worker undisturbed.
     #[test]
-    fn the_journal_replays_exactly(steps in steps(), asynchronous: bool, algorithm in 0usize..2) {
-        let sets = [
+    fn the_journal_replays_exactly(
+        steps in steps(), asynchronous: bool, algorithm in 0usize..4, hopeless: bool,
+    ) {
+        let mut sets = vec![
             ["search.mode=generational", "search.mode=asynchronous"][usize::from(asynchronous)],
-            ["search.algorithm=cma-es", "search.algorithm=random"][algorithm],
+            ["search.algorithm=cma-es", "search.algorithm=random", "search.algorithm=tpe", "search.algorithm=nsga-ii"]
+                [algorithm],
             "scheduling.attempts=100",
+            ["scheduling.split=false", "scheduling.split=true"][usize::from(hopeless)],
         ];
-        let mut world = World::new(&sets);
+        if hopeless {
+            sets.push("early_stop.hopeless=0.9");
+        }
+        if algorithm == 3 {
+            sets.push("objectives={ maximise = [\"rouge_l\", \"term_f1\"] }");
+        }
+        let mut world = World::of(with_samples(plan(&sets), 20, 9));
         for (kind, which) in steps {
             match kind {
                 0 => world.kill(),
@@ -123,7 +136,8 @@ proptest! {
         }
         world.drain();
         prop_assert_eq!(world.state.candidates().len(), 25);
-        prop_assert!(world.state.candidates().iter().all(|c| c.fitness().is_some()), "nothing is left unused");
+        let used = |c: &Candidate| c.fitness().is_some() || matches!(c.phase(), candidate::Phase::Censored(_));
+        prop_assert!(world.state.candidates().iter().all(used), "nothing is left unused");
         let replayed = world.replayed();
         prop_assert_eq!((replayed.parts, replayed.results), (None, 25));
         if !asynchronous {

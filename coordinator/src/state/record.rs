@@ -1,9 +1,11 @@
 //! What of a state is durable, as values. How they become bytes is the store's affair.
 
+use super::bound::Bar;
 use super::candidate::Candidate;
 use super::journal::{Entry, Place};
+use super::results::{Partial, Parts};
 use common::digest::Manifest;
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult};
 use common::id::{CandidateId, RunId};
 use common::run::{Budget, RunPlan};
 use common::seed::Stream;
@@ -86,6 +88,31 @@ pub struct Counters {
     /// Whether the operator wants nothing to be lent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// What early stops saved.
+    #[serde(default, skip_serializing_if = "Saved::is_nothing")]
+    pub saved: Saved,
+}
+
+/// What early stops saved, over all starts of the coordinator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// Reports that ended early.
+    pub reports: u64,
+    /// The most tokens that they could have had yet.
+    pub tokens: u64,
+    /// Candidates that ended early.
+    pub candidates: u64,
+    /// Samples that were not evaluated for it.
+    pub samples: u64,
+    /// What these would have taken, by what the candidate's other samples took.
+    pub device_ms: u64,
+}
+
+impl Saved {
+    fn is_nothing(&self) -> bool {
+        *self == Saved::default()
+    }
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -124,12 +151,20 @@ pub enum Record {
     Counters(Counters),
     /// See [`Searched`].
     Searched(Searched),
+    /// See [`Durable::begun`]. Written once.
+    Begun(Searched),
     /// An entry of the journal with its position, from 0.
     Journal(u64, Entry),
     /// See [`Candidate`].
     Candidate(Candidate),
-    /// Texts and scores of every sample of a candidate.
+    /// One sample of a candidate that is not final, and its position in the run's order.
+    Sample(CandidateId, u32, SampleResult),
+    /// Texts and scores of every sample of a final candidate. Takes the place of its [`Record::Sample`]s.
     Evaluation(CandidateId, Evaluation),
+    /// What each sample contributed to a candidate's fitness, until there is a new bar.
+    Parts(CandidateId, Vec<f64>),
+    /// What candidates have to be able to reach. Voids all [`Record::Parts`].
+    Bar(Option<Bar>),
 }
 
 /// Everything durable but the texts: what a store yields and a state is made of.
@@ -147,6 +182,14 @@ pub struct Durable {
     pub candidates: Vec<Candidate>,
     /// Entries of the journal from the checkpoint on.
     pub tail: Vec<Entry>,
+    /// Samples of candidates that are not final.
+    pub partial: Partial,
+    /// Contributions of scored candidates, since the bar was set.
+    pub parts: Parts,
+    /// The bar.
+    pub bar: Option<Bar>,
+    /// Where the search began, if not at the plan's own beginning: with results, or a distribution, of an earlier run.
+    pub begun: Option<Searched>,
 }
 
 impl Durable {
@@ -173,7 +216,19 @@ impl Durable {
             },
             candidates: Vec::new(),
             tail: Vec::new(),
+            partial: Partial::new(),
+            parts: Parts::new(),
+            bar: None,
+            begun: None,
         }
+    }
+
+    /// Lets the run begin with another search than the plan's own, or with candidates that are there already: of them,
+    /// `generation` generations.
+    pub fn begin_with(&mut self, search: &dyn Search, generation: u64, place: Place) {
+        let (snapshot, place) = (search.snapshot(), Some(place));
+        self.searched = Searched { generation, snapshot, place, ..self.searched.clone() };
+        self.begun = Some(self.searched.clone());
     }
 
     /// As records, to be written when a run is begun.
@@ -184,6 +239,7 @@ impl Durable {
             Record::Counters(self.counters.clone()),
             Record::Searched(self.searched.clone()),
         ];
+        records.extend(self.begun.iter().cloned().map(Record::Begun));
         records.extend(self.candidates.iter().cloned().map(Record::Candidate));
         let entries = (self.searched.entries..).zip(self.tail.iter().cloned());
         records.extend(entries.map(|(at, entry)| Record::Journal(at, entry)));
@@ -191,10 +247,14 @@ impl Durable {
     }
 }
 
-/// The search at the beginning of a run.
+/// The plan's search at its own beginning.
 pub fn first_search(plan: &RunPlan) -> Box<dyn Search> {
-    let domain = Domain::real(plan.space.dimensions());
-    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search"))
+    search::begin(&plan.search, &domain(plan), Stream::new(plan.seed, "search"))
+}
+
+/// What the plan's search is about.
+pub fn domain(plan: &RunPlan) -> Domain {
+    Domain { objectives: plan.numbers_told(), ..Domain::real(plan.space.dimensions()) }
 }
 
 /// What was stored contradicts itself.

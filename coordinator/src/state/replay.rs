@@ -1,6 +1,7 @@
 //! Does the journal lead from the plan to what is stored? Asks a fresh search for every genome again, tells it every
 //! result in the order in which it was recorded, and compares on the way.
 
+use super::candidate::Candidate;
 use super::journal::{Course, Entry, Place};
 use super::record::first_search;
 use super::restore::follow;
@@ -32,8 +33,7 @@ impl State {
     /// # Errors
     /// Those of `read`.
     pub fn replay<E>(&self, read: impl Fn(u64, usize) -> Result<Vec<Entry>, E>) -> Result<Replayed, E> {
-        let course = Course::new(first_search(&self.plan), self.mode(), 0, Place::default());
-        let mut replay = Replay { state: self, course, recorded: HashSet::new(), best: None, at: 0 };
+        let mut replay = Replay::begin(self);
         // The journal of a store that had none is not written yet.
         let unwritten = self.unwritten.iter().filter_map(|r| match r {
             Record::Journal(_, entry) => Some(entry.clone()),
@@ -62,10 +62,25 @@ struct Replay<'a> {
     at: u64,
 }
 
-impl Replay<'_> {
+impl<'a> Replay<'a> {
+    /// Where the run began: at the plan's own beginning, or with what it took over from an earlier run.
+    fn begin(state: &'a State) -> Replay<'a> {
+        let (search, generation, place) = match &state.begun {
+            None => (first_search(&state.plan), 0, Place::default()),
+            Some(b) => {
+                (search::restore(b.snapshot.clone()), b.generation, b.place.clone().unwrap_or_default())
+            }
+        };
+        let taken_over = state.candidates.iter().take(place.asked as usize);
+        let recorded: HashSet<CandidateId> = taken_over.clone().map(Candidate::id).collect();
+        let best = taken_over.filter_map(|c| Some((c.fitness()?, Reverse(c.id())))).max();
+        let course = Course::new(search, state.mode(), generation, place);
+        Replay { state, course, recorded, best, at: 0 }
+    }
+
     fn step(&mut self, entry: &Entry) -> Result<(), String> {
         self.compare_checkpoint()?;
-        follow(&mut self.course, entry, &self.state.candidates)?;
+        follow(&self.state.plan, &mut self.course, entry, &self.state.candidates)?;
         if let Entry::Recorded { candidate, .. } = entry {
             if !self.recorded.insert(*candidate) {
                 return Err(format!("candidate {candidate} is recorded twice"));

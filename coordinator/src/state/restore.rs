@@ -13,13 +13,23 @@ use super::{
 use common::id::CandidateId;
 use common::run::{Mode, RunPlan};
 use common::time::Millis;
-use search::Told;
 use std::collections::{BTreeSet, VecDeque};
 
 impl State {
     /// The state as it was stored. Nothing is lent yet: that begins with [`super::Event::Start`].
     pub fn restore(durable: Durable) -> Result<State, Contradiction> {
-        let Durable { identity, pinned, mut counters, mut searched, candidates, tail } = durable;
+        let Durable {
+            identity,
+            pinned,
+            mut counters,
+            mut searched,
+            candidates,
+            tail,
+            partial,
+            parts,
+            bar,
+            begun,
+        } = durable;
         let plan = RunPlan::from_json(&identity.plan_json).map_err(Contradiction)?;
         check(&plan, &candidates)?;
         let mut unwritten = Vec::new();
@@ -35,7 +45,7 @@ impl State {
             Course::new(search::restore(searched.snapshot.clone()), mode, searched.generation, place);
         let mut budget = searched.budget.unwrap_or(plan.search.budget());
         for entry in &tail {
-            follow(&mut course, entry, &candidates).map_err(Contradiction)?;
+            follow(&plan, &mut course, entry, &candidates).map_err(Contradiction)?;
             if let Entry::Extended { budget: extended } = entry {
                 budget = *extended;
             }
@@ -43,9 +53,17 @@ impl State {
         let open: BTreeSet<CandidateId> =
             candidates.iter().filter(|c| !c.is_final()).map(Candidate::id).collect();
         let finals = || candidates.iter().filter(|c| c.is_final());
+        let phases = |wanted: fn(&Phase) -> bool| finals().filter(|c| wanted(c.phase())).count() as u64;
         let mut state = State {
             attempts_failed: finals().map(|c| c.counted_attempts() as u64).sum(),
-            failed: finals().filter(|c| *c.phase() == Phase::Failed).count() as u64,
+            failed: phases(|p| *p == Phase::Failed),
+            censored: phases(|p| matches!(p, Phase::Censored(_))),
+            positions: plan.samples.iter().enumerate().map(|(i, s)| (s.clone(), i as u32)).collect(),
+            idle_may_help: false,
+            partial,
+            parts,
+            bar,
+            begun,
             plan,
             identity,
             pinned,
@@ -85,6 +103,10 @@ impl State {
             searched: self.checkpoint.clone(),
             candidates: self.candidates.clone(),
             tail: self.tail.clone(),
+            partial: self.partial.clone(),
+            parts: if self.has_bound() { self.parts.clone() } else { Default::default() },
+            bar: self.bar.clone(),
+            begun: self.begun.clone(),
         }
     }
 }
@@ -109,7 +131,12 @@ fn check(plan: &RunPlan, candidates: &[Candidate]) -> Result<(), Contradiction> 
 ///
 /// # Errors
 /// Where the two part, in words.
-pub(crate) fn follow(course: &mut Course, entry: &Entry, candidates: &[Candidate]) -> Result<(), String> {
+pub(super) fn follow(
+    plan: &RunPlan,
+    course: &mut Course,
+    entry: &Entry,
+    candidates: &[Candidate],
+) -> Result<(), String> {
     let known = |id: CandidateId| {
         let place = id.0.checked_sub(1).and_then(|i| candidates.get(usize::try_from(i).ok()?));
         place.ok_or_else(|| format!("the journal names candidate {id}, and there is none"))
@@ -128,11 +155,11 @@ pub(crate) fn follow(course: &mut Course, entry: &Entry, candidates: &[Candidate
             }
         }
         Entry::Recorded { candidate, outcome } => {
-            let c = known(*candidate)?;
-            if generation::outcome(c) != *outcome {
+            let entered = generation::entered(plan, known(*candidate)?);
+            if entered.told.outcome != *outcome {
                 return Err(format!("candidate {candidate} ended otherwise than the journal says"));
             }
-            course.record(*candidate, Told { genome: c.genome().clone(), outcome: outcome.clone() });
+            course.record(*candidate, entered);
         }
         Entry::Extended { .. } => {}
     }
@@ -173,16 +200,16 @@ fn upgrade(plan: &RunPlan, searched: &mut Searched, candidates: &[Candidate]) ->
             members
                 .iter()
                 .filter(|c| c.is_final())
-                .map(|c| Entry::Recorded { candidate: c.id(), outcome: generation::outcome(c) }),
+                .map(|c| (c.id(), generation::entered(plan, c).told.outcome))
+                .map(|(candidate, outcome)| Entry::Recorded { candidate, outcome }),
         );
     }
     // Only the place counts: that the genomes are the search's own is for `replay` to say.
     for entry in &entries {
         match entry {
             Entry::Asked { count, opens, .. } => drop(course.ask(*count, *opens)),
-            Entry::Recorded { candidate, outcome } => {
-                let genome = candidates[index(*candidate)].genome().clone();
-                course.record(*candidate, Told { genome, outcome: outcome.clone() });
+            Entry::Recorded { candidate, .. } => {
+                course.record(*candidate, generation::entered(plan, &candidates[index(*candidate)]));
             }
             Entry::Extended { .. } => {}
         }

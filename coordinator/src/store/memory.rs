@@ -1,8 +1,11 @@
 //! The store of tests: the same contract without a disk.
 
 use super::{Error, Store};
+use crate::state::bound::Bar;
 use crate::state::journal::Entry;
-use crate::state::{Counters, Durable, Identity, Pinned, Record, Searched, candidate::Candidate};
+use crate::state::{
+    Counters, Durable, Identity, Partial, Parts, Pinned, Record, Searched, candidate::Candidate,
+};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use std::collections::BTreeMap;
@@ -17,6 +20,10 @@ pub struct Memory {
     candidates: BTreeMap<CandidateId, Candidate>,
     evaluations: BTreeMap<CandidateId, Evaluation>,
     journal: BTreeMap<u64, Entry>,
+    partial: Partial,
+    parts: Parts,
+    bar: Option<Bar>,
+    begun: Option<Searched>,
 }
 
 impl Store for Memory {
@@ -28,6 +35,10 @@ impl Store for Memory {
             tail: self.journal.range(searched.entries..).map(|(_, e)| e.clone()).collect(),
             searched,
             candidates: self.candidates.values().cloned().collect(),
+            partial: self.partial.clone(),
+            parts: self.parts.clone(),
+            bar: self.bar.clone(),
+            begun: self.begun.clone(),
         }))
     }
 
@@ -38,9 +49,21 @@ impl Store for Memory {
                 Record::Pinned(r) => self.pinned = r,
                 Record::Counters(r) => self.counters = r,
                 Record::Searched(r) => self.searched = Some(r),
+                Record::Begun(r) => self.begun = Some(r),
                 Record::Journal(at, entry) => drop(self.journal.insert(at, entry)),
                 Record::Candidate(r) => drop(self.candidates.insert(r.id(), r)),
-                Record::Evaluation(id, r) => drop(self.evaluations.insert(id, r)),
+                Record::Sample(id, position, r) => {
+                    self.partial.entry(id).or_default().insert(position, r);
+                }
+                Record::Evaluation(id, r) => {
+                    self.evaluations.insert(id, r);
+                    self.partial.remove(&id);
+                }
+                Record::Parts(id, r) => drop(self.parts.insert(id, r)),
+                Record::Bar(r) => {
+                    self.bar = r;
+                    self.parts.clear();
+                }
             }
         }
         Ok(())
@@ -51,6 +74,7 @@ impl Store for Memory {
     }
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
-        Ok(self.evaluations.get(&id).cloned())
+        let so_far = |rows: &BTreeMap<_, _>| super::so_far(rows.values().cloned().collect());
+        Ok(self.evaluations.get(&id).cloned().or_else(|| self.partial.get(&id).map(so_far)))
     }
 }

@@ -8,7 +8,9 @@
 //! | searched | a checkpoint of the search with its random stream: a resumed run asks for the same genomes |
 //! | journal | what was asked and recorded, in order: leads the checkpoint to the present, and a replay through the whole run |
 //! | candidate | genome, attempts with their reasons, score |
+//! | sample | a text and its scores while the candidate is open: nothing recorded is generated again |
 //! | evaluation | every text and score, for people and for fitness functions yet to come |
+//! | parts, bar | what each sample contributed, and what candidates must be able to reach: early stops stay the same |
 //!
 //! Leases and the roster are not here: workers that come back bring them. All records of one event are one
 //! transaction that is flushed before anything is answered.
@@ -19,7 +21,7 @@ pub mod sled;
 
 use crate::state::journal::Entry;
 use crate::state::{Durable, Record};
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult, Timings};
 use common::id::CandidateId;
 use std::path::PathBuf;
 
@@ -91,8 +93,13 @@ pub trait Store: Send {
     /// Up to `most` entries of the journal, from position `from` on.
     fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error>;
 
-    /// Texts and scores of one candidate; `None` where it is not scored.
+    /// Texts and scores of one candidate, as far as they are there; `None` where there are none.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;
+}
+
+/// The samples of a candidate that is not final, as an evaluation.
+fn so_far(samples: Vec<SampleResult>) -> Evaluation {
+    Evaluation { samples, timings: Timings::default() }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! The store on disk: sled 0.34.7 in `DIR/store`.
 //!
-//! Four trees: `run` (one key per record that there is once), `candidates`, `evaluations` and `journal` (big-endian
-//! numbers, so that they iterate in order). An event is one transaction over all of them with a flush inside
-//! it; the closure has no effect but on the trees, since sled may run it again.
+//! Six trees: `run` (one key per record that there is once), `candidates`, `evaluations`, `parts` and `journal` (big-endian
+//! numbers, so that they iterate in order), and `samples` (candidate, then position). An event is one transaction over
+//! all of them with a flush inside it; the closure has no effect but on the trees, since sled may run it again. What a
+//! record makes void is looked up before: nobody else writes here.
 
 use super::record::{decode, encode};
 use super::{Error, Store};
+use crate::state::bound::Bar;
 use crate::state::journal::Entry;
-use crate::state::{Durable, Record, Searched};
+use crate::state::{Durable, Partial, Parts, Record, Searched};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use sled::Transactional;
@@ -27,6 +29,8 @@ const IDENTITY: &str = "identity";
 const PINNED: &str = "pinned";
 const COUNTERS: &str = "counters";
 const SEARCHED: &str = "searched";
+const BAR: &str = "bar";
+const BEGUN: &str = "begun";
 
 /// A store on disk, held alone: a second one on the same folder cannot be opened.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub struct Sled {
     run: sled::Tree,
     candidates: sled::Tree,
     evaluations: sled::Tree,
+    samples: sled::Tree,
+    parts: sled::Tree,
     journal: sled::Tree,
 }
 
@@ -44,8 +50,13 @@ enum Place {
     Run,
     Candidates,
     Evaluations,
+    Samples,
+    Parts,
     Journal,
 }
+
+/// Where a record stands.
+type Key = (Place, Vec<u8>);
 
 impl Sled {
     /// Opens the store of a state folder that holds a run.
@@ -83,13 +94,43 @@ impl Sled {
         close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
-        let journal = tree("journal")?;
-        Ok(Sled { run, candidates, evaluations, journal, db })
+        let (samples, parts, journal) = (tree("samples")?, tree("parts")?, tree("journal")?);
+        Ok(Sled { run, candidates, evaluations, samples, parts, journal, db })
     }
 
     fn single<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let bytes = self.run.get(key).map_err(|e| disk("read the store", e))?;
         bytes.map(|b| decode(key, &b)).transpose()
+    }
+
+    /// Samples of one candidate that is not final, or of all.
+    fn partial(&self, of: Option<CandidateId>) -> Result<Partial, Error> {
+        let prefix = of.map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default();
+        let mut partial = Partial::new();
+        for entry in self.samples.scan_prefix(prefix) {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            let (id, position) = sample_number(&key)?;
+            let row = decode(&sample_key(id, position), &bytes)?;
+            partial.entry(CandidateId(id)).or_default().insert(position, row);
+        }
+        Ok(partial)
+    }
+
+    /// Keys of a tree that begin so.
+    fn stored(&self, place: Place, prefix: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+        let keys = self.tree(place).scan_prefix(prefix).keys();
+        keys.map(|key| Ok(key.map_err(|e| disk("read the store", e))?.to_vec())).collect()
+    }
+
+    fn tree(&self, place: Place) -> &sled::Tree {
+        match place {
+            Place::Run => &self.run,
+            Place::Candidates => &self.candidates,
+            Place::Evaluations => &self.evaluations,
+            Place::Samples => &self.samples,
+            Place::Parts => &self.parts,
+            Place::Journal => &self.journal,
+        }
     }
 
     fn required<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
@@ -106,9 +147,19 @@ impl Store for Sled {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
             candidates.push(decode(&candidate_key(number("candidate", &key)?), &bytes)?);
         }
+        let mut parts = Parts::new();
+        for entry in self.parts.iter() {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            let id = number("parts", &key)?;
+            parts.insert(CandidateId(id), decode(&parts_key(id), &bytes)?);
+        }
         let searched: Searched = self.required(SEARCHED)?;
         Ok(Some(Durable {
             tail: self.journal(searched.entries, usize::MAX)?,
+            partial: self.partial(None)?,
+            parts,
+            bar: self.single::<Option<Bar>>(BAR)?.flatten(),
+            begun: self.single(BEGUN)?,
             identity,
             pinned: self.required(PINNED)?,
             counters: self.required(COUNTERS)?,
@@ -119,20 +170,35 @@ impl Store for Sled {
 
     fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
         // Of several writes to one key only the last counts: a candidate that is scored and lent again in one batch is
-        // encoded once.
-        let writes: BTreeMap<(Place, Vec<u8>), &Record> = records.iter().map(|r| (place(r), r)).collect();
-        let writes: Vec<_> = writes.into_iter().map(|((at, key), r)| (at, key, value(r))).collect();
-        let trees = (&self.run, &self.candidates, &self.evaluations, &self.journal);
+        // encoded once. Records come in order, and a later one may make an earlier one void.
+        let mut writes: BTreeMap<Key, Option<&Record>> = BTreeMap::new();
+        for record in records {
+            if let Some((place, prefix)) = voids(record) {
+                writes.extend(self.stored(place, &prefix)?.into_iter().map(|key| ((place, key), None)));
+                let void = |(at, key): &Key| *at == place && key.starts_with(&prefix);
+                writes.iter_mut().filter(|(key, _)| void(key)).for_each(|(_, record)| *record = None);
+            }
+            writes.insert(key(record), Some(record));
+        }
+        let writes: Vec<(Key, Option<Vec<u8>>)> =
+            writes.into_iter().map(|(key, record)| (key, record.map(value))).collect();
+        let trees =
+            (&self.run, &self.candidates, &self.evaluations, &self.samples, &self.parts, &self.journal);
         trees
-            .transaction(|(run, candidates, evaluations, journal)| {
-                for (place, key, value) in &writes {
+            .transaction(|(run, candidates, evaluations, samples, parts, journal)| {
+                for ((place, key), value) in &writes {
                     let tree = match place {
                         Place::Run => run,
                         Place::Candidates => candidates,
                         Place::Evaluations => evaluations,
+                        Place::Samples => samples,
+                        Place::Parts => parts,
                         Place::Journal => journal,
                     };
-                    tree.insert(key.as_slice(), value.as_slice())?;
+                    match value {
+                        Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
+                        None => tree.remove(key.as_slice())?,
+                    };
                 }
                 run.flush();
                 Ok::<(), ConflictableTransactionError<()>>(())
@@ -154,7 +220,13 @@ impl Store for Sled {
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
-        bytes.map(|b| decode(&evaluation_key(id.0), &b)).transpose()
+        match bytes {
+            Some(bytes) => decode(&evaluation_key(id.0), &bytes).map(Some),
+            None => {
+                let rows = self.partial(Some(id))?.remove(&id);
+                Ok(rows.map(|rows| super::so_far(rows.into_values().collect())))
+            }
+        }
     }
 }
 
@@ -165,16 +237,34 @@ impl Drop for Sled {
     }
 }
 
-/// Where a record stands.
-fn place(record: &Record) -> (Place, Vec<u8>) {
+/// What a record makes void: keys of a tree that begin so.
+fn voids(record: &Record) -> Option<Key> {
+    match record {
+        Record::Evaluation(id, _) => Some((Place::Samples, bytes(*id))),
+        Record::Bar(_) => Some((Place::Parts, Vec::new())),
+        _ => None,
+    }
+}
+
+fn bytes(id: CandidateId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+fn key(record: &Record) -> Key {
     let single = |key: &str| (Place::Run, key.as_bytes().to_vec());
     match record {
         Record::Identity(_) => single(IDENTITY),
         Record::Pinned(_) => single(PINNED),
         Record::Counters(_) => single(COUNTERS),
         Record::Searched(_) => single(SEARCHED),
-        Record::Candidate(r) => (Place::Candidates, r.id().0.to_be_bytes().to_vec()),
-        Record::Evaluation(id, _) => (Place::Evaluations, id.0.to_be_bytes().to_vec()),
+        Record::Bar(_) => single(BAR),
+        Record::Begun(_) => single(BEGUN),
+        Record::Candidate(r) => (Place::Candidates, bytes(r.id())),
+        Record::Evaluation(id, _) => (Place::Evaluations, bytes(*id)),
+        Record::Sample(id, position, _) => {
+            (Place::Samples, [&bytes(*id)[..], &position.to_be_bytes()[..]].concat())
+        }
+        Record::Parts(id, _) => (Place::Parts, bytes(*id)),
         Record::Journal(at, _) => (Place::Journal, at.to_be_bytes().to_vec()),
     }
 }
@@ -187,6 +277,10 @@ fn value(record: &Record) -> Vec<u8> {
         Record::Searched(r) => encode(SEARCHED, r),
         Record::Candidate(r) => encode(&candidate_key(r.id().0), r),
         Record::Evaluation(id, r) => encode(&evaluation_key(id.0), r),
+        Record::Sample(id, position, r) => encode(&sample_key(id.0, *position), r),
+        Record::Parts(id, r) => encode(&parts_key(id.0), r),
+        Record::Bar(r) => encode(BAR, r),
+        Record::Begun(r) => encode(BEGUN, r),
         Record::Journal(at, r) => encode(&journal_key(*at), r),
     }
 }
@@ -201,6 +295,23 @@ fn candidate_key(id: u64) -> String {
 
 fn evaluation_key(id: u64) -> String {
     format!("evaluation/{id}")
+}
+
+fn sample_key(id: u64, position: u32) -> String {
+    format!("sample/{id}/{position}")
+}
+
+fn parts_key(id: u64) -> String {
+    format!("parts/{id}")
+}
+
+/// Candidate and position of a sample's key.
+fn sample_number(key: &[u8]) -> Result<(u64, u32), Error> {
+    let damaged =
+        || Error::Damaged { key: format!("sample/{key:02x?}"), message: "its key is no number".into() };
+    let (id, position) = key.split_at_checked(8).ok_or_else(damaged)?;
+    let position = position.try_into().map_err(|_| damaged())?;
+    Ok((number("sample", id)?, u32::from_be_bytes(position)))
 }
 
 fn number(tree: &str, key: &[u8]) -> Result<u64, Error> {

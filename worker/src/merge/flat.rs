@@ -20,7 +20,7 @@ pub(crate) struct Flat<'a> {
     pieces: Vec<Piece>,
     /// Elements of all tensors together: the N of the trim.
     pub(crate) elements: u64,
-    arithmetic: Arithmetic,
+    pub(crate) arithmetic: Arithmetic,
 }
 
 struct Piece {

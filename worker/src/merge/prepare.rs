@@ -5,8 +5,10 @@ use super::error::{Error, Result};
 use super::field::{DROP_ALL, Key, drop_limit};
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
+use super::language::{Language, Place, is_merged};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
+use super::survey::Survey;
 use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
@@ -16,6 +18,8 @@ use std::sync::atomic::AtomicBool;
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
 pub struct Prepared {
     base: Opened,
+    /// The base's tensors that are merged, sorted.
+    names: Vec<String>,
     sources: Vec<Source>,
     method: Method,
     mask: Mask,
@@ -44,13 +48,14 @@ impl Prepared {
     pub(super) fn new(
         recipe: &Recipe,
         open: impl Fn(&str) -> Result<Opened>,
+        survey: &dyn Survey,
         stop: &AtomicBool,
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
         if let Method::Paper(whole) = prepared.method {
             let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
-            prepared.trim(&rates, stop)?;
-            let tie = prepared.tie(whole, stop)?;
+            prepared.trim(&rates, survey, stop)?;
+            let tie = prepared.tie(whole, survey, stop)?;
             prepared.method = Method::Paper(Whole { tie, ..whole });
         }
         Ok(prepared)
@@ -77,7 +82,13 @@ impl Prepared {
             Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
         };
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
-        let prepared = Prepared { base, sources, method, mask, seed, arithmetic };
+        // A merge without its VLM, as in tests, makes all that can be merged.
+        let vlm = open(&recipe.vlm.name).ok();
+        let language = vlm.as_ref().map(|v| Language::of(&v.model));
+        let has_place = |name: &str| language.as_ref().is_none_or(|l| l.place(name) != Place::Skipped);
+        let names = base.model.names().filter(|name| has_place(name) && is_merged(&base.model, name));
+        let names = names.map(String::from).collect();
+        let prepared = Prepared { base, names, sources, method, mask, seed, arithmetic };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -85,7 +96,7 @@ impl Prepared {
     /// How each source, and each own base, fits the base.
     pub fn fits(&self) -> Vec<Fit> {
         let models = self.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.own));
-        models.map(|m| m.describe(&self.base)).collect()
+        models.map(|m| m.describe(&self.base, &self.names)).collect()
     }
 
     /// Where the merge goes in the model `vlm`, which recipes call `name`.
@@ -96,13 +107,14 @@ impl Prepared {
         Placement::new(&self.base, name, vlm, choice)
     }
 
-    /// Names of the tensors that the merge makes: the base's, sorted.
+    /// Names of the tensors that the merge makes, sorted: the base's that have a place in the VLM and are of floating point.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.base.model.names()
+        self.names.iter().map(String::as_str)
     }
 
-    /// Type and shape of the base's tensor of that name. The merge can be rounded to any type.
+    /// Type and shape of the base's tensor of that name, if it is merged. The merge can be rounded to any type.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.names.binary_search_by(|n| n.as_str().cmp(name)).ok()?;
         self.base.model.info(name)
     }
 
@@ -126,6 +138,16 @@ impl Prepared {
             return Err(Error::Dtype { tensor: name.into(), model, dtype: dtype.name() });
         }
         self.compute(name, out, dtype.width(), |from, to| narrow_bytes(from, dtype, to))
+    }
+
+    /// The tensor with its sources and what is applied to the whole model, where it is merged by the paper's convention.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a name that the base lacks.
+    #[cfg(any(feature = "cuda", test))]
+    pub(super) fn paper(&self, name: &str) -> Result<Option<(Tensor<'_>, Whole, Arithmetic)>> {
+        let Method::Paper(whole) = self.method else { return Ok(None) };
+        Ok(Some((self.flat_tensor(name)?, whole, self.arithmetic)))
     }
 
     /// `per` entries of `out` hold one element.
@@ -173,7 +195,7 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for name in self.base.model.names() {
+        for name in self.names() {
             elements(&self.base, name)?;
             for source in &self.sources {
                 let present = source.model.check(&self.base, name)?;
@@ -213,20 +235,18 @@ impl Prepared {
         .collect()
     }
 
+    fn flat_tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        let count = self.info(name).map_or(0, |i| i.elements);
+        Ok(Tensor { base: elements(&self.base, name)?, elements: count, terms: self.terms(name)? })
+    }
+
     fn flat(&self) -> Result<Flat<'_>> {
-        let tensor = |name: &str| {
-            let elements_count = self.info(name).map_or(0, |i| i.elements);
-            Ok(Tensor {
-                base: elements(&self.base, name)?,
-                elements: elements_count,
-                terms: self.terms(name)?,
-            })
-        };
-        Ok(Flat::new(self.names().map(tensor).collect::<Result<_>>()?, self.arithmetic))
+        let tensors = self.names().map(|name| self.flat_tensor(name));
+        Ok(Flat::new(tensors.collect::<Result<_>>()?, self.arithmetic))
     }
 
     /// Finds each source's trim threshold.
-    fn trim(&mut self, rates: &[f64], stop: &AtomicBool) -> Result<()> {
+    fn trim(&mut self, rates: &[f64], survey: &dyn Survey, stop: &AtomicBool) -> Result<()> {
         let flat = self.flat()?;
         let all = flat.elements;
         let ranks: Vec<u64> = rates.iter().map(|&rate| trim::rank(rate, all)).collect();
@@ -235,7 +255,7 @@ impl Prepared {
             .filter(|&source| asks(source))
             .map(|source| trim::Query { source, rank: ranks[source] })
             .collect();
-        let thresholds = trim::thresholds(&flat, &queries, stop)?;
+        let thresholds = survey.thresholds(&flat, &queries, stop)?;
         for (query, bits) in queries.iter().zip(thresholds) {
             self.sources[query.source].rule.threshold = bits;
         }
@@ -249,20 +269,13 @@ impl Prepared {
     ///
     /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
     /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
-    fn tie(&self, whole: Whole, stop: &AtomicBool) -> Result<f32> {
+    fn tie(&self, whole: Whole, survey: &dyn Survey, stop: &AtomicBool) -> Result<f32> {
         let live = self.sources.iter().filter(|s| s.live);
         let weightless = live.clone().all(|s| s.rule.weight == 0.0);
         if live.count() < 2 || weightless || whole.scale == 0.0 {
             return Ok(0.0);
         }
-        let flat = self.flat()?;
-        let state = || (flat.scratch(), 0i64);
-        let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
-            for span in spans {
-                paper::signs(scratch, tensor.base, &tensor.terms, span.first, span.count, total);
-            }
-        })?;
-        let total: i64 = states.iter().map(|(_, total)| total).sum();
+        let total = survey.signs(&self.flat()?, stop)?;
         Ok(total.signum() as f32)
     }
 }

@@ -1,0 +1,158 @@
+//! A new run that begins with the results of an earlier one.
+//!
+//! The new search begins anew and is told the earlier results, generation by generation, as results that it did not ask
+//! for. So nothing that was evaluated is evaluated again, and what follows is a function of plan and results. What was not
+//! final in the earlier run stays behind: its samples are of no use to a search that may score, or look, elsewhere.
+
+use super::candidate::{Candidate, Score};
+use super::generation::entered;
+use super::journal::{Place, Standing};
+use super::record::{Counters, Durable, Pinned, domain};
+use common::digest::Manifest;
+use common::id::CandidateId;
+use common::run::RunPlan;
+use common::seed::Stream;
+use common::time::Millis;
+use std::collections::BTreeMap;
+
+impl Durable {
+    /// The numbers that this run's final candidates have in a run that begins with them: in the same order, without
+    /// gaps.
+    pub fn carried(&self) -> BTreeMap<CandidateId, CandidateId> {
+        let finals = self.candidates.iter().filter(|c| c.is_final()).map(Candidate::id);
+        finals.zip((1..).map(CandidateId)).collect()
+    }
+
+    /// A run of `plan` that begins with this one's final candidates, those of `scores` (by their numbers here) with these
+    /// in place of theirs.
+    ///
+    /// The plan may differ from this run's in scoring, fitness, objectives, search and budgets, not in what a genome
+    /// means. Candidates that ended early count as failed: what bounded them were the earlier scores, and their reports
+    /// are not all there.
+    pub fn continued(
+        &self,
+        plan: &RunPlan,
+        manifest: Manifest,
+        scores: &BTreeMap<CandidateId, Score>,
+        created: Millis,
+    ) -> Durable {
+        let mut candidates = Vec::new();
+        for (old, new) in self.carried() {
+            let mut candidate = self.candidates[super::index(old)].renumbered(new);
+            candidate.drop_bound();
+            if let Some(score) = scores.get(&old) {
+                candidate.rescore(score.clone());
+            }
+            candidates.push(candidate);
+        }
+        // A stream of its own: the earlier one's would ask for what it has asked for before.
+        let stream = Stream::new(plan.seed, &format!("search after {}", candidates.len()));
+        let mut search = search::begin(&plan.search, &domain(plan), stream);
+        let (mut standing, mut generation) = (Standing::default(), 0);
+        for members in candidates.chunk_by(|a, b| a.generation() == b.generation()) {
+            let results: Vec<_> = members.iter().map(|c| entered(plan, c)).collect();
+            results.iter().for_each(|r| standing.note(r.fitness));
+            search.tell(&results.into_iter().map(|r| r.told).collect::<Vec<_>>());
+            generation = generation.max(members[0].generation());
+        }
+        let place = Place { asked: candidates.len() as u64, standing, ..Place::default() };
+        let mut next = Durable {
+            pinned: Pinned { manifest, complete: self.pinned.complete },
+            // Numbers that were given before are not given again.
+            counters: Counters {
+                last_lease: self.counters.last_lease,
+                last_worker: self.counters.last_worker,
+                ..Counters::default()
+            },
+            candidates,
+            ..Durable::new(plan, Manifest::default(), created)
+        };
+        next.begin_with(search.as_ref(), generation, place);
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::candidate::{Censored, Phase};
+    use crate::state::{End, Event, Reply, State};
+    use crate::store::{Store, memory::Memory};
+    use crate::testing::{exchange, manifest, outcome, plan, registration, uninterrupted};
+    use common::fitness::Fitness;
+    use proto::convert::Exchange;
+
+    /// The opposite of what the first search was told, so that going on with it shows.
+    fn reversed(durable: &Durable) -> BTreeMap<CandidateId, Score> {
+        let score = |c: &crate::state::candidate::Candidate| match c.phase() {
+            Phase::Scored(s) => {
+                Some((c.id(), Score { fitness: Fitness::new(-s.fitness.value()).ok()?, ..s.clone() }))
+            }
+            _ => None,
+        };
+        durable.candidates.iter().filter_map(score).collect()
+    }
+
+    #[test]
+    fn goes_on_from_all_results_under_their_new_scores() {
+        let old = uninterrupted(&plan(&[])).durable();
+        let longer = plan(&["search.evaluations=40", "fitness.term_f1=-0.5", "fitness.rouge_l=-0.5"]);
+        let next = old.continued(&longer, manifest(), &reversed(&old), Millis(9));
+        assert_ne!(next.identity.run, old.identity.run);
+        let mut state = State::restore(next.clone()).unwrap();
+        let worst = uninterrupted(&plan(&[])).candidates().iter().min_by_key(|c| c.fitness()).unwrap().id();
+        assert_eq!(state.best().unwrap().0, worst);
+        let mut store = Memory::default();
+        store.commit(&next.records()).unwrap();
+        let mut apply = |event| {
+            let changes = state.apply(Millis(10), event);
+            store.commit(&changes.records).unwrap();
+            changes.reply
+        };
+        apply(Event::Start);
+        let joined = apply(Event::Register(Box::new(registration(&longer, "w"))));
+        let Some(Reply::Registered(Ok(joined))) = joined else { panic!("refused") };
+        let mut outcomes = Vec::new();
+        for sequence in 1..40 {
+            let e = Exchange { outcomes, ..exchange(joined.worker, sequence, 2) };
+            let answer = apply(Event::Exchange(Box::new(e)));
+            let Some(Reply::Exchanged(Ok(answer))) = answer else { panic!("refused") };
+            outcomes = answer.grants.iter().map(|g| outcome(&longer, g)).collect();
+        }
+        assert_eq!((state.end(), state.candidates().len()), (Some(&End::Evaluations), 40));
+        // The journal leads from there to here.
+        let replayed = state.replay(|from, most| store.journal(from, most)).unwrap();
+        assert_eq!((replayed.parts, replayed.results), (None, 40));
+        // What was there is as it was, but for its scores; what is new is asked for by what was told.
+        let genomes = |d: &[crate::state::candidate::Candidate]| -> Vec<_> {
+            d.iter().map(|c| c.genome().clone()).collect()
+        };
+        assert_eq!(genomes(&state.candidates()[..25]), genomes(&old.candidates));
+        let unmoved = old.continued(&longer, Manifest::default(), &BTreeMap::new(), Millis(9));
+        assert_ne!(unmoved.searched.snapshot, next.searched.snapshot);
+    }
+
+    #[test]
+    fn what_ended_early_takes_no_bound_along() {
+        let mut state = crate::testing::begun(&plan(&[]));
+        let bound = Fitness::new(0.1).unwrap();
+        let censored = Censored { bound, samples: 1, timings: Default::default() };
+        let mut old = state.durable();
+        old.candidates[1].censor(censored, Millis(5));
+        let next = old.continued(&plan(&[]), manifest(), &BTreeMap::new(), Millis(9));
+        // What was open stays behind, so that the second is the first now.
+        assert_eq!((next.candidates.len(), next.candidates[0].phase()), (1, &Phase::Failed));
+        assert_eq!(next.candidates[0].genome(), old.candidates[1].genome());
+        state = State::restore(next).unwrap();
+        assert_eq!(state.candidates()[0].fitness(), None);
+    }
+
+    #[test]
+    fn an_exhausted_budget_ends_the_new_run_at_once() {
+        let old = uninterrupted(&plan(&[])).durable();
+        let next = old.continued(&plan(&[]), Manifest::default(), &reversed(&old), Millis(9));
+        let mut state = State::restore(next).unwrap();
+        state.apply(Millis(10), Event::Start);
+        assert_eq!((state.end(), state.candidates().len()), (Some(&End::Evaluations), 25));
+    }
+}
