@@ -3,6 +3,7 @@
 //! [`parse`] reports every fault at once, each with its line, field and remedy; unknown keys are faults. It
 //! opens no file: paths are only made absolute, relative to the run file's folder.
 
+mod division;
 mod fault;
 mod file;
 mod parameters;

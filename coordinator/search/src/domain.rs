@@ -1,5 +1,6 @@
 //! What kind of values the coordinates of a genome stand for.
 
+use common::parameter::Kind;
 use serde::{Deserialize, Serialize};
 
 /// What a coordinate of the unit cube stands for.
@@ -12,6 +13,16 @@ pub enum Dimension {
     Integer(u32),
     /// One of so many values without order, laid out like integers.
     Category(u32),
+}
+
+impl From<Kind> for Dimension {
+    fn from(kind: Kind) -> Dimension {
+        match kind {
+            Kind::Real => Dimension::Real,
+            Kind::Integer(n) => Dimension::Integer(n),
+            Kind::Category(n) => Dimension::Category(n),
+        }
+    }
 }
 
 /// What is searched: kinds of coordinates, and the number of objectives.

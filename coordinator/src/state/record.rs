@@ -146,7 +146,8 @@ impl Durable {
 }
 
 fn first_snapshot(plan: &RunPlan) -> Snapshot {
-    let domain = Domain::real(plan.space.dimensions());
+    let dimensions = plan.space.kinds().into_iter().map(search::Dimension::from).collect();
+    let domain = Domain { dimensions, objectives: 1 };
     search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
 }
 

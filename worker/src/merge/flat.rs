@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One base tensor with what its sources contribute. Sources that contribute nothing have no term.
 pub(crate) struct Tensor<'a> {
+    /// Its position among the base's tensors.
+    pub(crate) position: usize,
     pub(crate) base: Elements<'a>,
     pub(crate) elements: usize,
     pub(crate) terms: Vec<Term<'a>>,
@@ -18,7 +20,7 @@ pub(crate) struct Tensor<'a> {
 pub(crate) struct Flat<'a> {
     pub(crate) tensors: Vec<Tensor<'a>>,
     pieces: Vec<Piece>,
-    /// Elements of all tensors together: the N of the trim.
+    /// Elements of all tensors together.
     pub(crate) elements: u64,
     arithmetic: Arithmetic,
 }

@@ -31,6 +31,7 @@ mod fit;
 mod flat;
 mod linear;
 pub mod mergekit;
+mod numbers;
 mod paper;
 mod placement;
 mod prepare;

@@ -2,21 +2,28 @@
 
 use super::block::{BLOCK, CHUNK, Element, narrow_bytes};
 use super::error::{Error, Result};
-use super::field::{DROP_ALL, Key, drop_limit};
+use super::field::Key;
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
+use super::numbers::{self, Rules};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
 use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use common::group::Stack;
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
 pub struct Prepared {
     base: Opened,
     sources: Vec<Source>,
+    /// Factor λ, by the base's tensors.
+    scales: Vec<f32>,
+    /// The base's tensors by position.
+    positions: HashMap<String, usize>,
     method: Method,
     mask: Mask,
     seed: u64,
@@ -28,16 +35,13 @@ struct Source {
     model: Fitted,
     /// The source's own base, where it is not the recipe's.
     own: Option<Fitted>,
-    rule: Rule,
-    /// False when nothing of the task vector is left: everything dropped or trimmed.
-    live: bool,
+    rules: Rules,
 }
 
-#[derive(Clone, Copy)]
 enum Method {
-    Paper(Whole),
-    /// The divisor.
-    Linear(f32),
+    /// The sign of elements whose sum is zero, see [`Whole::tie`].
+    Paper(f32),
+    Linear,
 }
 
 impl Prepared {
@@ -47,11 +51,9 @@ impl Prepared {
         stop: &AtomicBool,
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
-        if let Method::Paper(whole) = prepared.method {
-            let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
-            prepared.trim(&rates, stop)?;
-            let tie = prepared.tie(whole, stop)?;
-            prepared.method = Method::Paper(Whole { tie, ..whole });
+        if let Method::Paper(_) = prepared.method {
+            prepared.trim(stop)?;
+            prepared.method = Method::Paper(prepared.tie(stop)?);
         }
         Ok(prepared)
     }
@@ -60,24 +62,27 @@ impl Prepared {
     pub(super) fn fitted(recipe: &Recipe, open: impl Fn(&str) -> Result<Opened>) -> Result<Prepared> {
         recipe.check()?;
         let base = open(&recipe.base.name)?;
+        let elements = |name| base.model.info(name).map_or(0, |i: &TensorInfo| i.elements as u64);
+        let tensors: Vec<(&str, u64)> = base.model.names().map(|n| (n, elements(n))).collect();
+        let stack = Stack::of(base.model.names());
         let mut sources = Vec::with_capacity(recipe.sources.len());
         for term in &recipe.sources {
             let own = term.base.as_ref().filter(|b| b.name != recipe.base.name);
-            let drop = drop_limit(term.drop_rate);
-            let rule =
-                Rule { weight: term.weight as f32, drop, keep: (1.0 - term.drop_rate) as f32, threshold: 0 };
             let choice = term.vocabulary.unwrap_or(recipe.vocabulary);
             let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
             let model = fit(&term.model.name)?;
             let own = own.map(|b| fit(&b.name)).transpose()?;
-            sources.push(Source { model, own, rule, live: drop < DROP_ALL });
+            sources.push(Source { model, own, rules: Rules::new(term, &tensors, &stack)? });
         }
+        let scale = |(name, _): &(&str, u64)| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
+        let scales = tensors.iter().map(scale).collect::<Result<Vec<f32>>>()?;
+        let positions = tensors.iter().enumerate().map(|(i, (name, _))| (name.to_string(), i)).collect();
         let method = match recipe.convention {
-            Convention::Paper => Method::Paper(Whole { scale: recipe.scale as f32, tie: 0.0 }),
-            Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
+            Convention::Paper => Method::Paper(0.0),
+            Convention::Linear => Method::Linear,
         };
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
-        let prepared = Prepared { base, sources, method, mask, seed, arithmetic };
+        let prepared = Prepared { base, sources, scales, positions, method, mask, seed, arithmetic };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -143,8 +148,9 @@ impl Prepared {
         }
         let chunks = out.par_chunks_mut(CHUNK * per).enumerate();
         match self.method {
-            Method::Paper(whole) => {
+            Method::Paper(tie) => {
                 let terms = self.terms(name)?;
+                let whole = Whole { scale: self.scales[self.position(name)], tie };
                 chunks.for_each_init(
                     || paper::Scratch::new(terms.len(), self.arithmetic),
                     |scratch, (i, out)| {
@@ -155,9 +161,10 @@ impl Prepared {
                     },
                 );
             }
-            Method::Linear(total) => {
+            Method::Linear => {
+                let (position, total) = (self.position(name), self.total(self.position(name)));
                 let shares = self.sources.iter().map(|s| {
-                    Ok(linear::Share { weight: s.rule.weight, model: s.model.elements(name)?, base })
+                    Ok(linear::Share { weight: s.rules.weight(position), model: s.model.elements(name)?, base })
                 });
                 let shares = shares.collect::<Result<Vec<_>>>()?;
                 chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
@@ -173,12 +180,15 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for name in self.base.model.names() {
+        for (position, name) in self.base.model.names().enumerate() {
             elements(&self.base, name)?;
+            if matches!(self.method, Method::Linear) && self.total(position) == 0.0 {
+                return Err(Error::NoWeight { tensor: name.into() });
+            }
             for source in &self.sources {
                 let present = source.model.check(&self.base, name)?;
                 let Some(own) = &source.own else {
-                    if !present && matches!(self.method, Method::Linear(_)) {
+                    if !present && matches!(self.method, Method::Linear) {
                         let why = "and an average needs every model's";
                         return Err(Error::Missing {
                             tensor: name.into(),
@@ -199,12 +209,14 @@ impl Prepared {
 
     /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
     fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
+        let position = self.position(name);
         let present = |s: &Source| s.model.opened.model.info(name).is_some();
-        let live = self.sources.iter().enumerate().filter(|(_, s)| s.live && present(s));
-        live.map(|(source, s)| {
+        let ruled = self.sources.iter().enumerate().filter(|(_, s)| present(s));
+        let live = ruled.filter_map(|(source, s)| Some((source, s, s.rules.of(position)?)));
+        live.map(|(source, s, rule)| {
             Ok(Term {
                 source,
-                rule: s.rule,
+                rule,
                 key: Key::new(self.mask, self.seed, &s.model.opened.name, name),
                 model: s.model.elements(name)?,
                 base: s.own.as_ref().map(|own| own.elements(name)).transpose()?,
@@ -213,34 +225,67 @@ impl Prepared {
         .collect()
     }
 
-    fn flat(&self) -> Result<Flat<'_>> {
-        let tensor = |name: &str| {
+    /// The position of one of the base's tensors, whose name the caller has checked.
+    fn position(&self, name: &str) -> usize {
+        self.positions[name]
+    }
+
+    /// The divisor of an average, by the base's tensors.
+    fn total(&self, position: usize) -> f32 {
+        self.sources.iter().map(|s| s.rules.weight(position)).sum()
+    }
+
+    /// The tensors of the positions wanted, as blocks.
+    fn flat(&self, wanted: impl Fn(usize) -> bool) -> Result<Flat<'_>> {
+        let tensor = |(position, name): (usize, &str)| {
             let elements_count = self.info(name).map_or(0, |i| i.elements);
             Ok(Tensor {
+                position,
                 base: elements(&self.base, name)?,
                 elements: elements_count,
                 terms: self.terms(name)?,
             })
         };
-        Ok(Flat::new(self.names().map(tensor).collect::<Result<_>>()?, self.arithmetic))
+        let names = self.names().enumerate().filter(|(position, _)| wanted(*position));
+        Ok(Flat::new(names.map(tensor).collect::<Result<_>>()?, self.arithmetic))
     }
 
-    /// Finds each source's trim threshold.
-    fn trim(&mut self, rates: &[f64], stop: &AtomicBool) -> Result<()> {
-        let flat = self.flat()?;
-        let all = flat.elements;
-        let ranks: Vec<u64> = rates.iter().map(|&rate| trim::rank(rate, all)).collect();
-        let asks = |source: usize| self.sources[source].live && (1..all).contains(&ranks[source]);
-        let queries: Vec<trim::Query> = (0..ranks.len())
-            .filter(|&source| asks(source))
-            .map(|source| trim::Query { source, rank: ranks[source] })
-            .collect();
-        let thresholds = trim::thresholds(&flat, &queries, stop)?;
-        for (query, bits) in queries.iter().zip(thresholds) {
-            self.sources[query.source].rule.threshold = bits;
-        }
-        for (source, &rank) in self.sources.iter_mut().zip(&ranks) {
-            source.live &= rank < all;
+    /// Finds the threshold of each source's trim groups: the first group of every source in one pass, then the second,
+    /// so that a pass holds as many histograms as there are sources, and all passes together read as much as one over
+    /// the whole model.
+    fn trim(&mut self, stop: &AtomicBool) -> Result<()> {
+        let most = self.sources.iter().map(|s| s.rules.groups.len()).max().unwrap_or(0);
+        for group in 0..most {
+            let asked: Vec<(usize, u64, u64)> = self
+                .sources
+                .iter()
+                .enumerate()
+                .filter_map(|(source, s)| {
+                    let g = s.rules.groups.get(group).filter(|g| g.live)?;
+                    Some((source, trim::rank(g.rate, g.elements), g.elements))
+                })
+                .collect();
+            let queries: Vec<trim::Query> = asked
+                .iter()
+                .filter(|(_, rank, elements)| (1..*elements).contains(rank))
+                .map(|&(source, rank, elements)| trim::Query { source, rank, elements })
+                .collect();
+            let found = match queries.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let among = |source: usize, position: usize| {
+                        self.sources[source].rules.group(position) == group
+                    };
+                    let flat = self.flat(|p| queries.iter().any(|q| among(q.source, p)))?;
+                    trim::thresholds(&flat, &queries, &among, stop)?
+                }
+            };
+            for (query, bits) in queries.iter().zip(found) {
+                self.sources[query.source].rules.set_threshold(group, bits);
+            }
+            for (source, rank, elements) in asked {
+                self.sources[source].rules.groups[group].live &= rank < elements;
+            }
         }
         Ok(())
     }
@@ -249,13 +294,15 @@ impl Prepared {
     ///
     /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
     /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
-    fn tie(&self, whole: Whole, stop: &AtomicBool) -> Result<f32> {
-        let live = self.sources.iter().filter(|s| s.live);
-        let weightless = live.clone().all(|s| s.rule.weight == 0.0);
-        if live.count() < 2 || weightless || whole.scale == 0.0 {
+    fn tie(&self, stop: &AtomicBool) -> Result<f32> {
+        let matters = |position: usize| {
+            let rules: Vec<Rule> = self.sources.iter().filter_map(|s| s.rules.of(position)).collect();
+            rules.len() >= 2 && rules.iter().any(|r| r.weight != 0.0) && self.scales[position] != 0.0
+        };
+        if !(0..self.scales.len()).any(matters) {
             return Ok(0.0);
         }
-        let flat = self.flat()?;
+        let flat = self.flat(|_| true)?;
         let state = || (flat.scratch(), 0i64);
         let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
             for span in spans {
