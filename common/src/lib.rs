@@ -47,7 +47,7 @@ pub mod mergekit;
 pub mod parameter;
 pub mod provenance;
 pub mod recipe;
-//REFINE
+pub mod refine;
 pub mod report;
 pub mod run;
 pub mod seed;

@@ -137,6 +137,26 @@ impl Cma {
         }
     }
 
+    /// A search that begins with the normal distribution of this mean and `sigma² · covariance`, which is positive
+    /// definite: where an earlier search ended.
+    pub fn from_distribution(
+        mean: Vec<f64>,
+        covariance: Matrix,
+        sigma: f64,
+        population: usize,
+        stream: Stream,
+    ) -> Cma {
+        assert!(covariance.side() == mean.len(), "a covariance of the mean's coordinates");
+        Cma { covariance, mean: mean.clone(), ..Cma::new(mean.len(), population, sigma, stream) }
+    }
+
+    /// Mean and covariance of what is drawn, the step size included.
+    pub fn distribution(&self) -> (Vec<f64>, Vec<Vec<f64>>) {
+        let n = self.mean.len();
+        let cell = |i, j| self.sigma * self.sigma * self.covariance.at(i, j);
+        (self.mean.clone(), (0..n).map(|i| (0..n).map(|j| cell(i, j)).collect()).collect())
+    }
+
     /// A pure function of the covariance, or a restored search would differ from the saved one in its last bits.
     fn roots(&mut self) -> Roots {
         if let Some(roots) = &self.roots {

@@ -26,6 +26,13 @@ impl Matrix {
         m
     }
 
+    /// The square matrix of these rows.
+    pub fn of_rows(rows: Vec<Vec<f64>>) -> Matrix {
+        let side = rows.len();
+        assert!(rows.iter().all(|r| r.len() == side), "as many columns as rows");
+        Matrix { side, cells: rows.concat() }
+    }
+
     /// `Σ factors[k] · v_k v_kᵀ` over the columns of `self`, which makes `B f(D²) Bᵀ` of eigenvectors.
     pub fn recompose(&self, factors: &[f64]) -> Matrix {
         let n = self.side;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | run file → plan, with its dataset read |
 //! | `folder` | the files of a state folder beside the store |
+//! | `refine` | `start --refine`: an earlier run's distribution over more parameters |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `json`, `table` | what they print |
@@ -16,6 +17,7 @@ mod live;
 mod look;
 mod models;
 mod plan;
+mod refine;
 mod serve;
 mod table;
 
@@ -126,6 +128,9 @@ struct Start {
     /// Override a key of the run file, such as search.evaluations=40 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Begin with the mean and covariance of an earlier run whose parameters this one divides further
+    #[arg(long, value_name = "DIR")]
+    refine: Option<PathBuf>,
     /// Which files to digest before serving
     #[arg(long, value_enum, default_value = "all")]
     pin: Pin,

@@ -27,7 +27,7 @@ mod register;
 pub mod roster;
 
 pub use event::{Changes, Event, Note, Reply};
-pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, Searched};
+pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Searched};
 
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;
