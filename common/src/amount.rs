@@ -155,7 +155,9 @@ mod tests {
         assert!(cases != 0.25 && Amount::from(0.25).is_everywhere(0.25));
         let fields: Vec<String> = cases.numbers().into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields, ["[0].knots[0]", "[0].knots[1]", "[1].value"]);
-        for (bad, why) in [("[]", "empty list"), ("\"x\"", "a number, or a list"), ("[{}]", "either a value or knots")] {
+        for (bad, why) in
+            [("[]", "empty list"), ("\"x\"", "a number, or a list"), ("[{}]", "either a value or knots")]
+        {
             let e = read(bad).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");
         }
@@ -168,7 +170,10 @@ mod tests {
         let at = |name: &str| amount.at(name, &stack).unwrap().value;
         let found: Vec<f64> = (0..5).map(|l| at(&format!("model.layers.{l}.mlp.up_proj.weight"))).collect();
         assert_eq!(found, [0.0, 0.25, 0.5, 0.35, 0.2]);
-        assert_eq!((at("model.embed_tokens.weight"), at("model.norm.weight"), at("lm_head.weight")), (0.0, 0.2, 0.2));
+        assert_eq!(
+            (at("model.embed_tokens.weight"), at("model.norm.weight"), at("lm_head.weight")),
+            (0.0, 0.2, 0.2)
+        );
         let some: Amount = serde_json::from_str(r#"[{"filter":"mlp","value":1.0}]"#).unwrap();
         assert_eq!(some.at("lm_head.weight", &stack), None);
     }

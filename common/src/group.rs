@@ -69,7 +69,9 @@ impl fmt::Display for Layers {
 
 /// The text names no layers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no layers: write \"0-7\", \"24-\" (to the last) or \"1/4\" (the first of four equal parts)")]
+#[error(
+    "{0:?} names no layers: write \"0-7\", \"24-\" (to the last) or \"1/4\" (the first of four equal parts)"
+)]
 pub struct BadLayers(String);
 
 impl FromStr for Layers {
@@ -342,7 +344,8 @@ impl<N> Case<N> {
     /// In words: `layers 1/4, attention`.
     pub fn tensors(&self) -> String {
         let layers = self.layers.map(|l| format!("layers {l}"));
-        let words: Vec<String> = layers.into_iter().chain(self.filter.as_ref().map(Filter::to_string)).collect();
+        let words: Vec<String> =
+            layers.into_iter().chain(self.filter.as_ref().map(Filter::to_string)).collect();
         if words.is_empty() { "all others".into() } else { words.join(", ") }
     }
 }

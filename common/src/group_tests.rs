@@ -27,8 +27,16 @@ fn every_tensor_is_in_exactly_one_part() {
         let outside = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"].map(String::from);
         for name in names.chain(outside) {
             for of in 1..=8 {
-                let part = |part| Case { layers: Some(Layers::Part { part, of }), filter: None, along: Along::Value(1.0) };
-                assert_eq!((1..=of).filter(|p| part(*p).fits(&name, &stack)).count(), 1, "{name} of {count} in {of}");
+                let part = |part| Case {
+                    layers: Some(Layers::Part { part, of }),
+                    filter: None,
+                    along: Along::Value(1.0),
+                };
+                assert_eq!(
+                    (1..=of).filter(|p| part(*p).fits(&name, &stack)).count(),
+                    1,
+                    "{name} of {count} in {of}"
+                );
             }
         }
     }
@@ -44,7 +52,11 @@ fn what_stands_outside_counts_with_the_nearest_layer() {
     assert!(!holds("24-31", "lm_head.weight"));
     assert!(holds("1/4", "model.layers.7.x") && holds("2/4", "model.layers.8.x"));
     // A third of 32 layers is 10.67 of them: 0 to 10, 11 to 21, 22 to 31.
-    assert!(holds("1/3", "model.layers.10.x") && holds("2/3", "model.layers.11.x") && holds("3/3", "model.layers.22.x"));
+    assert!(
+        holds("1/3", "model.layers.10.x")
+            && holds("2/3", "model.layers.11.x")
+            && holds("3/3", "model.layers.22.x")
+    );
     let position = |name: &str| stack.position(stack.place(name));
     assert_eq!((position("model.embed_tokens.weight"), position("model.layers.0.x")), (0.0, 0.0));
     assert_eq!((position("model.layers.31.x"), position("lm_head.weight")), (1.0, 1.0));

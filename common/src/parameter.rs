@@ -155,7 +155,9 @@ impl Parameter {
                 whole(self.low) && whole(self.high) && self.high - self.low < f64::from(MOST_VALUES)
             }
             Form::Words(words) => {
-                words.len() <= MOST_VALUES as usize && self.low == 0.0 && self.high == words.len() as f64 - 1.0
+                words.len() <= MOST_VALUES as usize
+                    && self.low == 0.0
+                    && self.high == words.len() as f64 - 1.0
             }
         };
         if sound { Ok(()) } else { Err(format!("{name}: what lies between its bounds makes no sense")) }
@@ -197,7 +199,10 @@ mod tests {
         // The last step may fall short of the bound.
         assert_eq!(parameter(0.0, 1.0, Form::Step(0.3)).value(1.0), 0.3 * 3.0);
         let choices = parameter(0.1, 0.9, Form::Choices(vec![0.1, 0.5, 0.9]));
-        assert_eq!([0.0, 0.33, 0.34, 0.66, 0.67, 1.0].map(|x| choices.value(x)), [0.1, 0.1, 0.5, 0.5, 0.9, 0.9]);
+        assert_eq!(
+            [0.0, 0.33, 0.34, 0.66, 0.67, 1.0].map(|x| choices.value(x)),
+            [0.1, 0.1, 0.5, 0.5, 0.9, 0.9]
+        );
         let words = parameter(0.0, 1.0, Form::Words(vec!["a".into(), "b".into()]));
         assert_eq!((words.kind(), words.value(0.49), words.value(0.5)), (Kind::Category(2), 0.0, 1.0));
         let seeds = parameter(3.0, 5.0, Form::Labels);

@@ -230,11 +230,13 @@ impl Recipe {
 
     /// Checks every number (rates in [0, 1], everything finite) and every reference to a hub.
     pub fn check(&self) -> Result<(), RecipeError> {
-        let all = |field: String, amount: &Amount, fits: fn(f64) -> bool, expected| {
-            match amount.numbers().into_iter().find(|(_, value)| !fits(*value)) {
-                None => Ok(()),
-                Some((at, value)) => Err(RecipeError::Range { field: field + &at, value, expected }),
-            }
+        let all = |field: String, amount: &Amount, fits: fn(f64) -> bool, expected| match amount
+            .numbers()
+            .into_iter()
+            .find(|(_, value)| !fits(*value))
+        {
+            None => Ok(()),
+            Some((at, value)) => Err(RecipeError::Range { field: field + &at, value, expected }),
         };
         let finite = |field, amount: &Amount| all(field, amount, f64::is_finite, "a finite number");
         let rate =
@@ -367,7 +369,8 @@ pub(crate) mod tests {
     #[test]
     fn numbers_may_differ_by_layer_and_name() {
         let mut r = sample();
-        let cases = r#"[{"layers":"1/2","filter":"attention","value":0.1},{"knots":[0.2,0.30000000000000004,0.5]}]"#;
+        let cases =
+            r#"[{"layers":"1/2","filter":"attention","value":0.1},{"knots":[0.2,0.30000000000000004,0.5]}]"#;
         r.sources[0].trim_rate = serde_json::from_str(cases).unwrap();
         r.scale = serde_json::from_str(r#"[{"filter":"*.q_proj.*","value":0.5},{"value":2.0}]"#).unwrap();
         let text = serde_json::to_string(&r).unwrap();

@@ -28,8 +28,15 @@ const RIDGE: f64 = 1e-5;
 const DEPTHS: [u32; 16] = [1, 2, 3, 5, 7, 12, 16, 22, 24, 28, 32, 36, 40, 48, 64, 80];
 /// What a Llama's layer holds.
 const LAYER: [&str; 9] = [
-    "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
-    "mlp.down_proj", "input_layernorm", "post_attention_layernorm",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+    "input_layernorm",
+    "post_attention_layernorm",
 ];
 
 /// Why a search cannot go on as another.
@@ -108,7 +115,10 @@ impl Refinement {
                 None => (kind.to_string(), None),
                 Some(i) => {
                     let at = old.iter().position(|n| *n == new[i]);
-                    (format!("{kind} of {}", new[i]), Some(at.ok_or_else(|| RefineError::Source(new[i].clone()))?))
+                    (
+                        format!("{kind} of {}", new[i]),
+                        Some(at.ok_or_else(|| RefineError::Source(new[i].clone()))?),
+                    )
                 }
             };
             let parent = all.iter().find(|(k, s, _)| *k == kind && *s == place).map(|(_, _, c)| *c);
@@ -146,12 +156,14 @@ impl Refinement {
         let one = |(p, parent): (&Parameter, &Parent)| {
             if let [(i, share)] = parent.shares[..]
                 && share == 1.0
-                && (&self.coarse[i].low, &self.coarse[i].high, &self.coarse[i].form) == (&p.low, &p.high, &p.form)
+                && (&self.coarse[i].low, &self.coarse[i].high, &self.coarse[i].form)
+                    == (&p.low, &p.high, &p.form)
             {
                 return Ok(coarse[i].clamp(0.0, 1.0));
             }
             let value = |i: usize| self.coarse[i].value(coarse[i].clamp(0.0, 1.0));
-            let value = parent.constant + parent.shares.iter().map(|(i, share)| share * value(*i)).sum::<f64>();
+            let value =
+                parent.constant + parent.shares.iter().map(|(i, share)| share * value(*i)).sum::<f64>();
             p.coordinate(value)
                 .ok_or_else(|| RefineError::Bounds { parameter: p.name.clone(), value: value.to_string() })
         };
@@ -177,8 +189,9 @@ impl Refinement {
         }
         let mut covariance = vec![vec![0.0; n]; n];
         for (i, row) in covariance.iter_mut().enumerate() {
-            let left: Vec<f64> =
-                (0..k).map(|q| (0..k).map(|p| a[i][p] * coarse.covariance[p][q]).sum::<f64>() * grow).collect();
+            let left: Vec<f64> = (0..k)
+                .map(|q| (0..k).map(|p| a[i][p] * coarse.covariance[p][q]).sum::<f64>() * grow)
+                .collect();
             for (j, cell) in row.iter_mut().enumerate() {
                 *cell = left.iter().zip(&a[j]).map(|(l, r)| l * r).sum();
             }

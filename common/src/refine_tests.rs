@@ -49,9 +49,12 @@ fn a_converged_search_keeps_its_shape_but_not_its_size() {
 
 #[test]
 fn knots_between_knots_are_interpolated_and_bounds_converted() {
-    let r = refinement("scale = 1.0\nweight = { knots = 2 }", "scale = 1.0\nweight = { high = 2.0, knots = 3 }").unwrap();
+    let r =
+        refinement("scale = 1.0\nweight = { knots = 2 }", "scale = 1.0\nweight = { high = 2.0, knots = 3 }")
+            .unwrap();
     assert_eq!(r.point(&[0.2, 0.8]).unwrap(), [0.1, 0.25, 0.4]);
-    let e = refinement("scale = 1.0\nweight = { high = 2.0 }", "scale = 1.0").unwrap().point(&[0.9]).unwrap_err();
+    let e =
+        refinement("scale = 1.0\nweight = { high = 2.0 }", "scale = 1.0").unwrap().point(&[0.9]).unwrap_err();
     assert_eq!(e.to_string(), "weight.a: the earlier run is at 1.8, outside of the bounds here; widen them");
 }
 

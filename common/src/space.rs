@@ -123,6 +123,34 @@ impl Space {
         all
     }
 
+    /// What is searched, a line each: a kind's name and its numbers in words, such as `8 parameters (weight.a.layers_1_of_4
+    /// … weight.b.layers_4_of_4), 0 to 1`. Kinds that are fixed are left out.
+    pub fn describe(&self) -> Vec<(String, String)> {
+        let mut rows: Vec<(String, Vec<&Parameter>)> = Vec::new();
+        for p in &self.parameters {
+            let kind = p.name.split('.').next().unwrap_or_default();
+            match rows.last_mut().filter(|(k, _)| k == kind) {
+                Some((_, members)) => members.push(p),
+                None => rows.push((kind.into(), vec![p])),
+            }
+        }
+        let words = |(kind, members): (String, Vec<&Parameter>)| {
+            let mut bounds: Vec<String> = members.iter().map(|p| p.bounds()).collect();
+            bounds.sort();
+            bounds.dedup();
+            let count = match &members[..] {
+                [one] if one.name == kind => String::new(),
+                [one] => format!("1 parameter ({}), ", one.name),
+                [first, .., last] => {
+                    format!("{} parameters ({} … {}), ", members.len(), first.name, last.name)
+                }
+                [] => String::new(),
+            };
+            (kind, format!("{count}{}", bounds.join("; ")))
+        };
+        rows.into_iter().map(words).collect()
+    }
+
     /// Whether every coefficient points at an existing parameter and every bound is usable.
     pub fn check(&self) -> Result<(), String> {
         let known = |origin: &Origin| match origin {
@@ -173,6 +201,8 @@ mod tests {
         assert_eq!(space.resolve(&space.sources[0].trim_rate, &values), 1.0);
         assert_eq!(space.resolve(&space.sources[0].weight, &values), 1.0);
         assert_eq!(space.kinds(), [Kind::Real, Kind::Real]);
+        let rows = space.describe();
+        assert_eq!(rows[0], ("scale".to_string(), "0 to 2".to_string()));
         let broken = Space { parameters: vec![], ..space };
         assert!(broken.check().is_err());
     }
@@ -180,9 +210,14 @@ mod tests {
     #[test]
     fn cases_resolve_number_by_number() {
         let mut space = space();
-        let half = Case { layers: Some(Layers::Part { part: 1, of: 2 }), filter: None, along: Along::Value(Origin::Searched(0)) };
+        let half = Case {
+            layers: Some(Layers::Part { part: 1, of: 2 }),
+            filter: None,
+            along: Along::Value(Origin::Searched(0)),
+        };
         let knots = Along::Knots(vec![Origin::Fixed(0.25), Origin::Searched(1)]);
-        space.scale = Coefficient::Cases(vec![half, Case { layers: None, filter: Some(Filter::Mlp), along: knots }]);
+        space.scale =
+            Coefficient::Cases(vec![half, Case { layers: None, filter: Some(Filter::Mlp), along: knots }]);
         assert_eq!(space.check(), Ok(()));
         let text = serde_json::to_string(&space).unwrap();
         assert!(text.contains(r#""scale":{"cases":[{"layers":"1/2","value":{"searched":0}},{"filter":"mlp","knots":[{"fixed":0.25},{"searched":1}]}]}"#), "{text}");

@@ -74,7 +74,11 @@ fn names(case: &Case<f64>, earlier: &[Case<f64>]) -> Result<Option<Vec<String>>,
             Err(pattern) => {
                 let inner = pattern.strip_prefix('*').and_then(|p| p.strip_suffix('*'));
                 let inner = inner.filter(|p| !p.contains('*'));
-                vec![inner.ok_or_else(|| format!("its filters are parts of names, not patterns as {pattern}"))?.into()]
+                vec![
+                    inner
+                        .ok_or_else(|| format!("its filters are parts of names, not patterns as {pattern}"))?
+                        .into(),
+                ]
             }
         }),
     };
@@ -118,7 +122,13 @@ mod tests {
     const LAYERS: u32 = 6;
 
     fn tensors() -> Vec<String> {
-        let inner = ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "input_layernorm", "post_attention_layernorm"];
+        let inner = [
+            "self_attn.q_proj",
+            "self_attn.o_proj",
+            "mlp.up_proj",
+            "input_layernorm",
+            "post_attention_layernorm",
+        ];
         let layer = |l| inner.map(|name| format!("model.layers.{l}.{name}.weight"));
         let outside = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"].map(String::from);
         (0..LAYERS).flat_map(layer).chain(outside).collect()
@@ -137,7 +147,10 @@ mod tests {
             r#"[{"filter":"attention","layers":"0-2","value":0.1},{"filter":"attention","layers":"3-","value":0.2},{"filter":"norms","layers":"0-2","value":0.3},{"filter":"norms","layers":"3-","value":0.4},{"filter":"*.up_*","value":0.5},{"value":0.6}]"#,
         ] {
             let amount: Amount = serde_json::from_str(text).unwrap();
-            let yaml = format!("merge_method: x\nmodels: [{{model: m}}]\nparameters: {{w: {}}}", setting(&amount).unwrap());
+            let yaml = format!(
+                "merge_method: x\nmodels: [{{model: m}}]\nparameters: {{w: {}}}",
+                setting(&amount).unwrap()
+            );
             let parsed = parse("x", &yaml).unwrap().config;
             for tensor in tensors() {
                 // As mergekit has it: 0 outside of the layers.

@@ -128,7 +128,8 @@ fn model_line(recipe: &Recipe, model: &ModelRef, weight: Option<&Amount>) -> Res
 }
 
 fn setting(name: &str, amount: &Amount) -> Result<String, Inexpressible> {
-    super::amount::setting(amount).map_err(|why| no(format!("the {name} differs by tensor in a way it cannot say: {why}")))
+    super::amount::setting(amount)
+        .map_err(|why| no(format!("the {name} differs by tensor in a way it cannot say: {why}")))
 }
 
 fn twice(recipe: &Recipe) -> Option<&SourceTerm> {
@@ -258,7 +259,8 @@ mod tests {
     fn numbers_by_tensor_become_conditions() {
         let mut recipe = plain();
         recipe.sources.truncate(1);
-        recipe.sources[0].weight = serde_json::from_str(r#"[{"filter":"mlp","value":0.5},{"value":1.5}]"#).unwrap();
+        recipe.sources[0].weight =
+            serde_json::from_str(r#"[{"filter":"mlp","value":0.5},{"value":1.5}]"#).unwrap();
         recipe.scale = serde_json::from_str(r#"[{"knots":[0.5,1.0]}]"#).unwrap();
         let text = from_recipe(&recipe, None).unwrap();
         assert!(text.contains(r#"weight: [{filter: "mlp", value: 0.5}, {value: 1.5}]"#), "{text}");

@@ -81,14 +81,13 @@ impl Division {
         let (layers, knots) = match (table.get("layers"), table.get("knots")) {
             (None, None) => (otherwise.layers.clone(), otherwise.knots),
             (Some(_), Some(_)) => {
-                let remedy = "keep layers (a number for each group) or knots (numbers to interpolate between)";
+                let remedy =
+                    "keep layers (a number for each group) or knots (numbers to interpolate between)";
                 table.note(Some("knots"), "given beside layers", remedy);
                 (Vec::new(), None)
             }
             (Some(node), None) => (read_layers(table, node), None),
-            (None, Some(_)) => {
-                (Vec::new(), table.integer("knots", 2..=MOST_LAYERS, "3").map(|k| k as u32))
-            }
+            (None, Some(_)) => (Vec::new(), table.integer("knots", 2..=MOST_LAYERS, "3").map(|k| k as u32)),
         };
         let filters = match table.get("filters") {
             None => otherwise.filters.clone(),
@@ -144,15 +143,18 @@ fn read_layers(table: &Section<'_>, node: &Node) -> Vec<Layers> {
     for layers in &found {
         let Layers::Range { from, to } = layers else { continue };
         if next != Some(*from) {
-            let begin = next.map_or("nothing: the one before goes to the last layer".into(), |n| format!("layer {n}"));
-            let remedy = format!("let each range begin where the one before ended: {layers} begins after {begin}");
+            let begin = next
+                .map_or("nothing: the one before goes to the last layer".into(), |n| format!("layer {n}"));
+            let remedy =
+                format!("let each range begin where the one before ended: {layers} begins after {begin}");
             table.note(Some("layers"), "ranges that leave layers out or share some", remedy);
             return Vec::new();
         }
         next = to.map(|to| to.saturating_add(1));
     }
     if let Some(next) = next {
-        let remedy = format!("let the last range be open, as in \"{}-\"", found.last().map_or(next, first_layer));
+        let remedy =
+            format!("let the last range be open, as in \"{}-\"", found.last().map_or(next, first_layer));
         table.note(Some("layers"), "ranges that end before the last layer", remedy);
     }
     found
@@ -186,7 +188,11 @@ fn read_filters(table: &Section<'_>, node: &Node) -> Vec<Option<Filter>> {
         if found.contains(&None) {
             table.note(Some("filters"), format!("{text:?} stands behind \"rest\""), "put \"rest\" last");
         } else if found.iter().any(|f| name(f) == name(&filter)) {
-            table.note(Some("filters"), format!("two filters are called {}", name(&filter)), "keep one of them");
+            table.note(
+                Some("filters"),
+                format!("two filters are called {}", name(&filter)),
+                "keep one of them",
+            );
         }
         found.push(filter);
     }

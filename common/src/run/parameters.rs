@@ -233,7 +233,11 @@ fn read_between(table: &Section<'_>, kind: &Kind) -> Setting {
     let form = match (log, step) {
         (true, step) => {
             if step.is_some() {
-                table.note(Some("step"), "given beside log", "list the values instead: choices = [0.01, 0.1, 1.0]");
+                table.note(
+                    Some("step"),
+                    "given beside log",
+                    "list the values instead: choices = [0.01, 0.1, 1.0]",
+                );
             }
             Form::Log
         }
@@ -290,7 +294,8 @@ fn read_mask(section: &Section<'_>, merge: &Section<'_>, parameters: &mut Vec<Pa
         _ => None,
     };
     let Some(words) = words.filter(|w| w.len() == 2 && w[0] != w[1]) else {
-        let remedy = "write mask = [\"independent\", \"shared\"] to search for it, or fix one of them in [merge]";
+        let remedy =
+            "write mask = [\"independent\", \"shared\"] to search for it, or fix one of them in [merge]";
         section.note(Some("mask"), "not the two masks to choose from", remedy);
         return None;
     };
@@ -301,7 +306,11 @@ fn read_mask(section: &Section<'_>, merge: &Section<'_>, parameters: &mut Vec<Pa
 }
 
 /// `mask_seed = { low = 1, high = 8 }`: which of the seeds is searched.
-fn read_mask_seed(section: &Section<'_>, merge: &Section<'_>, parameters: &mut Vec<Parameter>) -> Option<usize> {
+fn read_mask_seed(
+    section: &Section<'_>,
+    merge: &Section<'_>,
+    parameters: &mut Vec<Parameter>,
+) -> Option<usize> {
     let node = section.get("mask_seed")?;
     let Value::Table(_) = &node.value else {
         let remedy = "write mask_seed = { low = 1, high = 8 } to search for it, or fix it in [merge]";

@@ -49,6 +49,9 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
             search.population
         ),
     );
+    for (i, (kind, words)) in plan.space.describe().into_iter().enumerate() {
+        row(if i == 0 { "parameters" } else { "" }, format!("{kind}: {words}"));
+    }
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
     row("samples", samples.to_string());
     row("fitness", weights.join(" + "));
