@@ -10,7 +10,7 @@
 //! together, as the coarse search had it. The second lets siblings part: its directions are those, and only those, that
 //! the coarse search could not see, so the weighted mean of siblings keeps the coarse distribution exactly. `D` is as
 //! wide as the parent's own deviation, since nothing says that siblings differ by more than what the search had left
-//! open, and at least [`LEAST`] of the fine search's `sigma`, or a converged search could not begin again; for the same
+//! open, and at least a tenth of the fine search's `sigma`, or a converged search could not begin again; for the same
 //! reason `S` is scaled up, its shape kept, where its widest deviation is below that. Parameters without a parent that
 //! was searched begin at its fixed value with `sigma`.
 //!

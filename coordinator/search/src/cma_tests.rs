@@ -140,3 +140,21 @@ fn a_cut_generation_teaches_nothing() {
     cma.tell(&[told(vec![0.1, 0.1], 1.0)]);
     assert_eq!(cma, before);
 }
+
+/// What is drawn has the mean and the covariance that were given: 20,000 draws, so that a variance is within 5 %.
+#[test]
+fn begins_with_a_given_distribution() {
+    let (mean, rows) = (vec![0.5, 0.4], vec![vec![1.0, 0.6], vec![0.6, 1.0]]);
+    let stream = Stream::new(3, "test");
+    let mut cma = Cma::from_distribution(mean.clone(), Matrix::of_rows(rows.clone()), 0.05, 6, stream);
+    let (found, covariance) = cma.distribution();
+    assert_eq!(found, mean);
+    assert!((covariance[0][1] - 0.0025 * 0.6).abs() < 1e-15);
+    let draws: Vec<Vec<f64>> = (0..20_000).map(|_| cma.ask().coordinates().to_vec()).collect();
+    for i in 0..2 {
+        for j in 0..2 {
+            let sum: f64 = draws.iter().map(|x| (x[i] - mean[i]) * (x[j] - mean[j])).sum();
+            assert!((sum / 20_000.0 / 0.0025 - rows[i][j]).abs() < 0.05, "{i} {j}");
+        }
+    }
+}

@@ -25,9 +25,11 @@ pub(super) fn refine(durable: &mut Durable, fine: &RunPlan, folder: &Path) -> Re
     }
     let store = Sled::open(folder)?;
     let empty = || crate::store::Error::Empty { folder: folder.to_path_buf() };
-    let state = State::restore(store.load()?.ok_or_else(empty)?).map_err(|e| Failure::Failed(e.to_string()))?;
+    let state =
+        State::restore(store.load()?.ok_or_else(empty)?).map_err(|e| Failure::Failed(e.to_string()))?;
     let coarse = state.plan();
-    let usage = |e: common::refine::RefineError| Failure::Usage(format!("--refine {}: {e}", folder.display()));
+    let usage =
+        |e: common::refine::RefineError| Failure::Usage(format!("--refine {}: {e}", folder.display()));
     let refinement = Refinement::new(coarse, fine, layers(fine)).map_err(usage)?;
     let (distribution, how) = distribution(&state).ok_or_else(|| {
         Failure::Usage(format!("--refine {}: nothing was scored there to go on from", folder.display()))
@@ -39,7 +41,13 @@ pub(super) fn refine(durable: &mut Durable, fine: &RunPlan, folder: &Path) -> Re
     let variance = (0..n).map(|i| covariance[i][i]).sum::<f64>() / n as f64;
     let scaled = covariance.iter().map(|row| row.iter().map(|c| c / variance).collect()).collect();
     let stream = Stream::new(fine.seed, "search");
-    let cma = Cma::from_distribution(mean, Matrix::of_rows(scaled), variance.sqrt(), fine.search.population, stream);
+    let cma = Cma::from_distribution(
+        mean,
+        Matrix::of_rows(scaled),
+        variance.sqrt(),
+        fine.search.population,
+        stream,
+    );
     durable.searched.snapshot = Snapshot::CmaEs(Box::new(cma));
     let evaluations = state.progress().evaluations_done;
     let run = state.identity().run.clone();
@@ -74,9 +82,8 @@ fn of_best(state: &State) -> Option<Distribution> {
     let raw: Vec<f64> = (1..=mu).map(|i| (mu as f64 + 0.5).ln() - (i as f64).ln()).collect();
     let total: f64 = raw.iter().sum();
     let points: Vec<&[f64]> = scored.iter().take(mu).map(|(_, c)| c.genome().coordinates()).collect();
-    let weighted = |f: &dyn Fn(&[f64]) -> f64| -> f64 {
-        raw.iter().zip(&points).map(|(w, x)| w / total * f(x)).sum()
-    };
+    let weighted =
+        |f: &dyn Fn(&[f64]) -> f64| -> f64 { raw.iter().zip(&points).map(|(w, x)| w / total * f(x)).sum() };
     if points.is_empty() {
         return None;
     }

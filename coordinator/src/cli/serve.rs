@@ -22,7 +22,8 @@ pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     let created = (crate::driver::system_clock())();
     // Before a folder is made for a run that would be refused.
     let mut durable = Durable::new(&read.plan, Manifest::default(), created);
-    let refined = args.refine.as_deref().map(|from| refine::refine(&mut durable, &read.plan, from)).transpose()?;
+    let refined =
+        args.refine.as_deref().map(|from| refine::refine(&mut durable, &read.plan, from)).transpose()?;
     folder::create(&args.state)?;
     durable.pinned.manifest = plan::manifest(&read, args.pin, &mut |line| say(&line))?;
     let listener = bind(listen).await?;

@@ -193,7 +193,10 @@ fn groups(bench: &Bench, plan: &RunPlan) -> Result<String> {
         }
         if let Some(empty) = counts.iter().position(|n| *n == 0) {
             let tensors = cases[empty].tensors();
-            bail!("{kind}{of}: no tensor is in the group of {tensors} of {} layers; divide less finely", stack.layers());
+            bail!(
+                "{kind}{of}: no tensor is in the group of {tensors} of {} layers; divide less finely",
+                stack.layers()
+            );
         }
     }
     Ok(format!("{} layers; every tensor has its numbers, every group its tensors", stack.layers()))

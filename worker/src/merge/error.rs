@@ -115,7 +115,9 @@ pub enum Error {
         number: String,
     },
     /// Weights that differ by group sum to zero in one.
-    #[error("tensor {tensor}: the weights of a linear merge sum to zero there; give one source a weight in every group")]
+    #[error(
+        "tensor {tensor}: the weights of a linear merge sum to zero there; give one source a weight in every group"
+    )]
     NoWeight {
         /// The tensor's name.
         tensor: String,

@@ -8,7 +8,7 @@
 //! Not here: devices, the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
 //! by [`Checkpoint::open_renamed`], rows of vocabularies by `vocabulary.rs` and `fit.rs`, and `placement.rs` finds the merge's
 //! place in the VLM. Methods: `paper.rs` and `linear.rs`, with
-//! `field.rs` (the random mask) and `trim.rs` (the exact global trim), each stating its formulas and their source.
+//! `numbers.rs` (which number is for which tensor), `field.rs` (the random mask) and `trim.rs` (the exact trim), each stating its formulas and their source.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;

@@ -46,9 +46,7 @@ pub(super) struct TrimGroup {
 
 /// The number that holds for a tensor.
 pub(super) fn at(amount: &Amount, what: &str, tensor: &str, stack: &Stack) -> Result<Held> {
-    amount
-        .at(tensor, stack)
-        .ok_or_else(|| Error::NoCase { tensor: tensor.into(), number: what.into() })
+    amount.at(tensor, stack).ok_or_else(|| Error::NoCase { tensor: tensor.into(), number: what.into() })
 }
 
 impl Rules {

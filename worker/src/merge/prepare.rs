@@ -74,7 +74,8 @@ impl Prepared {
             let own = own.map(|b| fit(&b.name)).transpose()?;
             sources.push(Source { model, own, rules: Rules::new(term, &tensors, &stack)? });
         }
-        let scale = |(name, _): &(&str, u64)| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
+        let scale =
+            |(name, _): &(&str, u64)| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
         let scales = tensors.iter().map(scale).collect::<Result<Vec<f32>>>()?;
         let positions = tensors.iter().enumerate().map(|(i, (name, _))| (name.to_string(), i)).collect();
         let method = match recipe.convention {
@@ -164,7 +165,11 @@ impl Prepared {
             Method::Linear => {
                 let (position, total) = (self.position(name), self.total(self.position(name)));
                 let shares = self.sources.iter().map(|s| {
-                    Ok(linear::Share { weight: s.rules.weight(position), model: s.model.elements(name)?, base })
+                    Ok(linear::Share {
+                        weight: s.rules.weight(position),
+                        model: s.model.elements(name)?,
+                        base,
+                    })
                 });
                 let shares = shares.collect::<Result<Vec<_>>>()?;
                 chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
@@ -273,9 +278,8 @@ impl Prepared {
             let found = match queries.is_empty() {
                 true => Vec::new(),
                 false => {
-                    let among = |source: usize, position: usize| {
-                        self.sources[source].rules.group(position) == group
-                    };
+                    let among =
+                        |source: usize, position: usize| self.sources[source].rules.group(position) == group;
                     let flat = self.flat(|p| queries.iter().any(|q| among(q.source, p)))?;
                     trim::thresholds(&flat, &queries, &among, stop)?
                 }

@@ -91,8 +91,7 @@ fn threads_do_not_change_a_bit() {
     ] {
         (recipe.mask, recipe.convention) = (mask, convention);
         for source in &mut recipe.sources {
-            (source.drop_rate, source.trim_rate, source.weight) =
-                (0.3.into(), 0.55.into(), 0.7.into());
+            (source.drop_rate, source.trim_rate, source.weight) = (0.3.into(), 0.55.into(), 0.7.into());
         }
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

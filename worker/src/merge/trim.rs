@@ -56,7 +56,12 @@ pub(crate) fn rank(rate: f64, elements: u64) -> u64 {
 }
 
 /// For each query the bits of the magnitude of its rank.
-pub(crate) fn thresholds(flat: &Flat, queries: &[Query], among: Among, stop: &AtomicBool) -> Result<Vec<u32>> {
+pub(crate) fn thresholds(
+    flat: &Flat,
+    queries: &[Query],
+    among: Among,
+    stop: &AtomicBool,
+) -> Result<Vec<u32>> {
     let mut found = vec![None; queries.len()];
     if flat.elements >= SAMPLE_FROM_ELEMENTS {
         round(flat, queries, among, &mut found, (STRIDE, MARGIN), stop)?;
@@ -260,10 +265,12 @@ mod tests {
         let model = Elements::new(&bytes, Dtype::F32);
         let terms = vec![Term { source: 3, rule, key: Key([0; 2]), model, base: None }];
         let base = Elements::new(&zeros, Dtype::F32);
-        let flat = Flat::new(vec![Tensor { position: 0, base, elements: values.len(), terms }], Arithmetic::Float32);
+        let flat =
+            Flat::new(vec![Tensor { position: 0, base, elements: values.len(), terms }], Arithmetic::Float32);
         let mut sorted: Vec<u32> = values.iter().map(|v| v.abs().to_bits()).collect();
         sorted.sort_unstable();
-        let queries: Vec<Query> = ranks.iter().map(|&rank| Query { source: 3, rank, elements: values.len() as u64 }).collect();
+        let queries: Vec<Query> =
+            ranks.iter().map(|&rank| Query { source: 3, rank, elements: values.len() as u64 }).collect();
         let mut found = vec![None; ranks.len()];
         round(&flat, &queries, &|_, _| true, &mut found, (stride, margin), &AtomicBool::new(false)).unwrap();
         for (rank, bits) in ranks.iter().zip(&found) {
