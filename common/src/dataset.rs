@@ -18,9 +18,9 @@ pub const MAX_REPORT_BYTES: usize = 64 * 1024;
 pub struct Columns {
     /// The sample's id, unique within the file.
     pub id: String,
-    /// The image's path, relative to the image folder.
+    /// The image's path, relative to the image folder. Empty where samples have none.
     pub image: String,
-    /// The reference report.
+    /// The reference report. Empty where samples have none.
     pub report: String,
 }
 
@@ -145,7 +145,7 @@ pub fn references(text: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Data
         }
         kept.push(Reference { id, image, text });
     }
-    match kept.iter().all(|r| r.text.is_empty()) {
+    match !plan.columns.report.is_empty() && kept.iter().all(|r| r.text.is_empty()) {
         true => Err(DatasetError::AllEmpty),
         false => Ok(kept),
     }
@@ -158,6 +158,7 @@ fn jsonl_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, Datas
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(content).map_err(|e| form(format!("not a JSON object: {e}")))?;
         let field = |name: &String| match object.get(name) {
+            _ if name.is_empty() => Ok(String::new()),
             Some(serde_json::Value::String(s)) => Ok(s.clone()),
             Some(serde_json::Value::Number(n)) if *name == columns.id => Ok(n.to_string()),
             other => Err(DatasetError::Field {
@@ -183,6 +184,10 @@ fn csv_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, Dataset
     };
     let header = reader.headers().map_err(form)?.clone();
     let position = |name: &String| {
+        if name.is_empty() {
+            // No such column is wanted: what `get` finds there is empty.
+            return Ok(usize::MAX);
+        }
         header.iter().position(|h| h == name).ok_or_else(|| DatasetError::Field {
             line: 1,
             field: name.clone(),
@@ -212,7 +217,9 @@ fn check(line: u64, sample: &Sample, columns: &Columns) -> Result<(), DatasetErr
     if sample.report.len() > MAX_REPORT_BYTES {
         return fault(&columns.report, format!("longer than {MAX_REPORT_BYTES} bytes"));
     }
-    if let Err(message) = check_relative(&sample.image) {
+    if !columns.image.is_empty()
+        && let Err(message) = check_relative(&sample.image)
+    {
         return fault(&columns.image, message);
     }
     Ok(())

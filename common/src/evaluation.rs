@@ -13,6 +13,17 @@ pub enum Stop {
     Length,
     /// The logits held NaN or infinity; the text is empty and scored as such.
     NonFinite,
+    /// The report went in circles; the text so far is kept and scored.
+    Repetition,
+    /// The report held nothing Japanese where it should long have; the text so far is kept and scored.
+    NoJapanese,
+}
+
+impl Stop {
+    /// Whether a run's choice ended the report before the model or the limit did.
+    pub fn is_early(self) -> bool {
+        matches!(self, Stop::Repetition | Stop::NoJapanese)
+    }
 }
 
 /// One sample's report and scores.
@@ -31,6 +42,17 @@ pub struct SampleResult {
     pub scores: BTreeMap<String, f64>,
 }
 
+impl SampleResult {
+    /// A score by its name, or one of [`crate::run::MEASURES`]: `tokens` written, `length` in characters.
+    pub fn value(&self, metric: &str) -> Option<f64> {
+        match metric {
+            "tokens" => Some(f64::from(self.tokens)),
+            "length" => Some(self.text.chars().count() as f64),
+            _ => self.scores.get(metric).copied(),
+        }
+    }
+}
+
 /// Wall-clock milliseconds per stage of one candidate on one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +68,26 @@ pub struct Timings {
 }
 
 impl Timings {
+    /// Both together, stage by stage.
+    pub fn plus(self, other: Timings) -> Timings {
+        Timings {
+            merge_ms: self.merge_ms.saturating_add(other.merge_ms),
+            features_ms: self.features_ms.saturating_add(other.features_ms),
+            generate_ms: self.generate_ms.saturating_add(other.generate_ms),
+            score_ms: self.score_ms.saturating_add(other.score_ms),
+        }
+    }
+
+    /// What `self` has beyond `earlier`, stage by stage.
+    pub fn since(self, earlier: Timings) -> Timings {
+        Timings {
+            merge_ms: self.merge_ms.saturating_sub(earlier.merge_ms),
+            features_ms: self.features_ms.saturating_sub(earlier.features_ms),
+            generate_ms: self.generate_ms.saturating_sub(earlier.generate_ms),
+            score_ms: self.score_ms.saturating_sub(earlier.score_ms),
+        }
+    }
+
     /// All stages.
     pub fn total_ms(&self) -> u64 {
         self.merge_ms + self.features_ms + self.generate_ms + self.score_ms
@@ -63,12 +105,13 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Mean of each metric over the samples.
+    /// Mean over the samples of each metric, and of [`crate::run::MEASURES`].
     pub fn means(&self) -> BTreeMap<String, f64> {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
         for sample in &self.samples {
-            for (name, value) in &sample.scores {
-                *sums.entry(name.clone()).or_default() += value;
+            let measures = crate::run::MEASURES.iter().filter_map(|m| Some((*m, sample.value(m)?)));
+            for (name, value) in sample.scores.iter().map(|(n, v)| (n.as_str(), *v)).chain(measures) {
+                *sums.entry(name.to_string()).or_default() += value;
             }
         }
         let n = self.samples.len().max(1) as f64;

@@ -5,7 +5,7 @@
 
 use crate::dataset::Reference;
 use crate::digest::FileDigest;
-use crate::run::{DatasetPlan, ScoringPlan};
+use crate::run::{DatasetPlan, RunPlan, ScoringPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -25,14 +25,23 @@ impl FilesError {
     }
 }
 
-/// Files beside the weights that decide what a model says, where they are there. Read-me files, licences and code
-/// do not.
-const BESIDE: [&str; 5] = [
+/// Files beside the weights that decide what a model says, where they are there: they are fetched from a hub, pinned by
+/// digest and counted among a model's files. Read-me files, licences and code are fetched but decide nothing here.
+pub const BESIDE: [&str; 14] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "tokenizer.model",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "jradievo.json",
 ];
 
 /// The forms that weights come in, as (single file, index, extension), in the order in which they are looked for: the
@@ -130,7 +139,7 @@ pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<F
     let file = Path::new(&plan.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut digests = vec![digest_file(format!("dataset/{name}"), file)?];
-    for sample in samples {
+    for sample in samples.iter().filter(|s| !s.image.is_empty()) {
         let path = Path::new(&plan.images).join(&sample.image);
         digests.push(digest_file(format!("dataset/images/{}", sample.image), &path)?);
     }
@@ -156,6 +165,19 @@ pub fn digest_scoring(plan: &ScoringPlan) -> Result<Vec<FileDigest>, FilesError>
         for file in dictionary {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             digests.push(digest_file(format!("scoring/tokenizer/{name}"), &file)?);
+        }
+    }
+    Ok(digests)
+}
+
+/// Digests the files of the commands that the plan makes workers run, as `external/<metric>/<file>` and
+/// `evaluator/<file>`. A program that is found on PATH is each node's own.
+pub fn digest_programs(plan: &RunPlan) -> Result<Vec<FileDigest>, FilesError> {
+    let mut digests = Vec::new();
+    for (name, program) in plan.programs() {
+        for path in program.files.iter().map(Path::new) {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            digests.push(digest_file(format!("{name}/{file}"), path)?);
         }
     }
     Ok(digests)
@@ -205,6 +227,27 @@ mod tests {
         // A safetensors file that no loader reads does not hide the torch files that are read.
         let torch = ["config.json", "pytorch_model-1.bin", "pytorch_model.bin.index.json", "tokenizer.json"];
         assert_eq!(names(&folder(&all[..7])), torch);
+    }
+
+    #[test]
+    fn what_decides_how_images_and_texts_are_read_is_pinned() {
+        let all = [
+            ("config.json", "{}"),
+            ("preprocessor_config.json", "{}"),
+            ("tokenizer.model", ""),
+            ("chat_template.jinja", ""),
+            ("modeling_x.py", ""),
+            ("LICENSE", ""),
+            ("model.safetensors", ""),
+        ];
+        let expected = [
+            "chat_template.jinja",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "tokenizer.model",
+        ];
+        assert_eq!(names(&folder(&all)), expected);
     }
 
     #[test]

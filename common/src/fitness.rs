@@ -1,4 +1,4 @@
-//! Evaluation → one number. This is the only place where scores become fitness.
+//! Evaluation → one number, or one an objective. This is the only place where scores become fitness.
 
 use crate::evaluation::{Evaluation, SampleResult};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,43 @@ impl Ord for Fitness {
     }
 }
 
+/// Which way an objective is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The more the better.
+    Maximise,
+    /// A cost.
+    Minimise,
+}
+
+/// One objective of several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aim {
+    /// A metric, `tokens`, `length`, or `fitness` for the weighted sum.
+    pub metric: String,
+    /// Which way it is better.
+    pub direction: Direction,
+}
+
+/// One number per aim, larger is better: means over the samples, costs negated. None where a mean is missing or not
+/// finite.
+pub fn vector(aims: &[Aim], fitness: Fitness, means: &BTreeMap<String, f64>) -> Option<Vec<Fitness>> {
+    let value = |aim: &Aim| {
+        let mean = if aim.metric == FITNESS { fitness.value() } else { *means.get(&aim.metric)? };
+        let towards = match aim.direction {
+            Direction::Maximise => mean,
+            Direction::Minimise => -mean,
+        };
+        Fitness::new(towards).ok()
+    };
+    aims.iter().map(value).collect()
+}
+
+/// The name by which an aim means the weighted sum.
+pub const FITNESS: &str = "fitness";
+
 /// A weighted sum of named metrics, averaged over the samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -99,7 +136,7 @@ impl Objective {
         for (metric, weight) in &self.weights {
             let missing =
                 || EvaluationError::Missing { sample: sample.sample.clone(), metric: metric.clone() };
-            sum += weight * sample.scores.get(metric).ok_or_else(missing)?;
+            sum += weight * sample.value(metric).ok_or_else(missing)?;
         }
         Ok(sum)
     }

@@ -64,6 +64,12 @@ pub enum RefineError {
         /// Where the earlier run is.
         value: String,
     },
+    /// A covariance with no width in some direction.
+    #[error(
+        "what the earlier run found has no width in some direction here, as numbers far apart have; give the parameters \
+         the bounds that they had there"
+    )]
+    Narrow,
     /// Numbers of another count than the coarse space's.
     #[error("the earlier run's mean has {found} coordinates, its space {expected}")]
     Dimensions {

@@ -313,12 +313,17 @@ fn log(note: &Note) {
         Note::CandidateFailed { candidate } => {
             tracing::warn!(candidate = candidate.0, "candidate given up: the worst of its generation");
         }
-        Note::Disagreement { candidate, first, second, worker } => tracing::error!(
+        Note::Censored { candidate, bound, samples } => {
+            let bound = bound.value();
+            tracing::info!(candidate = candidate.0, bound, samples, "candidate cannot reach the parents");
+        }
+        Note::Disagreement { candidate, sample, first, second, worker } => tracing::error!(
             candidate = candidate.0,
+            sample,
             first = first.value(),
             second = second.value(),
             worker,
-            "two workers scored one recipe differently; the first result stays"
+            "two workers evaluated one sample differently; the first result stays"
         ),
         Note::GenerationClosed { generation, best } => {
             let fitness = best.map(|b| b.1.value());

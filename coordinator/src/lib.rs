@@ -4,11 +4,13 @@
 //! | module | what |
 //! |---|---|
 //! | [`state`] | the run as a pure machine: event in, records and answers out |
-//! | [`search`](::search) | a crate of its own: algorithms that propose genomes |
+//! | [`search`] | a crate of its own: algorithms that propose genomes |
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
 //! | [`report`] | views for people and scripts |
+//! | [`rescore`] | kept reports, scored anew |
+//! | [`plot`] | numbers as pictures |
 //! | [`cli`] | the program's commands |
 //!
 //! [`run`] only wires these together, so that tests start the real thing.
@@ -18,7 +20,9 @@
 pub mod cli;
 pub mod driver;
 pub mod error;
+pub mod plot;
 pub mod report;
+pub mod rescore;
 pub mod service;
 pub mod state;
 pub mod store;

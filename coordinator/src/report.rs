@@ -1,14 +1,13 @@
 //! Read-only views of a state. The same functions serve a live coordinator and a state folder at rest, so the
 //! two never show different things.
 
-use crate::state::State;
 use crate::state::candidate::{Attempt, Candidate, How, Phase};
+use crate::state::{Saved, State};
 use crate::store::{self, Store};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use common::provenance::{self, Provenance, RecipeFile};
 use common::recipe::Recipe;
-use common::run::{Algorithm, RunPlan};
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
@@ -28,13 +27,15 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         state: wire::RunState::from(state.run_state()) as i32,
         end_reason: state.end().map(|e| e.reason()).unwrap_or_default(),
         plan_digest: plan.digest().to_string(),
-        algorithm: algorithm(plan).into(),
+        algorithm: plan.search.algorithm.name().into(),
         progress: Some(progress.into()),
         population: plan.search.population as u64,
         candidates_waiting: count(&Candidate::is_waiting),
-        candidates_leased: count(&|c| c.open_attempt().is_some()),
+        candidates_leased: count(&Candidate::is_lent),
         candidates_scored: count(&|c| c.fitness().is_some()),
         candidates_failed: count(&|c| *c.phase() == Phase::Failed),
+        candidates_censored: count(&|c| matches!(c.phase(), Phase::Censored(_))),
+        savings: Some(savings(state.saved())),
         attempts_failed,
         elapsed_ms: state.elapsed().as_millis() as u64,
         hours_budget: plan.search.hours,
@@ -42,7 +43,13 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         program_version: now.map(|_| proto::PROGRAM_VERSION.to_string()).unwrap_or_default(),
         sigma: state.step_size(),
         live: now.is_some(),
+        front_candidates: (!plan.objectives.is_empty()).then(|| front(state).len() as u64),
     }
+}
+
+fn savings(saved: &Saved) -> wire::Savings {
+    let Saved { reports, tokens, candidates, samples, device_ms } = *saved;
+    wire::Savings { reports, tokens, candidates, samples, device_ms }
 }
 
 fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
@@ -54,6 +61,9 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
         leases: state.leases().of(id).count() as u32,
         last_seen_ms_ago: (now - w.last_seen).as_millis() as u64,
         scored: w.scored,
+        samples: w.samples,
+        timings: Some(w.timings.into()),
+        idle_ms: w.idle_ms(now),
     };
     state.roster().iter().map(view).collect()
 }
@@ -61,6 +71,17 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
 /// Up to `most` candidates, the first `from` left out.
 pub fn candidates(state: &State, from: usize, most: usize) -> Vec<wire::CandidateView> {
     state.candidates().iter().skip(from).take(most).map(|c| candidate(state, c)).collect()
+}
+
+/// The candidates that no other one beats in every objective, in order of number.
+pub fn front(state: &State) -> Vec<CandidateId> {
+    let aims = &state.plan().objectives;
+    let vector = |c: &Candidate| match c.phase() {
+        Phase::Scored(s) => Some((c.id(), common::fitness::vector(aims, s.fitness, &s.means)?)),
+        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
+    };
+    let (ids, vectors): (Vec<_>, Vec<_>) = state.candidates().iter().filter_map(vector).unzip();
+    search::pareto::front(&vectors).into_iter().map(|i| ids[i]).collect()
 }
 
 /// One candidate.
@@ -71,7 +92,8 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
     let shown = match c.phase() {
         Phase::Scored(_) => wire::CandidateState::Scored,
         Phase::Failed => wire::CandidateState::Failed,
-        Phase::Open if c.open_attempt().is_some() => wire::CandidateState::Leased,
+        Phase::Censored(_) => wire::CandidateState::Censored,
+        Phase::Open if c.is_lent() => wire::CandidateState::Leased,
         Phase::Open => wire::CandidateState::Waiting,
     };
     let score = match c.phase() {
@@ -88,7 +110,15 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
         metrics: score.as_ref().map(|s| s.means.clone()).unwrap_or_default(),
         attempts: c.attempts().iter().map(attempt).collect(),
         recipe_digest: c.recipe().to_string(),
-        timings: score.map(|s| s.timings.into()),
+        timings: match c.phase() {
+            Phase::Censored(censored) => Some(censored.timings.into()),
+            _ => score.map(|s| s.timings.into()),
+        },
+        samples_done: state.samples_done(c.id()),
+        bound: match c.phase() {
+            Phase::Censored(censored) => Some(censored.bound.into()),
+            _ => None,
+        },
     }
 }
 
@@ -119,6 +149,7 @@ fn attempt(a: &Attempt) -> wire::AttemptView {
         ended_unix_ms: a.end.as_ref().map(|e| e.at.0),
         end: a.end.as_ref().map_or("running", |e| e.how.word()).into(),
         reason: a.end.as_ref().map(|e| e.reason.clone()).unwrap_or_default(),
+        samples: a.samples,
     }
 }
 
@@ -154,7 +185,7 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
     let (identity, plan, pinned) = (state.identity(), state.plan(), &state.pinned().manifest);
     let scored = match candidate.phase() {
         Phase::Scored(score) => Some(score),
-        Phase::Open | Phase::Failed => None,
+        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
     };
     let ended = candidate.attempts().iter().filter_map(|a| a.end.as_ref());
     Provenance {
@@ -162,7 +193,7 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
         name: plan.name.clone(),
         plan_digest: plan.digest(),
         dataset_digest: provenance::dataset_digest(pinned),
-        algorithm: algorithm(plan).into(),
+        algorithm: plan.search.algorithm.name().into(),
         candidate: candidate.id().0,
         generation: candidate.generation(),
         evaluations: state.progress().evaluations_done,
@@ -172,13 +203,6 @@ fn provenance(state: &State, candidate: &Candidate, recipe: &Recipe) -> Provenan
         program_version: identity.program_version.clone(),
         merge_digest: provenance::merge_digest(recipe),
         files: provenance::model_files(recipe, pinned),
-    }
-}
-
-fn algorithm(plan: &RunPlan) -> &'static str {
-    match plan.search.algorithm {
-        Algorithm::CmaEs => "cma-es",
-        Algorithm::Random => "random",
     }
 }
 

@@ -23,7 +23,7 @@ pub mod wire {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Raised when the two sides would misunderstand each other. Both must have the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The program's version. Two versions may compute different scores, so a run is done by one.
 pub const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -153,6 +153,11 @@ impl Coordinator {
 
     /// Starts a worker on the CPU with one thread.
     pub fn worker(&self, name: &str, more: &[&str]) -> Process {
+        self.worker_with(name, more, &[])
+    }
+
+    /// The same with variables of its own in its environment.
+    pub fn worker_with(&self, name: &str, more: &[&str], environment: &[(&str, &Path)]) -> Process {
         let mut command = Command::new(programs().join("jradievo-worker"));
         command.args([
             "run",
@@ -166,6 +171,7 @@ impl Coordinator {
             name,
         ]);
         command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info");
+        command.envs(environment.iter().copied());
         Process::start(name, &mut command)
     }
 

@@ -108,3 +108,34 @@ fn the_language_model_leaves_the_vlm_as_a_plain_llama() {
     assert_eq!(names.len() as u64, 9 * before["num_hidden_layers"].as_u64().unwrap() + 3);
     assert!(names.iter().all(|n| !n.contains("vision") && !n.contains("mm_projector")));
 }
+
+/// A signal while the merge is at work, here at a comparison that does not come: what it has written so far goes.
+#[cfg(unix)]
+#[test]
+fn a_merge_that_is_stopped_leaves_nothing_behind() {
+    use std::fs::OpenOptions;
+    use std::sync::mpsc::channel;
+    let run = Run::new(2, 4);
+    run.search("state", 1);
+    std::fs::write(run.path("best.json"), run.look("recipe", "state", &[])).unwrap();
+    let pipe = run.path("proof.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for signal in ["TERM", "INT"] {
+        let mut command = Command::new(programs().join("jradievo-worker"));
+        command.arg("merge").arg(run.path("best.json")).arg("--out").arg(run.path("out"));
+        let mut child = command.arg("--proof").arg(&pipe).spawn().unwrap();
+        // Opening a pipe waits for its reader, and from then on the merge waits for text.
+        let (sender, opened) = channel();
+        let path = pipe.clone();
+        std::thread::spawn(move || sender.send(OpenOptions::new().write(true).open(path)));
+        let open = opened.recv_timeout(std::time::Duration::from_secs(240));
+        let part = run.path(&format!(".out.{}.part", child.id()));
+        std::fs::create_dir(&part).unwrap();
+        std::fs::write(part.join("model.safetensors"), "half").unwrap();
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(child.id().to_string()).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        assert!(!part.exists() && !run.path("out").exists(), "{signal}");
+        drop(open);
+    }
+}

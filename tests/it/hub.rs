@@ -73,6 +73,14 @@ fn a_run_is_fetched_then_searched_without_a_hub() {
     assert!(text.contains("FAIL") && text.contains(weights.file_name().unwrap().to_str().unwrap()), "{text}");
     assert!(worker(&["fetch", file]).status.success());
 
+    // A cache without receipts, as other programs leave it: doctor says what is not known, and fetch makes sure.
+    let receipts = run.path("cache/models--lab--base/jradievo");
+    std::fs::remove_dir_all(&receipts).unwrap();
+    let doctor = worker(&["doctor", file]);
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(said.matches("inferred from its index").count(), 1, "{said}");
+    assert!(worker(&["fetch", file]).status.success() && receipts.is_dir());
+
     // The plan is made while the hub is there, and says which commits it means.
     let mut command = program("jradievo", &endpoint, &cache);
     let plan = json(&command.args(["check", file, "--json"]).output().unwrap());
@@ -106,6 +114,27 @@ fn a_run_is_fetched_then_searched_without_a_hub() {
     let written = worker(&["generate", "--json", "--model", &vlm, "--image", image.to_str().unwrap()]);
     assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     assert_eq!(jsonl(&String::from_utf8(written.stdout).unwrap()).len(), 1);
+
+    // What `recipe --format mergekit` tells to run: the VLM's language model, by its reference, also by the branch.
+    let out = run.path("language");
+    let whole = worker(&["merge", "hf://lab/vlm@main", "--out", out.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&whole.stderr).contains("--text-only"));
+    let taken = worker(&["merge", "hf://lab/vlm@main", "--text-only", "--out", out.to_str().unwrap()]);
+    assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+    let made = std::fs::read_to_string(out.join("recipe.json")).unwrap();
+    assert!(made.contains(&vlm) && made.contains("\"name\": \"vlm\""), "{made}");
+    assert!(std::fs::read_to_string(out.join("README.md")).unwrap().contains(&format!("`{vlm}`")));
+
+    // A mergekit configuration of models on the hub: the card names the commits.
+    let configuration = run.path("linear.yml");
+    let text = "merge_method: linear\ndtype: float32\nmodels:\n- {model: lab/base, parameters: {weight: 0.5}}\n\
+                - {model: lab/japanese, parameters: {weight: 0.5}}\n";
+    std::fs::write(&configuration, text).unwrap();
+    let out = run.path("linear");
+    let merged = worker(&["merge", configuration.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
+    let card = std::fs::read_to_string(out.join("README.md")).unwrap();
+    assert!(card.contains(&format!("`hf://lab/japanese@{}`", commits[2].1)), "{card}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Whole searches with real processes over loopback.
 
+mod afterwards;
 mod command_line;
 mod export;
+mod external;
 mod hub;
 mod models;
 mod rehearsal;
+mod samples;
 mod search;
 mod trouble;

@@ -88,4 +88,48 @@ fn compare_reports_every_row_on_both_sets() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("about other recipes"));
     assert!(!run.path("other").exists());
+
+    // Nor does it go home with other files than those that were compared.
+    let models = run.path("models");
+    for name in ["base", "vlm", "biomedical", "japanese", "medical"] {
+        std::fs::create_dir_all(models.join(name)).unwrap();
+        for entry in std::fs::read_dir(family().join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, models.join(name).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let config = models.join("medical/config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + "\n").unwrap();
+    let worker = |arguments: &[&str]| {
+        let mut command = Command::new(programs().join("jradievo-worker"));
+        command.args(arguments).arg("--models").arg(&models).output().unwrap()
+    };
+    let path = |name: &str| run.path(name).display().to_string();
+    let merging = ["merge", &path("best.json"), "--proof", &path("summary.json"), "--out", &path("changed")];
+    let refused = worker(&[&merging[..], &["--allow-changed-sources"]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("made with other files") && said.contains("models/medical/config.json"), "{said}");
+
+    // A comparison of other files than the run's is refused, or says so and goes home with these files.
+    let held_out =
+        [format!("held_out.file={}", file.display()), format!("held_out.images={}", images.display())];
+    let (toml, best, proof) = (path("run.toml"), path("best.json"), path("changed.json"));
+    let comparing = ["compare", &toml, "--set", &held_out[0], "--set", &held_out[1], "--recipe", &best];
+    let refused = worker(&comparing);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said.contains("not those that the run was pinned to") && said.contains("compare these with"),
+        "{said}"
+    );
+    let allowed = worker(&[&comparing[..], &["--allow-changed-sources", "--out", &proof]].concat());
+    assert!(allowed.status.success(), "{}", String::from_utf8_lossy(&allowed.stderr));
+    let changed: serde_json::Value = serde_json::from_slice(&std::fs::read(&proof).unwrap()).unwrap();
+    let first = changed["changed"]["best"][0].as_str().unwrap();
+    assert!(first.starts_with("models/medical/config.json: content differs"), "{first}");
+    assert!(summary.get("changed").is_none());
+    let merging = ["merge", &best, "--proof", &proof, "--out", &path("changed"), "--allow-changed-sources"];
+    let merged = worker(&merging);
+    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
 }

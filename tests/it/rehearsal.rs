@@ -37,6 +37,36 @@ fn every_stage_is_timed_and_the_folder_goes() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// The size is the smallest at which the plan's own terms (weights, activations, cache, merged tensors) and not the program
+/// and its allocator make up most of the peak: a fifth is theirs. One source and one sample keep it to some seconds.
+#[test]
+fn the_peak_of_memory_is_within_a_tenth_of_the_plan() {
+    const WITHIN: f64 = 0.10;
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(programs().join("jradievo-worker"))
+        .args(["--threads", "2", "rehearse", "--params", "0.1b", "--device", "cpu", "--sources", "1"])
+        .args(["--samples", "1", "--new-tokens", "2", "--json", "--dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bytes = |value: &serde_json::Value| value.as_f64().unwrap();
+    let (peak, planned) = (bytes(&report["peak"]), bytes(&report["planned"]));
+    assert!((peak / planned - 1.0).abs() <= WITHIN, "peak {peak}, planned {planned}");
+    let fixed = report["plan"]["items"].as_array().unwrap().iter();
+    let fixed =
+        fixed.filter(|i| ["program", "kept by"].iter().any(|w| i["what"].as_str().unwrap().starts_with(w)));
+    let fixed: f64 = fixed.map(|i| bytes(&i["bytes"])).sum();
+    assert!(fixed < 0.3 * planned, "{fixed} of {planned} would be there without a model");
+    // No stage takes more than its own phase's part of the plan says.
+    for stage in report["stages"].as_array().unwrap().iter().filter(|s| !s["planned"].is_null()) {
+        assert!(bytes(&stage["peak"]) <= (1.0 + WITHIN) * bytes(&stage["planned"]), "{stage}");
+    }
+    // On a CPU there is no GPU to report.
+    assert!(report.get("device_peak").is_none());
+}
+
 #[test]
 fn what_is_kept_is_an_ordinary_run() {
     let dir = tempfile::tempdir().unwrap();

@@ -74,7 +74,7 @@ fn ids(list: &[u32]) -> Result<Tensor> {
 }
 
 fn vlm(folder: &Path, request: &Request, dtype: DType) -> Result<Tensors> {
-    let chosen = Chosen { device: Device::Cpu, dtype, words: "cpu".into(), note: None };
+    let chosen = Chosen { dtype, ..Chosen::cpu(None) };
     let vlm = Vlm::open(folder, &chosen)?;
     let config = BunnyConfig::from_file(&folder.join("config.json"))?;
     let task = request.task.as_deref().context("a vlm needs a task")?;

@@ -37,6 +37,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Compare recipes, sources and a constant text on the search and held-out samples of a run.
     Compare(Compare),
+    /// The last round of a search: the best few on samples that it never saw, and which of them is the best.
+    Finalists(Finalists),
     /// Score texts against references, without a model.
     Score(Score),
     /// Bring the models of a run or recipe here from their hub, and verify them.
@@ -47,12 +49,26 @@ pub enum Command {
     Rehearse(Rehearse),
 }
 
-/// `auto`, `cpu` or `cuda:N`.
+/// Where models run, in which type, and where merges are made.
 #[derive(Clone, Debug, Args)]
 pub struct DeviceArg {
     /// Where models run: auto, cpu or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
+    /// Type that models compute in on a GPU: auto (the VLM's own 16 bits), f16, bf16 or f32. On a CPU it is f32.
+    #[arg(long, default_value = "auto", value_name = "TYPE", value_parser = ["auto", "f16", "bf16", "f32"])]
+    pub compute: String,
+    /// Where merges are made for a model on a GPU: auto (there, where its kernels can) or host. Both give the same bits.
+    #[arg(long, default_value = "auto", value_name = "WHERE", value_parser = ["auto", "host"])]
+    pub merge_on: String,
+}
+
+/// What to do where the memory plan says no.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MemoryArg {
+    /// Go on although the memory plan says that this machine's memory does not suffice.
+    #[arg(long)]
+    pub ignore_memory_plan: bool,
 }
 
 /// Evaluates candidates for a coordinator.
@@ -77,9 +93,13 @@ pub struct Run {
     /// Name that people see; by default the host's name.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Go on although the memory plan says that this machine's memory does not suffice.
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
+    /// Run the commands that the run's plan names as metrics or evaluator. They come from whoever started the run, and do on
+    /// this machine whatever they please.
     #[arg(long)]
-    pub ignore_memory_plan: bool,
+    pub allow_external: bool,
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
@@ -89,7 +109,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct Merge {
     /// Recipe file, as `jradievo recipe` prints it, or a mergekit configuration (YAML) as it is. With --text-only also a
-    /// model's folder: then its own language model is taken out, unmerged.
+    /// model's folder or hf://owner/name@revision: then its own language model is taken out, unmerged.
     pub recipe: PathBuf,
     /// The new folder; must not exist or be empty.
     #[arg(long, value_name = "MODEL_DIR")]
@@ -118,6 +138,9 @@ pub struct Merge {
     /// last bits of some methods.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub torch_threads: u32,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
 }
 
 /// How a model is asked, where there is no run file to say so.
@@ -160,6 +183,9 @@ pub struct Generate {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// One JSON object a line: image, text, token_ids, stop.
     #[arg(long)]
     pub json: bool,
@@ -183,6 +209,9 @@ pub struct Evaluate {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print JSON: n, metrics (name → mean, low, high), samples.
     #[arg(long)]
     pub json: bool,
@@ -206,10 +235,47 @@ pub struct Compare {
     /// Write the summary here as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Compare although the models' files differ from those that a recipe's run was pinned to. The summary will say so.
+    #[arg(long)]
+    pub allow_changed_sources: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print the summary as JSON instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The last round of a search.
+#[derive(Debug, Args)]
+pub struct Finalists {
+    /// Run file: models, and the samples of `[validation]`.
+    pub run: PathBuf,
+    /// Recipes of the best few, one a line, as `jradievo finalists` prints them.
+    #[arg(long, value_name = "FILE")]
+    pub recipes: PathBuf,
+    /// Overrides a key of the run file, as in validation.file=other.jsonl. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds the models.
+    #[arg(long, value_name = "DIR")]
+    pub models: Option<PathBuf>,
+    /// Folder that holds the dataset files and their images.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Write what was found here, for `jradievo finalists --record`.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
+    /// Print what was found as JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -223,6 +289,12 @@ pub struct Score {
     /// JSONL with id and text: what is to be scored. Needs the same ids.
     #[arg(long, value_name = "FILE")]
     pub predictions: PathBuf,
+    /// Run file to take `[scoring]` from, metrics that are commands included; they are run.
+    #[arg(long, value_name = "RUN.toml", conflicts_with_all = ["tokenizer", "lexicon", "extend_lexicon", "absent_weight"])]
+    pub run: Option<PathBuf>,
+    /// Overrides a key of the run file, as in scoring.lexicon=new.toml. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "run")]
+    pub set: Vec<String>,
     /// unidic-lite, ipadic, char or a dictionary's path.
     #[arg(long, default_value = "unidic-lite")]
     pub tokenizer: String,
@@ -326,9 +398,9 @@ pub struct Rehearse {
     /// Leave that folder: models, images and run.toml, for use with the other commands.
     #[arg(long)]
     pub keep: bool,
-    /// Go on although the memory plan says that this machine's memory does not suffice.
-    #[arg(long)]
-    pub ignore_memory_plan: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub memory: MemoryArg,
     /// Print JSON: one object with the plan, the rates and every stage.
     #[arg(long)]
     pub json: bool,

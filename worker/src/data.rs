@@ -45,5 +45,6 @@ pub fn manifest(plan: &RunPlan, locator: &Locator) -> Result<Manifest> {
     let references = read_references(&dataset)?;
     digests.extend(files::digest_dataset(&dataset, &references)?);
     digests.extend(files::digest_scoring(&plan.scoring)?);
+    digests.extend(files::digest_programs(plan)?);
     Ok(Manifest::new(digests))
 }

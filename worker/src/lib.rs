@@ -13,6 +13,7 @@ pub mod data;
 pub mod device;
 pub mod evaluator;
 pub mod figures;
+pub mod foreign;
 pub mod generate;
 pub mod image;
 pub mod link;

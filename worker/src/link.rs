@@ -2,16 +2,18 @@
 //!
 //! One call carries everything: progress renews leases, results go up, work comes down. An exchange that
 //! failed is repeated as it was, under its number, until an answer comes; a coordinator that restarted asks
-//! for a new registration, under which whatever is still held is handed in. A result is forgotten only once
-//! it is acknowledged, so none is lost while this process lives.
+//! for a new registration, under which whatever is still held is handed in. Samples go up as they are finished:
+//! after each batch at once, within a batch every half second. One is forgotten only once an exchange that held it was
+//! answered, so none is lost while this process lives.
 
 use crate::evaluator::{Control, EvaluateError, Stage};
 use crate::slot::{Done, Job, Slots};
 use common::digest::{Digest, Manifest};
+use common::evaluation::{Evaluation, SampleResult, Timings};
 use common::id::{CandidateId, LeaseId, WorkerId};
 use proto::convert::{
     Description, End, Exchange, ExchangeAnswer, FailureKind, Held, LeaseProgress, Outcome, Receipt,
-    Registered, Registration, RunState, Stage as WireStage,
+    Registered, Registration, Report, RunState, Stage as WireStage,
 };
 use proto::status::{Class, Retry};
 use proto::{Channel, ClusterClient, wire};
@@ -19,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 /// The longest pause between two tries to reach the coordinator. Half of what a restarted one waits for workers
@@ -29,6 +31,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The same while other slots are busy, whose results should not wait long.
 const BUSY_WAIT: Duration = Duration::from_millis(250);
+/// How long a finished sample waits at most for others to go up with it, while its batch goes on.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// How long a busy worker is silent at most: whatever it should stop doing it learns by then.
+const BEAT: Duration = Duration::from_secs(2);
+/// Texts of samples that one exchange carries beyond the first of each lease, in bytes. The rest goes with the next.
+const REPORT_BYTES: usize = 8 << 20;
 /// A call that takes longer is given up and repeated.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -154,6 +162,23 @@ struct Running {
     candidate: CandidateId,
     recipe: Digest,
     control: Arc<Control>,
+    /// Finished, and in no answered exchange yet.
+    unsent: Vec<SampleResult>,
+    /// What it took so far.
+    timings: Timings,
+}
+
+impl Running {
+    fn fetch(&mut self) {
+        let (rows, timings) = self.control.fetch();
+        self.unsent.extend(rows);
+        self.timings = timings;
+    }
+
+    fn report(&self, lease: LeaseId, samples: Vec<SampleResult>) -> Report {
+        let part = Evaluation { samples, timings: self.timings };
+        Report { lease, candidate: self.candidate, recipe: self.recipe, part }
+    }
 }
 
 /// The worker's side of one run.
@@ -168,7 +193,13 @@ pub struct Link {
     running: BTreeMap<LeaseId, Running>,
     /// Computed and not yet acknowledged.
     outcomes: Vec<Outcome>,
+    /// Finished samples of leases that ended otherwise.
+    leftovers: Vec<Report>,
     renew: Duration,
+    /// Woken by evaluations that have finished a batch.
+    nudge: Arc<Notify>,
+    /// When the last exchange was answered.
+    spoke: Instant,
 }
 
 impl Link {
@@ -190,6 +221,9 @@ impl Link {
             sequence: 0,
             running: BTreeMap::new(),
             outcomes: Vec::new(),
+            leftovers: Vec::new(),
+            nudge: Arc::default(),
+            spoke: Instant::now(),
             renew: Duration::from_secs(plan.scheduling.lease_seconds) / 3,
         };
         link.register_anew().await?;
@@ -265,6 +299,8 @@ impl Link {
                 return Ok(Ending::Stopped);
             }
             self.take(answer.clone(), slots)?;
+            // Leftovers of leases that were cancelled just now are nobody's concern any more: all candidates are final,
+            // and a coordinator whose workers all know does not wait for another exchange.
             if answer.state == RunState::Finished && self.outcomes.is_empty() {
                 self.running.values().for_each(|r| r.control.cancel());
                 return Ok(Ending::Finished);
@@ -273,24 +309,65 @@ impl Link {
         }
     }
 
-    /// Waits for what makes the next exchange worth while: a result, or a lease that wants renewal. A worker
-    /// with free slots does not wait here: the coordinator holds its answer back instead.
+    /// Waits for what makes the next exchange worth while: a result, finished samples, or a lease that wants renewal. A
+    /// worker with free slots does not wait here: the coordinator holds its answer back instead.
     async fn pause(
         &mut self,
         slots: &Slots,
         done: &mut UnboundedReceiver<Done>,
         stop: &mut watch::Receiver<bool>,
     ) {
-        while let Ok(finished) = done.try_recv() {
-            self.settle(finished);
+        loop {
+            while let Ok(finished) = done.try_recv() {
+                self.settle(finished);
+            }
+            if !self.outcomes.is_empty() || !self.leftovers.is_empty() || self.running.len() < slots.count() {
+                return;
+            }
+            let nudge = self.nudge.clone();
+            tokio::select! {
+                finished = done.recv() => if let Some(finished) = finished { self.settle(finished) },
+                _ = nudge.notified() => return,
+                _ = tokio::time::sleep(REPORT_EVERY) => {
+                    let finished = self.running.values().any(|r| r.control.has_finished());
+                    if finished || self.spoke.elapsed() >= BEAT.min(self.renew) {
+                        return;
+                    }
+                }
+                _ = stop.wait_for(|s| *s) => return,
+            }
         }
-        if !self.outcomes.is_empty() || self.running.len() < slots.count() {
-            return;
+    }
+
+    /// What is finished and not yet known to be written down: leases that ended otherwise first.
+    fn reports(&mut self) -> Vec<Report> {
+        let mut reports = self.leftovers.clone();
+        let mut room = REPORT_BYTES;
+        for (lease, running) in &mut self.running {
+            running.fetch();
+            let mut some = Vec::new();
+            for row in &running.unsent {
+                if !some.is_empty() && row.text.len() > room {
+                    break;
+                }
+                room = room.saturating_sub(row.text.len());
+                some.push(row.clone());
+            }
+            if !some.is_empty() {
+                reports.push(running.report(*lease, some));
+            }
         }
-        tokio::select! {
-            finished = done.recv() => if let Some(finished) = finished { self.settle(finished) },
-            _ = tokio::time::sleep(self.renew) => {}
-            _ = stop.wait_for(|s| *s) => {}
+        reports
+    }
+
+    /// Forgets samples that are written down.
+    fn forget(&mut self, reported: &[(LeaseId, usize)]) {
+        // Nothing else touches these while an exchange is under way.
+        self.leftovers.clear();
+        for (lease, count) in reported {
+            if let Some(running) = self.running.get_mut(lease) {
+                running.unsent.drain(..(*count).min(running.unsent.len()));
+            }
         }
     }
 
@@ -313,7 +390,11 @@ impl Link {
                 Stage::Scoring => WireStage::Scoring,
             },
             samples_done: r.control.samples_done(),
+            begun: r.control.begun(),
         };
+        let reports = self.reports();
+        let reported: Vec<(LeaseId, usize)> =
+            reports.iter().map(|r| (r.lease, r.part.samples.len())).collect();
         let request = wire::ExchangeRequest::from(Exchange {
             worker: self.worker,
             sequence: self.sequence,
@@ -322,6 +403,7 @@ impl Link {
             outcomes: self.outcomes.clone(),
             wait_ms: wait.as_millis() as u32,
             leaving,
+            reports,
         });
         let client = &self.client;
         let call = || {
@@ -334,7 +416,12 @@ impl Link {
             false => self.patience,
         };
         match patience.call("exchange", call).await {
-            Ok(reply) => Ok(Some(ExchangeAnswer::try_from(reply)?)),
+            Ok(reply) => {
+                let answer = ExchangeAnswer::try_from(reply)?;
+                self.forget(&reported);
+                self.spoke = Instant::now();
+                Ok(Some(answer))
+            }
             Err(CallError::Again) => Ok(None),
             Err(CallError::Link(e)) => Err(e),
         }
@@ -352,15 +439,27 @@ impl Link {
             }
         }
         self.cancel(&answer.cancelled);
+        for remainder in &answer.remainders {
+            if let Some(running) = self.running.get(&remainder.lease) {
+                running.control.keep(&remainder.samples);
+            }
+        }
         for grant in answer.grants {
             // A repeated answer may name a lease that is already running.
             if self.running.contains_key(&grant.lease) {
                 continue;
             }
-            let control = Arc::new(Control::default());
-            info!(candidate = grant.candidate.0, attempt = grant.attempt, "begins");
+            let samples = grant.samples.len();
+            info!(candidate = grant.candidate.0, attempt = grant.attempt, samples, "begins");
+            let control = Arc::new(Control::new(grant.samples, self.nudge.clone()));
             let recipe = grant.recipe.digest();
-            let running = Running { candidate: grant.candidate, recipe, control: control.clone() };
+            let running = Running {
+                candidate: grant.candidate,
+                recipe,
+                control: control.clone(),
+                unsent: Vec::new(),
+                timings: Timings::default(),
+            };
             self.running.insert(grant.lease, running);
             self.renew = Duration::from_millis(grant.renew_within_ms) / 3;
             if !slots.submit(Job { lease: grant.lease.0, recipe: grant.recipe, control }) {
@@ -374,11 +473,13 @@ impl Link {
     fn settle(&mut self, done: Done) {
         let lease = LeaseId(done.lease);
         // A lease that is no longer here was cancelled: nobody waits for its result.
-        let Some(running) = self.running.remove(&lease) else { return };
+        let Some(mut running) = self.running.remove(&lease) else { return };
+        let samples = running.control.samples_done();
         let end = match done.result {
-            Ok(evaluation) => {
-                info!(candidate = running.candidate.0, ms = evaluation.timings.total_ms(), "done");
-                End::Evaluated(evaluation)
+            Ok(timings) => {
+                info!(candidate = running.candidate.0, samples, ms = timings.total_ms(), "done");
+                running.fetch();
+                End::Evaluated(Evaluation { samples: std::mem::take(&mut running.unsent), timings })
             }
             Err(e) => {
                 let kind = match e {
@@ -386,27 +487,41 @@ impl Link {
                     EvaluateError::Failed(_) => FailureKind::Retryable,
                     EvaluateError::Impossible(_) => FailureKind::Permanent,
                 };
-                warn!(candidate = running.candidate.0, error = %e, "failed");
+                warn!(candidate = running.candidate.0, samples, error = %e, "failed");
                 End::Failed { kind, reason: e.to_string() }
             }
         };
+        self.leave_over(lease, &mut running);
         let (candidate, recipe) = (running.candidate, running.recipe);
         self.outcomes.push(Outcome { lease, candidate, recipe, end });
     }
 
+    /// Keeps finished samples of a lease that is over, to be handed in.
+    fn leave_over(&mut self, lease: LeaseId, running: &mut Running) {
+        running.fetch();
+        let rows = std::mem::take(&mut running.unsent);
+        if !rows.is_empty() {
+            self.leftovers.push(running.report(lease, rows));
+        }
+    }
+
     fn cancel(&mut self, leases: &[LeaseId]) {
         for lease in leases {
-            if let Some(running) = self.running.remove(lease) {
-                info!(candidate = running.candidate.0, "cancelled");
+            if let Some(mut running) = self.running.remove(lease) {
+                let samples = running.control.samples_done();
+                info!(candidate = running.candidate.0, samples, "cancelled");
                 running.control.cancel();
+                self.leave_over(*lease, &mut running);
             }
         }
     }
 
-    /// Stops everything that runs, so that its candidates go to others at once.
+    /// Stops everything that runs, so that its candidates go to others at once, with what is finished of them.
     fn hand_back(&mut self) {
-        for (lease, running) in std::mem::take(&mut self.running) {
+        for (lease, mut running) in std::mem::take(&mut self.running) {
             running.control.cancel();
+            self.leave_over(lease, &mut running);
+            info!(candidate = running.candidate.0, samples = running.control.samples_done(), "handed back");
             let reason = "the worker was stopped".to_string();
             let end = End::Failed { kind: FailureKind::HandedBack, reason };
             let (candidate, recipe) = (running.candidate, running.recipe);

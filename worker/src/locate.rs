@@ -101,6 +101,7 @@ impl Locator {
         let mut plan = plan.clone();
         plan.dataset = self.dataset(&plan.dataset);
         plan.held_out = plan.held_out.as_ref().map(|d| self.dataset(d));
+        plan.validation = plan.validation.as_ref().map(|d| self.dataset(d));
         plan
     }
 }
@@ -136,7 +137,13 @@ mod tests {
         let commit = "0123456789012345678901234567890123456789";
         let get = |r: &HubRef| {
             let reference = r.at(commit).unwrap();
-            Ok(Snapshot { reference, folder: "/cache/x".into(), files: Vec::new(), fetched: 0 })
+            Ok(Snapshot {
+                reference,
+                folder: "/cache/x".into(),
+                files: Vec::new(),
+                fetched: 0,
+                inferred: false,
+            })
         };
         let mut fetched = Locator::default();
         assert!(fetched.place(&model, get).unwrap().is_some());

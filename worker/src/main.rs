@@ -43,6 +43,7 @@ fn execute(command: Command) -> anyhow::Result<u8> {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Finalists(args) => commands::finalists::run(&args),
         Command::Score(args) => commands::score::run(&args),
         Command::Fetch(args) => commands::fetch::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),

@@ -4,33 +4,43 @@
 //! references, cache memory. A candidate overwrites the language model's weights in place. They are rounded to the
 //! type that the VLM is stored in first, so that what is scored is what an exported model holds.
 
+use crate::checkpoint::Dtype;
 use crate::data::read_image;
 use crate::device::Chosen;
 use crate::evaluator::{Control, EvaluateError, Evaluator, Stage};
 use crate::generate::{
-    Control as GenerateControl, Error as GenerateError, Generated, Generator, Options, Questions, Spent,
+    Control as GenerateControl, Early, Error as GenerateError, Generated, Generator, Options, Questions,
+    Spent,
 };
 use crate::locate::Locator;
-use crate::merge::{Fit, Merger, Placement, Prepared};
+use crate::memory::MemoryPlan;
+use crate::merge::{self, Fit, Merger, Mill, Placement, Prepared};
 use crate::model::Llama;
 use crate::vlm::Vlm;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use common::dataset::Reference;
+use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::recipe::Recipe;
-use common::run::{DatasetPlan, GenerationPlan, RunPlan, ScoringPlan};
+use common::run::{DatasetPlan, EarlyStopPlan, ExternalPlan, GenerationPlan, RunPlan, ScoringPlan};
+use external::{Fault, Metrics, Row};
 use half::{bf16, f16};
 use score::term::LexiconChoice;
 use score::{MetricSet, Scorer};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Samples with everything about them that no candidate changes.
 #[derive(Debug)]
 pub struct Exam {
     references: Vec<Reference>,
+    /// Each sample's image on this machine, for metrics that look at it.
+    images: Vec<String>,
     /// The references, tokenised and searched for terms.
     prepared: Vec<score::Reference>,
     questions: Questions,
@@ -47,10 +57,13 @@ impl Exam {
         task: &str,
         generation: &GenerationPlan,
     ) -> Result<Exam> {
+        let paths =
+            references.iter().map(|r| Path::new(&dataset.images).join(&r.image).display().to_string());
+        let paths = paths.collect();
         let images = references.iter().map(|r| read_image(dataset, r));
         let questions = vlm.questions(images, generation.image_resize, task)?;
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
-        Ok(Exam { references, prepared, questions, options: options(vlm, generation) })
+        Ok(Exam { references, images: paths, prepared, questions, options: options(vlm, generation) })
     }
 
     /// The samples, in order.
@@ -58,16 +71,54 @@ impl Exam {
         &self.references
     }
 
-    /// Scores given texts, one per sample in order, as if a model had written them.
-    pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
-        let row = |((reference, prepared), text): ((&Reference, &score::Reference), &String)| SampleResult {
-            sample: reference.id.clone(),
-            text: text.clone(),
-            tokens: 0,
-            stop: Stop::End,
-            scores: scorer.score_prepared(prepared, text, MetricSet::ALL).metrics,
+    /// The same samples with reports that end early as a run wants it.
+    pub fn ending_early(mut self, plan: Option<&EarlyStopPlan>) -> Exam {
+        self.options.early = Early {
+            cycle: plan.and_then(|p| p.repetition).map(|r| (r.period as usize, r.repeats as usize)),
+            no_japanese_after: plan.and_then(|p| p.no_japanese_after).map(|n| n as usize),
         };
-        self.references.iter().zip(&self.prepared).zip(texts).map(row).collect()
+        self
+    }
+
+    /// The built-in scores of given texts, one per sample in order, as if a model had written them.
+    pub fn score_texts(&self, scorer: &Scorer, texts: &[String]) -> Vec<SampleResult> {
+        let score =
+            |(sample, text): (usize, &String)| self.score_text(scorer, sample, text.clone(), 0, Stop::End);
+        texts.iter().enumerate().map(score).collect()
+    }
+
+    /// Adds what external metrics say of samples, given with their positions, in one call of each metric.
+    fn add_external(
+        &self,
+        external: &mut Metrics,
+        samples: &mut [(usize, SampleResult)],
+        control: &Control,
+    ) -> Result<(), Fault> {
+        if external.is_empty() || samples.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Vec::with_capacity(samples.len());
+        for (position, sample) in samples.iter() {
+            let (reference, image) = (&self.references[*position], self.images[*position].as_str());
+            let (id, truth) = (&reference.id, &reference.text);
+            rows.push(Row { sample: id, text: &sample.text, reference: truth, image: Some(image) });
+        }
+        let scores = external.score(&rows, &|| control.is_cancelled())?;
+        samples.iter_mut().zip(scores).for_each(|((_, sample), scores)| sample.scores.extend(scores));
+        Ok(())
+    }
+
+    /// Scores one sample's text.
+    fn score_text(
+        &self,
+        scorer: &Scorer,
+        sample: usize,
+        text: String,
+        tokens: u32,
+        stop: Stop,
+    ) -> SampleResult {
+        let scores = scorer.score_prepared(&self.prepared[sample], &text, MetricSet::ALL).metrics;
+        SampleResult { sample: self.references[sample].id.clone(), text, tokens, stop, scores }
     }
 }
 
@@ -83,19 +134,11 @@ pub fn options(vlm: &Vlm, generation: &GenerationPlan) -> Options {
 
 /// Makes the scorer of a run.
 pub fn scorer(plan: &ScoringPlan) -> Result<Scorer> {
-    let lexicon = match (&plan.lexicon, &plan.extend_lexicon) {
-        (Some(_), Some(_)) => bail!("a lexicon in place of the built-in one and another over it: choose one"),
-        (Some(path), None) => LexiconChoice::Path(path.into()),
-        (None, Some(path)) => LexiconChoice::Extend(path.into()),
-        (None, None) => LexiconChoice::Default,
-    };
-    Ok(Scorer::new(score::Settings {
-        tokenizer: plan.tokenizer.clone().into(),
-        lexicon,
-        nfkc: plan.nfkc,
-        absent_weight: plan.absent_weight,
-        ..score::Settings::default()
-    })?)
+    let ScoringPlan { tokenizer, lexicon, extend_lexicon, absent_weight, nfkc, .. } = plan;
+    let settings =
+        score::Settings { nfkc: *nfkc, absent_weight: *absent_weight, ..score::Settings::default() };
+    let lexicon = LexiconChoice::of_files(lexicon.as_deref(), extend_lexicon.as_deref())?;
+    Ok(Scorer::new(score::Settings { tokenizer: tokenizer.clone().into(), lexicon, ..settings })?)
 }
 
 /// What all slots of a worker share.
@@ -111,9 +154,19 @@ pub struct Bench {
     pub vlm: Vlm,
     /// Compares texts.
     pub scorer: Scorer,
+    /// Merges on the GPU; none where the host does.
+    pub mill: Option<Arc<dyn Mill>>,
+    /// Metrics that are commands, by name.
+    pub external: BTreeMap<String, ExternalPlan>,
 }
 
 impl Bench {
+    /// A model by itself, that answers and is not merged.
+    pub fn of_model(vlm: Vlm, scorer: Scorer, external: BTreeMap<String, ExternalPlan>) -> Bench {
+        let (merger, placement) = (Merger::default(), Placement::default());
+        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None, external }
+    }
+
     /// Opens the models of a run on the chosen device.
     pub fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen) -> Result<Bench> {
         let merger = Merger::open(plan.model_refs(), |m| locator.model(m))?;
@@ -123,7 +176,29 @@ impl Bench {
         let recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
         let fits = merger.fits(&recipe)?;
         let placement = merger.placement(&recipe)?;
-        Ok(Bench { vlm, merger, fits, placement, scorer: scorer(&plan.scoring)? })
+        let (scorer, external) = (scorer(&plan.scoring)?, plan.scoring.external.clone());
+        Ok(Bench { vlm, merger, fits, placement, scorer, mill: None, external })
+    }
+
+    /// Merges from now on where the memory plan has it: on the GPU, base and sources kept there or streamed, or on the host.
+    ///
+    /// # Errors
+    /// When the GPU cannot be used for it.
+    pub fn follow(&mut self, plan: &MemoryPlan) -> Result<()> {
+        let Chosen { device, merges_on_gpu, .. } = &self.vlm.chosen;
+        self.mill = if *merges_on_gpu { merge::mill(device, plan.resident)? } else { None };
+        Ok(())
+    }
+
+    /// Makes a recipe ready, where merges are made.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`] and [`Merger::plan_with`].
+    pub fn prepare(&self, recipe: &Recipe, stop: &AtomicBool) -> merge::Result<Prepared> {
+        match &self.mill {
+            Some(mill) => self.merger.plan_with(&**mill, recipe, stop),
+            None => self.merger.plan(recipe, stop),
+        }
     }
 
     /// Encodes and prepares a dataset of the run.
@@ -138,13 +213,17 @@ pub struct Pipeline {
     exam: Arc<Exam>,
     language: Llama,
     generator: Generator,
+    /// The recipe whose merge `language` holds.
+    held: Option<Digest>,
+    external: Metrics,
 }
 
 impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
         let language = bench.vlm.answering()?;
-        Ok(Pipeline { bench, exam, language, generator: Generator::new() })
+        let external = Metrics::new(&bench.external);
+        Ok(Pipeline { bench, exam, language, generator: Generator::new(), held: None, external })
     }
 
     /// Goes on with other samples and the same model.
@@ -157,18 +236,30 @@ impl Pipeline {
         self.generator.spent()
     }
 
-    /// Overwrites the language model with the merge of `recipe`.
-    pub fn merge(&self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+    /// Overwrites the language model with the merge of `recipe`, unless that is what it holds.
+    pub fn merge(&mut self, recipe: &Recipe, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+        let wanted = Some(recipe.digest());
+        if self.held == wanted {
+            return Ok(());
+        }
         // The passes over the whole model are short against a tensor's, so they are not interrupted.
-        let prepared = self.bench.merger.plan(recipe, &AtomicBool::new(false)).map_err(refusal)?;
-        self.write(&prepared, cancelled)
+        let bench = self.bench.clone();
+        let prepared = bench.prepare(recipe, &AtomicBool::new(false)).map_err(refusal)?;
+        self.write(&prepared, cancelled)?;
+        self.held = wanted;
+        Ok(())
     }
 
     /// Overwrites the language model with a merge that is ready, tensor by tensor.
-    pub fn write(&self, prepared: &Prepared, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+    pub fn write(&mut self, prepared: &Prepared, cancelled: &dyn Fn() -> bool) -> Result<(), EvaluateError> {
+        // Until all is written it is nobody's merge.
+        self.held = None;
         for name in prepared.names() {
             if cancelled() {
                 return Err(EvaluateError::Cancelled);
+            }
+            if self.written_there(prepared, name).map_err(failure)? {
+                continue;
             }
             let merged = match self.bench.placement.is_whole(name) {
                 true => merged_tensor(prepared, name, self.stored_dtype(name)).map_err(failure)?,
@@ -176,7 +267,17 @@ impl Pipeline {
             };
             self.language.weights().overwrite(name, &merged).map_err(failure)?;
         }
-        Ok(())
+        // What a GPU was told to do is done, so that the time of a merge is its own.
+        self.bench.vlm.chosen.device.synchronize().map_err(failure)
+    }
+
+    /// Lets the GPU merge a tensor where its weight lies. False where that is left to the host.
+    fn written_there(&self, prepared: &Prepared, name: &str) -> merge::Result<bool> {
+        let weight = self.language.weights().parameter(name);
+        let whole = self.bench.placement.is_whole(name);
+        let (Some(mill), Some(weight), true) = (&self.bench.mill, weight, whole) else { return Ok(false) };
+        let stored = self.bench.vlm.checkpoint.info(name).map_or(Dtype::F32, |i| i.dtype);
+        mill.write(prepared, name, stored, weight)
     }
 
     /// A tensor of which the VLM keeps rows of its own.
@@ -193,37 +294,92 @@ impl Pipeline {
         info.and_then(|i| i.dtype.candle()).unwrap_or(DType::F32)
     }
 
-    /// Writes a report for each sample with the weights as they are.
-    pub fn generate(&mut self, control: &Control) -> Result<Vec<Generated>, EvaluateError> {
+    /// Generates and scores what `begin` asks for of each batch, with the weights as they are, and hands each sample to
+    /// `each` as soon as it has ended; where a metric looks at all reports of a candidate, once all have. Yields what
+    /// that took.
+    fn write_reports(
+        &mut self,
+        control: &Control,
+        merge_ms: u64,
+        begin: &mut dyn FnMut(Range<usize>) -> Vec<usize>,
+        each: &mut dyn FnMut(usize, SampleResult, Timings),
+    ) -> Result<Timings, EvaluateError> {
+        control.enter(Stage::Generating);
+        let began = Instant::now();
+        let mut scoring = Duration::ZERO;
+        let timings = |scoring: Duration| Timings {
+            merge_ms,
+            features_ms: 0,
+            generate_ms: whole_millis(began.elapsed().saturating_sub(scoring)),
+            score_ms: whole_millis(scoring),
+        };
+        let (exam, bench) = (self.exam.clone(), self.bench.clone());
+        let (generator, language, external) = (&mut self.generator, &self.language, &mut self.external);
+        let whole = external.want_whole_candidates();
+        let (mut held, mut fault) = (Vec::new(), None);
+        let mut ended = |sample: usize, g: Generated| {
+            let began = Instant::now();
+            let tokens = g.token_ids.len() as u32;
+            let row = exam.score_text(&bench.scorer, sample, g.text, tokens, g.stop.into());
+            held.push((sample, row));
+            let asked = if whole { Ok(()) } else { exam.add_external(external, &mut held, control) };
+            scoring += began.elapsed();
+            if let Err(e) = asked {
+                fault = Some(e);
+                return Err(GenerateError::Cancelled);
+            }
+            if !whole {
+                held.drain(..).for_each(|(sample, row)| each(sample, row, timings(scoring)));
+            }
+            Ok(())
+        };
         let cancelled = || control.is_cancelled();
-        let progress = |p: crate::generate::Progress| control.set_samples_done(p.samples_done);
-        let control = GenerateControl { cancelled: Some(&cancelled), progress: Some(&progress) };
-        let Exam { questions, options, .. } = &*self.exam;
-        let tokenizer = &self.bench.vlm.tokenizer;
-        let written = self.generator.generate(&self.language, tokenizer, questions, options, control);
+        let watched = GenerateControl { cancelled: Some(&cancelled), progress: None };
+        let (questions, options) = (&exam.questions, &exam.options);
+        let tokenizer = &bench.vlm.tokenizer;
+        let written =
+            generator.generate_each(language, tokenizer, questions, options, watched, begin, &mut ended);
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
         written.map_err(|e| match e {
             GenerateError::Cancelled => EvaluateError::Cancelled,
             other => EvaluateError::Failed(other.to_string()),
-        })
+        })?;
+        if whole {
+            control.enter(Stage::Scoring);
+            let began = Instant::now();
+            // Rows end in any order; a metric is asked about them in theirs.
+            held.sort_by_key(|(sample, _)| *sample);
+            exam.add_external(external, &mut held, control)?;
+            scoring += began.elapsed();
+            held.into_iter().for_each(|(sample, row)| each(sample, row, timings(scoring)));
+        }
+        Ok(timings(scoring))
     }
 
-    /// Generates and scores with the weights as they are; `merge_ms` is what it took to make them.
+    /// Every score of given texts, one per sample in order, as if a model had written them.
+    pub fn score(&mut self, texts: &[String], control: &Control) -> Result<Vec<SampleResult>, EvaluateError> {
+        let exam = self.exam.clone();
+        let mut samples: Vec<_> =
+            exam.score_texts(&self.bench.scorer, texts).into_iter().enumerate().collect();
+        exam.add_external(&mut self.external, &mut samples, control)?;
+        Ok(samples.into_iter().map(|(_, sample)| sample).collect())
+    }
+
+    /// Generates and scores all samples with the weights as they are; `merge_ms` is what it took to make them.
     pub fn answer(&mut self, control: &Control, merge_ms: u64) -> Result<Evaluation, EvaluateError> {
-        control.enter(Stage::Generating);
+        let mut rows: Vec<Option<SampleResult>> = vec![None; self.exam.references.len()];
+        let mut each = |sample: usize, row, _| rows[sample] = Some(row);
+        let timings = self.write_reports(control, merge_ms, &mut |batch| batch.collect(), &mut each)?;
+        Ok(Evaluation { samples: rows.into_iter().flatten().collect(), timings })
+    }
+
+    /// Merges, and generates and scores all samples.
+    pub fn assess(&mut self, recipe: &Recipe) -> Result<Evaluation, EvaluateError> {
         let began = Instant::now();
-        let written = self.generate(control)?;
-        let generate_ms = millis(began);
-        control.enter(Stage::Scoring);
-        let began = Instant::now();
-        let (texts, ends): (Vec<String>, Vec<_>) =
-            written.into_iter().map(|g| (g.text, (g.token_ids.len(), g.stop))).unzip();
-        let mut samples = self.exam.score_texts(&self.bench.scorer, &texts);
-        for (sample, (tokens, stop)) in samples.iter_mut().zip(ends) {
-            sample.tokens = tokens as u32;
-            sample.stop = stop.into();
-        }
-        let timings = Timings { merge_ms, features_ms: 0, generate_ms, score_ms: millis(began) };
-        Ok(Evaluation { samples, timings })
+        self.merge(recipe, &|| false)?;
+        self.answer(&Control::default(), whole_millis(began.elapsed()))
     }
 }
 
@@ -233,21 +389,42 @@ impl From<crate::generate::Stop> for Stop {
             crate::generate::Stop::Eos => Stop::End,
             crate::generate::Stop::Length => Stop::Length,
             crate::generate::Stop::NonFinite => Stop::NonFinite,
+            crate::generate::Stop::Repetition => Stop::Repetition,
+            crate::generate::Stop::NoJapanese => Stop::NoJapanese,
         }
     }
 }
 
 impl Evaluator for Pipeline {
-    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Evaluation, EvaluateError> {
+    fn evaluate(&mut self, recipe: &Recipe, control: &Control) -> Result<Timings, EvaluateError> {
         control.enter(Stage::Merging);
         let began = Instant::now();
         self.merge(recipe, &|| control.is_cancelled())?;
-        self.answer(control, millis(began))
+        let merge_ms = whole_millis(began.elapsed());
+        let mut first = true;
+        let mut begin = |batch| {
+            // Asked for the next batch means that the one before has ended.
+            if !std::mem::take(&mut first) && control.has_finished() {
+                control.batch_ended();
+            }
+            control.begin(batch)
+        };
+        self.write_reports(control, merge_ms, &mut begin, &mut |_, row, timings| control.finish(row, timings))
     }
 }
 
-fn millis(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+impl From<Fault> for EvaluateError {
+    fn from(fault: Fault) -> EvaluateError {
+        match fault {
+            Fault::Cancelled => EvaluateError::Cancelled,
+            // Another node, or the command started anew, may do better.
+            Fault::Trouble { .. } => EvaluateError::Failed(fault.to_string()),
+        }
+    }
+}
+
+fn whole_millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn failure(e: impl std::fmt::Display) -> EvaluateError {
@@ -255,7 +432,7 @@ fn failure(e: impl std::fmt::Display) -> EvaluateError {
 }
 
 /// A recipe that does not fit the models fits them on no worker; anything else may pass elsewhere.
-fn refusal(e: crate::merge::Error) -> EvaluateError {
+pub(crate) fn refusal(e: crate::merge::Error) -> EvaluateError {
     use crate::merge::Error as Merge;
     match e {
         Merge::Recipe(_) | Merge::Unknown { .. } => EvaluateError::Impossible(e.to_string()),

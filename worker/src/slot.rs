@@ -4,10 +4,11 @@
 //! the slot makes itself a fresh evaluator, since the old one may be half changed.
 
 use crate::evaluator::{Control, EvaluateError, Evaluator};
-use common::evaluation::Evaluation;
+use common::evaluation::Timings;
 use common::recipe::Recipe;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A candidate to be evaluated.
@@ -26,8 +27,8 @@ pub struct Job {
 pub struct Done {
     /// Number of the job's lease.
     pub lease: u64,
-    /// What came of it.
-    pub result: Result<Evaluation, EvaluateError>,
+    /// What it took; its samples went to the job's control.
+    pub result: Result<Timings, EvaluateError>,
 }
 
 /// Makes the evaluator of one slot.
@@ -37,7 +38,7 @@ pub type MakeEvaluator = dyn Fn() -> anyhow::Result<Box<dyn Evaluator>> + Send +
 #[derive(Debug)]
 pub struct Slots {
     jobs: mpsc::Sender<Job>,
-    count: usize,
+    threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Slots {
@@ -52,10 +53,11 @@ impl Slots {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         let mut first = Some(first);
+        let mut threads = Vec::with_capacity(count);
         for slot in 0..count {
             let (queue, make, done) = (queue.clone(), make.clone(), done.clone());
             let mut evaluator = first.take();
-            std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
+            threads.push(std::thread::Builder::new().name(format!("slot-{slot}")).spawn(move || {
                 loop {
                     // The lock is held while waiting: the others wait for the lock instead, which is the same.
                     let Ok(job) = queue.lock().unwrap_or_else(|e| e.into_inner()).recv() else { return };
@@ -64,14 +66,24 @@ impl Slots {
                         return;
                     }
                 }
-            })?;
+            })?);
         }
-        Ok(Slots { jobs, count })
+        Ok(Slots { jobs, threads })
     }
 
     /// Number of jobs that can run at once.
     pub fn count(&self) -> usize {
-        self.count
+        self.threads.len()
+    }
+
+    /// Ends the threads, and waits so long for those that are at work: commands and folders of theirs should not outlive
+    /// the process. Call it when every job was cancelled or is done.
+    pub fn end(self, patience: Duration) {
+        drop(self.jobs);
+        let began = Instant::now();
+        while self.threads.iter().any(|t| !t.is_finished()) && began.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Queues a job; false when every thread has ended.
@@ -84,7 +96,7 @@ fn run_job(
     evaluator: &mut Option<Box<dyn Evaluator>>,
     make: &MakeEvaluator,
     job: &Job,
-) -> Result<Evaluation, EvaluateError> {
+) -> Result<Timings, EvaluateError> {
     if job.control.is_cancelled() {
         return Err(EvaluateError::Cancelled);
     }
@@ -109,16 +121,15 @@ fn run_job(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::evaluation::Timings;
 
     struct Scripted;
 
     impl Evaluator for Scripted {
-        fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Evaluation, EvaluateError> {
+        fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Timings, EvaluateError> {
             match recipe.mask_seed {
                 0 => panic!("seed zero"),
                 1 => Err(EvaluateError::Failed("one".into())),
-                _ => Ok(Evaluation { samples: Vec::new(), timings: Timings::default() }),
+                _ => Ok(Timings::default()),
             }
         }
     }
@@ -132,7 +143,7 @@ mod tests {
             base: model.clone(),
             vlm: model,
             sources: Vec::new(),
-            scale: 1.0,
+            scale: 1.0.into(),
             mask: Mask::Shared,
             mask_seed,
             arithmetic: Arithmetic::Float32,

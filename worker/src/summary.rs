@@ -1,7 +1,7 @@
 //! What `compare` found, as the file that it writes and `merge --proof` reads.
 
 use crate::figures::Figures;
-use common::digest::Digest;
+use common::digest::{Digest, FileDigest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -16,6 +16,12 @@ pub struct Summary {
     pub program_version: String,
     /// Row → digest of its recipe without paths, for `best`, `best-2` …
     pub recipes: BTreeMap<String, Digest>,
+    /// The files of all models that were compared, as `models/NAME/FILE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<FileDigest>,
+    /// By row of a recipe: how those differ from the files that its run was pinned to. Only where that was allowed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changed: BTreeMap<String, Vec<String>>,
     /// On the samples that the search saw.
     pub search: Comparison,
     /// On samples that it never saw; absent where the run file has none.

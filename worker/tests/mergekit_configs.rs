@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use worker::checkpoint::{Checkpoint, Dtype};
-use worker::merge::mergekit::{Merge, Options};
+use worker::merge::mergekit::{Merge, Options, Origin};
 
 const HIDDEN: usize = 8;
 const INNER: usize = 12;
@@ -160,10 +160,14 @@ fn models(home: &Path) {
     }
 }
 
+fn origin(yaml: &str) -> Origin<'_> {
+    Origin { title: "out", yaml, sources: &[], digests: &[] }
+}
+
 fn merge(home: &Path, yaml: &str, options: Options, out: &str) -> Result<Vec<String>, String> {
     let parsed = common::mergekit::parse("merge.yml", yaml).map_err(|e| e.to_string())?;
     let merge = Merge::plan(parsed.config, options, |m| Ok(home.join(&m.path))).map_err(|e| e.to_string())?;
-    merge.write(&home.join(out), yaml, &[], &AtomicBool::new(false)).map_err(|e| e.to_string())?;
+    merge.write(&home.join(out), &origin(yaml), &AtomicBool::new(false)).map_err(|e| e.to_string())?;
     Ok(merge.notes().map(String::from).collect())
 }
 
@@ -434,7 +438,7 @@ fn stopping_leaves_nothing() {
     let yaml = "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]";
     let config = common::mergekit::parse("x", yaml).unwrap().config;
     let merge = Merge::plan(config, Options::default(), |m| Ok(home.path().join(&m.path))).unwrap();
-    let e = merge.write(&home.path().join("out"), yaml, &[], &AtomicBool::new(true)).unwrap_err();
+    let e = merge.write(&home.path().join("out"), &origin(yaml), &AtomicBool::new(true)).unwrap_err();
     assert!(matches!(e, worker::merge::mergekit::Error::Stopped));
     let left =
         std::fs::read_dir(home.path()).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());

@@ -15,7 +15,7 @@ use common::recipe::Recipe;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use worker::checkpoint::Checkpoint;
-use worker::device::{Chosen, choose};
+use worker::device::Chosen;
 use worker::evaluator::Control as EvaluatorControl;
 use worker::generate::{Control, Generator, Options, Questions, Stop};
 use worker::image::{Limits, Rgb8, Slicing, bicubic as resampler, decode, resize_bicubic};
@@ -115,7 +115,7 @@ fn model_folder(tensors: &HashMap<String, Tensor>) -> TempDir {
 }
 
 fn cpu() -> Chosen {
-    choose("cpu").expect("a CPU")
+    Chosen::cpu(None)
 }
 
 fn picture(sample: &Value) -> Rgb8 {
@@ -386,8 +386,8 @@ fn merges_go_into_the_vlm_by_the_bases_names_and_come_out_under_its_own() {
     let mut pipeline = Pipeline::new(bench.clone(), exam).expect("memory");
 
     let mut recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
-    recipe.sources[0].weight = 0.75;
-    recipe.sources[1].weight = 0.25;
+    recipe.sources[0].weight = 0.75.into();
+    recipe.sources[1].weight = 0.25.into();
     pipeline.merge(&recipe, &|| false).expect("a merge");
     let evaluated = pipeline.answer(&EvaluatorControl::default(), 0).expect("reports");
     assert_eq!(evaluated.samples.len(), 3);
@@ -451,6 +451,6 @@ fn resized_pictures_are_one_group() {
     // Resized by the run is resized before cutting.
     let small = resize_bicubic(&pictures[0], 50, 40).expect("a size");
     let alone = vlm.questions(std::iter::once(Ok(small)), None, "読む").expect("encoded");
-    let (a, b) = (asked.groups()[0].features.rows(0, 1), alone.groups()[0].features.rows(0, 1));
+    let (a, b) = (asked.groups()[0].features.pick(&[0]), alone.groups()[0].features.pick(&[0]));
     check("resized", &a.expect("a row"), &b.expect("a row"));
 }

@@ -38,9 +38,23 @@ fn every_form_of_torch_save_holds_the_same_bits() {
             let info = model.info(name).unwrap();
             assert_eq!(info.shape, reference.shape(), "{form} {name}");
             assert_eq!(info.dtype.name(), format!("{:?}", reference.dtype()).to_uppercase(), "{form} {name}");
-            assert_eq!(model.bytes(name).unwrap(), reference.data(), "{form} {name}");
+            assert_eq!(model.elements(name).unwrap(), reference.data(), "{form} {name}");
         }
     }
+}
+
+#[test]
+fn types_that_came_late_are_read_and_in_nobodys_way() {
+    let model = Checkpoint::open(&data().join("rare/types")).unwrap();
+    let dtype = |name: &str| model.info(name).unwrap().dtype.name();
+    let types = ["w", "uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2"].map(dtype);
+    assert_eq!(types, ["F32", "U16", "U32", "U64", "F8_E4M3", "F8_E5M2"]);
+    assert_eq!(model.elements("uint16").unwrap(), [0, 1, 2, 3, 4, 5u16].map(u16::to_le_bytes).concat());
+    assert_eq!(model.elements("uint64").unwrap(), [0, 1, 2, 3, 4, 5u64].map(u64::to_le_bytes).concat());
+    // 0, 1, 2, 3, 4, 5 with 3 bits of mantissa under a bias of 7.
+    assert_eq!(*model.elements("float8_e4m3fn").unwrap(), [0x00, 0x38, 0x40, 0x44, 0x48, 0x4a]);
+    let e = model.tensor("uint16", &candle_core::Device::Cpu).unwrap_err().to_string();
+    assert!(e.contains("tensor uint16 has dtype U16"), "{e}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn the_trained_family_answers_through_its_folder() {
     let run = read(data.join("family/vlm/jradievo.json"));
     let reference = read(data.join("golden/vlm/reference.json"));
     let resize = run["image_resize"].as_array().map(|v| [number(&v[0]) as u32, number(&v[1]) as u32]);
-    let chosen = worker::device::choose("cpu").expect("a CPU");
+    let chosen = worker::device::Chosen::cpu(None);
     let vlm = Vlm::open(&data.join("family/vlm"), &chosen).expect("a model folder");
     let samples = reference["samples"].as_array().expect("samples");
     let images = samples.iter().map(|sample| {
@@ -48,11 +48,37 @@ fn the_trained_family_answers_through_its_folder() {
     let written = Generator::new()
         .generate(&language, &vlm.tokenizer, &questions, &options, Control::default())
         .expect("answers");
-    for (sample, answer) in samples.iter().zip(written) {
+    for (sample, answer) in samples.iter().zip(&written) {
         let want: Vec<u32> =
             sample["token_ids"].as_array().expect("ids").iter().map(|v| number(v) as u32).collect();
         assert_eq!(answer.token_ids, want);
     }
+
+    // Some samples of some batches, handed over as they end: the same answers, whatever runs beside them.
+    let options = Options { batch_size: 3, ..options };
+    let (mut batches, mut got) = (Vec::new(), BTreeMap::new());
+    let mut begin = |batch: std::ops::Range<usize>| {
+        batches.push(batch.clone());
+        batch.filter(|sample| sample % 3 != 1 && *sample != 3).collect()
+    };
+    let mut each = |sample: usize, answer| {
+        assert!(got.insert(sample, answer).is_none(), "sample {sample} twice");
+        Ok(())
+    };
+    Generator::new()
+        .generate_each(
+            &language,
+            &vlm.tokenizer,
+            &questions,
+            &options,
+            Control::default(),
+            &mut begin,
+            &mut each,
+        )
+        .expect("answers");
+    assert_eq!(batches.len(), samples.len().div_ceil(3));
+    assert!((0..samples.len()).filter(|s| s % 3 != 1 && *s != 3).eq(got.keys().copied()));
+    assert!(got.iter().all(|(sample, answer)| *answer == written[*sample]));
 }
 
 /// Notes which tensors are asked for.

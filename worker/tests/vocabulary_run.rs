@@ -10,8 +10,7 @@ use worker::asking::read_run;
 use worker::checkpoint::Checkpoint;
 use worker::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use worker::data::read_references;
-use worker::device;
-use worker::evaluator::{Control, Evaluator};
+use worker::device::Chosen;
 use worker::locate::Locator;
 use worker::pipeline::{Bench, Pipeline};
 
@@ -73,7 +72,7 @@ fn plan(sets: &[String]) -> RunPlan {
 }
 
 fn open(plan: &RunPlan) -> anyhow::Result<Bench> {
-    Bench::open(plan, &Locator::default(), &device::choose("cpu").unwrap())
+    Bench::open(plan, &Locator::default(), &Chosen::cpu(None))
 }
 
 /// What three merges write for two samples.
@@ -93,7 +92,7 @@ fn reports(plan: &RunPlan) -> Vec<String> {
         .for_each(|s| (s.trim_rate, s.drop_rate, s.weight) = (0.0.into(), 0.0.into(), 1.0.into()));
     let recipes = [untrimmed, middle.single(japanese), middle.uniform()];
     let texts = recipes.iter().flat_map(|recipe| {
-        let evaluation = pipeline.evaluate(recipe, &Control::default()).unwrap();
+        let evaluation = pipeline.assess(recipe).unwrap();
         evaluation.samples.into_iter().map(|s| s.text)
     });
     texts.collect()

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The receipt is this crate's own. Without one, as where another program filled the cache, what a commit needs is
-//! inferred from its index, and digests are read off the names of blobs.
+//! inferred from its index, and digests are read off the names of blobs. That another program broke off before a small
+//! file came cannot be seen so, and what is inferred is marked.
 
 use crate::digest::BlobId;
 use crate::error::{Error, Result};
@@ -35,6 +36,15 @@ pub struct Snapshot {
     pub files: Vec<SnapshotFile>,
     /// Bytes that came over the network for it this time.
     pub fetched: u64,
+    /// Whether nobody wrote down what belongs to it, so that a file which no index names may be missing unnoticed.
+    pub inferred: bool,
+}
+
+/// What a commit needs, each file with how it stands.
+pub(crate) struct Inspected {
+    pub files: Vec<SnapshotFile>,
+    /// See [`Snapshot::inferred`].
+    pub inferred: bool,
 }
 
 /// One file of a snapshot.
@@ -179,14 +189,14 @@ impl RepoCache {
     }
 
     /// The files that a commit needs, each with how it stands; or what keeps them from being known.
-    pub fn inspect(&self, commit: &str) -> std::result::Result<Vec<SnapshotFile>, String> {
+    pub fn inspect(&self, commit: &str) -> std::result::Result<Inspected, String> {
         let folder = self.snapshot(commit);
         if !folder.is_dir() {
             return Err(format!("commit {commit} is not in the cache ({})", folder.display()));
         }
-        let mut files = match self.receipt(commit) {
-            Some(files) => files,
-            None => infer(&folder)?,
+        let (mut files, inferred) = match self.receipt(commit) {
+            Some(files) => (files, false),
+            None => (infer(&folder)?, true),
         };
         for file in &mut files {
             let path = folder.join(&file.name);
@@ -200,7 +210,7 @@ impl RepoCache {
             file.id = file.id.take().or_else(|| linked(&path));
         }
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(files)
+        Ok(Inspected { files, inferred })
     }
 
     /// Puts a blob into a snapshot, in place of whatever stands there.

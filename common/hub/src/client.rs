@@ -68,6 +68,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// What a request is after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Listing,
+    Content,
+    Headers,
+}
+
 /// What is asked for, for messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject<'a> {
@@ -84,6 +92,7 @@ pub(crate) struct Client {
     token: Option<Token>,
     attempts: u32,
     pause: Duration,
+    patience: Duration,
 }
 
 type Origin = (String, String, u16);
@@ -118,6 +127,7 @@ impl Client {
             token,
             attempts: settings.attempts.max(1),
             pause: settings.pause,
+            patience: settings.patience.min(settings.silence),
         })
     }
 
@@ -131,17 +141,17 @@ impl Client {
 
     /// Asks for a content, from a byte on.
     pub fn get(&self, url: &str, from: u64, subject: Subject<'_>) -> std::result::Result<Answer, Failure> {
-        self.send(false, url, from, subject)
+        self.send(Kind::Content, url, from, subject)
     }
 
     /// Asks for the headers of a content.
     pub fn head(&self, url: &str, subject: Subject<'_>) -> std::result::Result<Answer, Failure> {
-        self.send(true, url, 0, subject)
+        self.send(Kind::Headers, url, 0, subject)
     }
 
     fn send(
         &self,
-        head: bool,
+        kind: Kind,
         url: &str,
         from: u64,
         subject: Subject<'_>,
@@ -152,7 +162,12 @@ impl Client {
         for _ in 0..=MOST_REDIRECTS {
             let uri: Uri = url.parse().map_err(|_| wrong(&url, "not an address"))?;
             let own = origin(&uri).is_some() && origin(&uri) == self.origin;
+            let head = kind == Kind::Headers;
             let mut request = if head { self.agent.head(&url) } else { self.agent.get(&url) };
+            if kind == Kind::Listing {
+                let patience = Some(self.patience);
+                request = request.config().timeout_resolve(patience).timeout_connect(patience).build();
+            }
             if from > 0 {
                 request = request.header("Range", format!("bytes={from}-"));
             }
@@ -230,10 +245,23 @@ impl Client {
         })
     }
 
-    /// The pause before attempt number `attempt` (from 1), ended early by whoever watches.
-    pub fn wait(&self, attempt: u32, asked: Option<Duration>, progress: &dyn Progress) -> Result<()> {
+    /// The pause after attempt number `attempt` (from 1) failed for the reason `why`, which is told. It is ended early
+    /// by whoever watches.
+    pub fn wait(
+        &self,
+        attempt: u32,
+        why: &str,
+        asked: Option<Duration>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let own = self.pause.saturating_mul(1 << (attempt.saturating_sub(1)).min(6)).min(LONGEST_PAUSE);
-        let until = Instant::now() + asked.unwrap_or(own).max(own);
+        let pause = asked.unwrap_or(own).max(own);
+        progress.note(&format!(
+            "{}: {why}; trying again in {:.0} s",
+            host(&self.endpoint),
+            pause.as_secs_f64().ceil()
+        ));
+        let until = Instant::now() + pause;
         loop {
             if progress.stopped() {
                 return Err(Error::Stopped);
@@ -245,7 +273,7 @@ impl Client {
         }
     }
 
-    /// A small answer whole, after a few attempts.
+    /// A listing whole, after a few attempts.
     pub fn read(
         &self,
         url: &str,
@@ -255,7 +283,7 @@ impl Client {
     ) -> Result<Vec<u8>> {
         let mut attempt = 1;
         loop {
-            let read = self.get(url, 0, subject).and_then(|answer| {
+            let read = self.send(Kind::Listing, url, 0, subject).and_then(|answer| {
                 let mut bytes = Vec::new();
                 let read = answer.reader().take(limit + 1).read_to_end(&mut bytes);
                 read.map_err(|e| Failure::Passing { why: e.to_string(), answered: true, pause: None })?;
@@ -274,7 +302,7 @@ impl Client {
                 Err(Failure::Passing { why, .. }) if attempt >= self.attempts.min(3) => {
                     return Err(Error::Unreachable { host: host(url), why });
                 }
-                Err(Failure::Passing { pause, .. }) => self.wait(attempt, pause, progress)?,
+                Err(Failure::Passing { why, pause, .. }) => self.wait(attempt, &why, pause, progress)?,
             }
             attempt += 1;
         }

@@ -182,6 +182,11 @@ impl Error {
         Error::NotCached { reference: reference.to_string(), missing: missing.into(), why: why.into() }
     }
 
+    /// Whether the hub will not show the repository to this account, or not any more: what the cache has stays as good.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Gated { .. } | Error::Refused { .. } | Error::NoRepo { .. })
+    }
+
     /// Whether nobody answered, so that the cache may stand in.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Error::Unreachable { .. })

@@ -4,8 +4,8 @@ use crate::cache::{RepoCache, Snapshot, SnapshotFile, State};
 use crate::client::{Client, Subject};
 use crate::digest;
 use crate::error::{Error, Result};
-use crate::listing::{INDEX_LIMIT_BYTES, Listing, RemoteFile, shards};
-use crate::progress::{Progress, Silent, bytes};
+use crate::listing::{INDEX_LIMIT_BYTES, Listing, RemoteFile, is_beside, shards};
+use crate::progress::{Progress, bytes};
 use crate::settings::Settings;
 use crate::transfer::Transfer;
 use common::location::HubRef;
@@ -88,31 +88,35 @@ impl Hub {
         Listing::parse(&url, &text)
     }
 
-    /// Finds the commit that a branch or tag points to: from the hub, and where it does not answer or must not be
-    /// asked, as it was when last asked from here.
+    /// Finds the commit that a branch or tag points to: from the hub, and where it does not answer, will not show the
+    /// repository or must not be asked, as it was when last asked from here.
     ///
     /// # Errors
     /// [`Error::NotPinned`] where neither knows; what the hub says against the repository or the revision.
-    pub fn pin(&self, reference: &HubRef) -> Result<Pinned> {
+    pub fn pin(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Pinned> {
         if reference.commit().is_some() {
             return Ok(Pinned { reference: reference.clone(), by: PinnedBy::Itself });
         }
         let cache = self.cache(reference);
-        let why = match self.settings.offline {
-            true => "HF_HUB_OFFLINE is set".to_string(),
-            false => match self.listing(reference, &Silent) {
+        let (why, refusal) = match self.settings.offline {
+            true => ("HF_HUB_OFFLINE is set".to_string(), None),
+            false => match self.listing(reference, progress) {
                 Ok(listing) => {
                     // A cache that cannot be written is no reason not to pin.
                     let _ = cache.write_ref(reference.revision(), &listing.commit);
                     return Ok(Pinned { reference: reference.at(&listing.commit)?, by: PinnedBy::Hub });
                 }
-                Err(e) if e.is_unreachable() => e.to_string(),
+                Err(e) if e.is_unreachable() => (e.to_string(), None),
+                Err(e) if e.is_refusal() => (e.to_string(), Some(e)),
                 Err(e) => return Err(e),
             },
         };
-        match cache.read_ref(reference.revision()) {
-            Some(commit) => Ok(Pinned { reference: reference.at(&commit)?, by: PinnedBy::Cache { why } }),
-            None => {
+        match (cache.read_ref(reference.revision()), refusal) {
+            (Some(commit), _) => {
+                Ok(Pinned { reference: reference.at(&commit)?, by: PinnedBy::Cache { why } })
+            }
+            (None, Some(refusal)) => Err(refusal),
+            (None, None) => {
                 let why = format!("{why}, and the cache does not know the revision");
                 Err(Error::NotPinned { reference: reference.to_string(), repo: reference.repo(), why })
             }
@@ -159,29 +163,101 @@ impl Hub {
                 Error::not_cached(reference, missing, why)
             })?,
         };
-        let files = cache.inspect(&commit).map_err(|missing| Error::not_cached(reference, missing, why))?;
-        Ok(Snapshot { reference: reference.at(&commit)?, folder: cache.snapshot(&commit), files, fetched: 0 })
+        let found = cache.inspect(&commit).map_err(|missing| Error::not_cached(reference, missing, why))?;
+        let (folder, inferred) = (cache.snapshot(&commit), found.inferred);
+        Ok(Snapshot { reference: reference.at(&commit)?, folder, files: found.files, fetched: 0, inferred })
     }
 
     /// The folder with everything that a model needs: out of the cache if it is complete there, and then without a
-    /// request; else from the hub. A branch or tag is pinned first. Several processes may do so at once.
+    /// request, a branch or tag as it was last seen from here; else from the hub. Several processes may do so at once.
     ///
     /// # Errors
     /// [`Error::NotCached`] when offline; else what the hub, the network or the disk has against it.
     pub fn obtain(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Snapshot> {
-        let pinned = self.pin(reference)?;
+        match self.cached(reference) {
+            Ok(snapshot) => {
+                if reference.commit().is_none() {
+                    progress.note(&format!(
+                        "{reference} is taken as {}, as last seen from here (`jradievo-worker fetch` asks the hub)",
+                        snapshot.reference
+                    ));
+                }
+                self.completed(snapshot, progress)
+            }
+            Err(Error::NotCached { .. }) => self.refresh(reference, progress),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// As [`Hub::obtain`], but the hub is asked anew where a branch or tag points to.
+    ///
+    /// # Errors
+    /// As [`Hub::obtain`].
+    pub fn refresh(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Snapshot> {
+        let pinned = self.pin(reference, progress)?;
         if let PinnedBy::Cache { why } = &pinned.by {
             progress.note(&format!("{reference} is taken as {}: {why}", pinned.reference));
         }
-        let reference = pinned.reference;
-        match self.cached(&reference) {
-            Ok(snapshot) => Ok(snapshot),
+        match self.cached(&pinned.reference) {
+            Ok(snapshot) => self.completed(snapshot, progress),
             Err(Error::NotCached { reference, missing, .. }) if self.settings.offline => {
                 Err(Error::NotCached { reference, missing, why: "HF_HUB_OFFLINE is set".into() })
             }
-            Err(Error::NotCached { .. }) => self.download(&reference, progress),
+            Err(Error::NotCached { .. }) => self.download(&pinned.reference, progress),
             Err(e) => Err(e),
         }
+    }
+
+    /// A snapshot of which nobody wrote down what belongs to it is held against the hub's list. Where that cannot be
+    /// had, it is used as it is, and that is said.
+    fn completed(&self, snapshot: Snapshot, progress: &dyn Progress) -> Result<Snapshot> {
+        if !snapshot.inferred {
+            return Ok(snapshot);
+        }
+        let why = match self.settings.offline {
+            true => "HF_HUB_OFFLINE is set".to_string(),
+            false => match self.listing(&snapshot.reference, progress) {
+                Ok(listing) => {
+                    return match self.confirmed(&snapshot, &listing)? {
+                        Some(confirmed) => Ok(confirmed),
+                        None => self.download(&snapshot.reference, progress),
+                    };
+                }
+                Err(e) if e.is_unreachable() || e.is_refusal() => e.to_string(),
+                Err(e) => return Err(e),
+            },
+        };
+        progress.note(&inferred_words(&snapshot, &why));
+        Ok(snapshot)
+    }
+
+    /// The snapshot with its receipt, if all that the listing asks for is there in the right size.
+    fn confirmed(&self, snapshot: &Snapshot, listing: &Listing) -> Result<Option<Snapshot>> {
+        let Some(commit) = snapshot.reference.commit().filter(|commit| *commit == listing.commit) else {
+            return Ok(None);
+        };
+        let form = listing.form(&snapshot.reference)?;
+        let weights = snapshot.files.iter().map(|f| f.name.as_str()).filter(|n| !is_beside(n));
+        let mut names: Vec<&str> = listing.beside().map(|f| f.name.as_str()).chain(weights).collect();
+        if !names.contains(&form.file) {
+            return Ok(None);
+        }
+        names.sort_unstable();
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let (Some(listed), Some(here)) =
+                (listing.find(name), snapshot.files.iter().find(|f| f.name == name))
+            else {
+                return Ok(None);
+            };
+            if listed.bytes.is_some_and(|bytes| bytes != here.bytes) {
+                return Ok(None);
+            }
+            files.push(SnapshotFile { id: listed.id.clone().or_else(|| here.id.clone()), ..here.clone() });
+        }
+        // Where the cache cannot be written, the hub is asked again the next time.
+        let _ = self.cache(&snapshot.reference).write_receipt(commit, &files);
+        Ok(Some(Snapshot { files, inferred: false, ..snapshot.clone() }))
     }
 
     fn download(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Snapshot> {
@@ -244,7 +320,8 @@ impl Hub {
         result?;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         cache.write_receipt(commit, &files)?;
-        Ok(Snapshot { reference: reference.clone(), folder: cache.snapshot(commit), files, fetched })
+        let folder = cache.snapshot(commit);
+        Ok(Snapshot { reference: reference.clone(), folder, files, fetched, inferred: false })
     }
 
     fn check_space(&self, needed: u64) -> Result<()> {
@@ -264,16 +341,19 @@ impl Hub {
     /// [`Error::NotCached`] when there is no such snapshot; [`Error::Io`] when a file cannot be read.
     pub fn verify(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Snapshot> {
         let mut snapshot = self.look(reference)?;
+        if snapshot.inferred {
+            progress.note(&inferred_words(&snapshot, "the network is not used for this"));
+        }
         digest_all(&mut snapshot, progress)?;
         Ok(snapshot)
     }
 
-    /// As [`Hub::obtain`], and every content is compared with its digest; what differs is fetched anew.
+    /// As [`Hub::refresh`], and every content is compared with its digest; what differs is fetched anew.
     ///
     /// # Errors
-    /// As [`Hub::obtain`]; [`Error::Content`] for a file that stays wrong.
+    /// As [`Hub::refresh`]; [`Error::Content`] for a file that stays wrong.
     pub fn obtain_verified(&self, reference: &HubRef, progress: &dyn Progress) -> Result<Snapshot> {
-        let mut snapshot = self.obtain(reference, progress)?;
+        let mut snapshot = self.refresh(reference, progress)?;
         digest_all(&mut snapshot, progress)?;
         let wrong: Vec<&SnapshotFile> = snapshot.files.iter().filter(|f| !f.state.is_good()).collect();
         let Some(first) = wrong.first() else { return Ok(snapshot) };
@@ -293,6 +373,14 @@ impl Hub {
         // What is good was read above; what came anew was compared as it arrived.
         Ok(Snapshot { fetched, ..merge_states(mended, &snapshot) })
     }
+}
+
+fn inferred_words(snapshot: &Snapshot, why: &str) -> String {
+    format!(
+        "{}: whether the cache has all of it is inferred from its index and not known: another program fetched it, and \
+         the hub's list of files is not here ({why})",
+        snapshot.reference
+    )
 }
 
 /// States of `new`, where a file was not fetched anew as `old` knows it.

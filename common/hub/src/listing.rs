@@ -2,31 +2,13 @@
 
 use crate::digest::BlobId;
 use crate::error::{Error, Result};
+use common::files::BESIDE;
 use common::location::{HubRef, is_commit};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
 /// An index of the largest published models takes a few megabytes.
 pub(crate) const INDEX_LIMIT_BYTES: u64 = 256 << 20;
-
-/// Files beside the weights that are fetched where they exist: what changes the model's answers, and what its users
-/// must read.
-const BESIDE: [&str; 14] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "jradievo.json",
-];
 
 /// A file as the hub lists it. Mirrors may leave out size and digest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,8 @@ pub trait Progress: Sync {
     fn begin(&self, what: &str, bytes: u64);
     /// So many more bytes have been dealt with.
     fn advance(&self, bytes: u64);
+    /// So many bytes more than was said will be dealt with, as something has to come again.
+    fn more(&self, _bytes: u64) {}
     /// It is over, well or not.
     fn end(&self);
     /// Something that people should know.
@@ -107,6 +109,12 @@ impl Progress for Meter {
         task.done += bytes;
         if task.shown.is_some_and(|at| now.duration_since(at) >= every) {
             shown.line(self.terminal, now);
+        }
+    }
+
+    fn more(&self, bytes: u64) {
+        if let Some(task) = &mut self.shown().task {
+            task.total += bytes;
         }
     }
 
@@ -219,6 +227,17 @@ mod tests {
         assert_eq!(lines[1], "model: 30.00 MB of 100.00 MB, 1.00 MB/s, 1 min 10 s left");
         assert_eq!(lines[4], "model: 100.00 MB in 1 min 40 s (1.00 MB/s)");
         assert!(!text.contains('\r'));
+    }
+
+    #[test]
+    fn what_comes_again_counts_twice_in_the_total() {
+        let out = Out::default();
+        let meter = Meter::new(Box::new(out.clone()), true, Box::new(Instant::now));
+        meter.begin("model", 1000);
+        meter.more(500);
+        meter.shown().line(true, Instant::now());
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("0 B of 1.50 kB"), "{text}");
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub struct Settings {
     pub attempts: u32,
     /// Pause before the second attempt; it doubles with every further one.
     pub pause: Duration,
+    /// Longest wait for a connection when a listing is asked for: it is small, often not needed, and a node without
+    /// network may answer nothing at all.
+    pub patience: Duration,
     /// Longest silence of a connection.
     pub silence: Duration,
 }
@@ -72,6 +75,7 @@ impl Settings {
             certificates: None,
             attempts: 6,
             pause: Duration::from_secs(1),
+            patience: Duration::from_secs(5),
             silence: Duration::from_secs(60),
         }
     }

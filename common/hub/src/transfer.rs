@@ -63,7 +63,9 @@ impl Transfer<'_> {
                         why,
                     });
                 }
-                Err(Failure::Passing { pause, .. }) => self.client.wait(attempt, pause, self.progress)?,
+                Err(Failure::Passing { why, pause, .. }) => {
+                    self.client.wait(attempt, &why, pause, self.progress)?;
+                }
             }
             attempt += 1;
         };
@@ -127,15 +129,18 @@ impl Transfer<'_> {
                             }
                         });
                     }
-                    self.client.wait(failed, pause, self.progress)?;
+                    let why = format!("{}: {why}", file.name);
+                    self.client.wait(failed, &why, pause, self.progress)?;
                     continue;
                 }
             };
+            let again = length(&part).unwrap_or(0);
             fs::remove_file(&part).map_err(Error::io("remove", &part))?;
             wrong += 1;
             if wrong >= MOST_WRONG {
                 return Err(self.content(&file.name, fault));
             }
+            self.progress.more(again);
             self.progress.note(&format!("{}: {}: {fault}; fetching it again", self.reference, file.name));
         };
         let blob = self.cache.blob(&id);

@@ -63,6 +63,32 @@ impl Resampler {
     }
 }
 
+impl Resampler {
+    /// For several columns over the same samples: in which share of the resamples each has the highest mean. Equal ones
+    /// share a resample. All zero where there is no value.
+    ///
+    /// Panics: where the number of values is not the one that the resamples were drawn for.
+    pub fn best_shares(&self, columns: &[&[f64]]) -> Vec<f64> {
+        assert!(
+            columns.iter().all(|c| c.len() == self.n),
+            "resamples were drawn for another number of samples"
+        );
+        let mut shares = vec![0.0; columns.len()];
+        if self.n == 0 {
+            return shares;
+        }
+        for draw in self.indices.chunks_exact(self.n) {
+            let sum = |column: &&[f64]| draw.iter().map(|&i| column[i as usize]).sum::<f64>();
+            let sums: Vec<f64> = columns.iter().map(sum).collect();
+            let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let ahead: Vec<usize> = (0..sums.len()).filter(|i| sums[*i] == most).collect();
+            ahead.iter().for_each(|i| shares[*i] += 1.0 / ahead.len() as f64);
+        }
+        shares.iter_mut().for_each(|share| *share /= RESAMPLES as f64);
+        shares
+    }
+}
+
 /// The mean of `values` with its 95 % interval.
 pub fn mean(values: &[f64]) -> Interval {
     Resampler::new(values.len()).mean(values)

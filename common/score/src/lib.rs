@@ -15,12 +15,14 @@
 //! loads a model. Dictionaries and lexicon are part of the program, see `data/README.md`.
 //!
 //! Reading order: [`tokenize`] (text to tokens), [`ngram`], [`bleu`], [`rouge`] (tokens to numbers), [`term`]
-//! (text to mentions to numbers), [`bootstrap`] (numbers to intervals), [`Scorer`] (all of it).
+//! (text to mentions to numbers), [`bootstrap`] (numbers to intervals), [`finalists`]
+//! (intervals to a winner), [`Scorer`] (all of it).
 #![forbid(unsafe_code)]
 
 pub mod bleu;
 pub mod bootstrap;
 pub mod error;
+pub mod finalists;
 pub mod metric;
 pub mod ngram;
 pub mod rouge;

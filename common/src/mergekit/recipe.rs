@@ -35,13 +35,13 @@ pub fn from_recipe(recipe: &Recipe, out_dtype: Option<FloatType>) -> Result<Stri
     check_common(recipe)?;
     // A source of which nothing is left counts nowhere.
     let gone = |s: &&SourceTerm| s.drop_rate.is_everywhere(1.0) || s.trim_rate.is_everywhere(1.0);
-    let lines = match recipe.convention {
+    let written = match recipe.convention {
         Convention::Linear => linear(recipe),
         Convention::Paper => {
             let live: Vec<&SourceTerm> = recipe.sources.iter().filter(|s| !gone(s)).collect();
             let idle = recipe.scale.is_everywhere(0.0) || live.iter().all(|s| s.weight.is_everywhere(0.0));
             match live[..] {
-                _ if idle => Ok(base_alone(recipe)?),
+                _ if idle => Ok(base_alone(recipe)),
                 [source] => single(recipe, source),
                 _ => Err(many(&live)),
             }
@@ -51,17 +51,18 @@ pub fn from_recipe(recipe: &Recipe, out_dtype: Option<FloatType>) -> Result<Stri
         "# From a recipe of JRadiEvo. It makes the merged language model; the vision-language model around it is not part\n\
          # of it.\n",
     );
-    for model in vlm_sources(recipe) {
+    if written.models.iter().any(|model| model.path == recipe.vlm.path) {
+        let folder = language_model(&recipe.vlm.path);
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "# {0} is the language model inside a vision-language model. Make its folder first:\n\
-             #   jradievo-worker merge {1} --text-only --out {0}\n",
-            language_model(&model.path),
-            model.path
+            "# {folder} is the language model inside a vision-language model. Make its folder first:\n\
+             #   jradievo-worker merge {} --text-only --out {}\n",
+            word(&recipe.vlm.path),
+            word(&folder)
         );
     }
-    text.push_str(&lines);
+    text.push_str(&written.lines);
     // All arithmetic is float32, whatever the models are stored in.
     text.push_str("dtype: float32\n");
     if let Some(out) = out_dtype {
@@ -84,6 +85,12 @@ fn check_common(recipe: &Recipe) -> Result<(), Inexpressible> {
         if !model.rename.is_empty() {
             return Err(no(format!("tensors of {} are renamed, which mergekit cannot", model.name)));
         }
+        if model.path.contains(char::is_control) {
+            return Err(Inexpressible {
+                reason: format!("the path {:?} does not fit on a line", model.path),
+                remedy: "move the model to a folder without control characters in its name",
+            });
+        }
         if !model.path.starts_with(SCHEME) && model.path.contains(['@', '+']) {
             return Err(Inexpressible {
                 reason: format!("mergekit reads the @ or + in {} as a revision or an adapter", model.path),
@@ -94,9 +101,18 @@ fn check_common(recipe: &Recipe) -> Result<(), Inexpressible> {
     Ok(())
 }
 
-/// Sources that are the language model of the VLM itself.
-fn vlm_sources(recipe: &Recipe) -> impl Iterator<Item = &ModelRef> {
-    recipe.sources.iter().map(|s| &s.model).filter(|m| m.path == recipe.vlm.path)
+/// The method with its models, and which models these are.
+struct Written<'a> {
+    lines: String,
+    models: Vec<&'a ModelRef>,
+}
+
+/// A path as one word of a shell's command.
+fn word(path: &str) -> String {
+    match path.chars().all(|c| c.is_alphanumeric() || "/._-:@+~".contains(c)) {
+        true => path.into(),
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// The folder that the language model of the VLM is to be put in.
@@ -118,13 +134,15 @@ fn folder(recipe: &Recipe, model: &ModelRef) -> String {
     serde_json::Value::from(path).to_string()
 }
 
-/// The line of a model, with its weight where it has one.
-fn model_line(recipe: &Recipe, model: &ModelRef, weight: Option<&Amount>) -> Result<String, Inexpressible> {
-    let given = match weight {
-        Some(weight) => format!(", parameters: {{weight: {}}}", setting("weight", weight)?),
-        None => String::new(),
-    };
-    Ok(format!("  - {{model: {}{given}}}\n", folder(recipe, model)))
+/// The line of a model, with what is given for it.
+fn model_line(recipe: &Recipe, model: &ModelRef, given: &str) -> String {
+    format!("  - {{model: {}{given}}}\n", folder(recipe, model))
+}
+
+/// The line of a model with its weight.
+fn weighted_line(recipe: &Recipe, model: &ModelRef, weight: &Amount) -> Result<String, Inexpressible> {
+    let given = format!(", parameters: {{weight: {}}}", setting("weight", weight)?);
+    Ok(model_line(recipe, model, &given))
 }
 
 fn setting(name: &str, amount: &Amount) -> Result<String, Inexpressible> {
@@ -137,20 +155,22 @@ fn twice(recipe: &Recipe) -> Option<&SourceTerm> {
     (1..recipe.sources.len()).find(|&i| seen(i)).map(|i| &recipe.sources[i])
 }
 
-fn linear(recipe: &Recipe) -> Result<String, Inexpressible> {
+fn linear(recipe: &Recipe) -> Result<Written<'_>, Inexpressible> {
     if let Some(source) = twice(recipe) {
         return Err(no(format!("{} is a source twice", source.model.path)));
     }
-    let models = recipe.sources.iter().map(|s| model_line(recipe, &s.model, Some(&s.weight)));
+    let models = recipe.sources.iter().map(|s| weighted_line(recipe, &s.model, &s.weight));
     let models = models.collect::<Result<String, _>>()?;
-    Ok(format!("merge_method: linear\nmodels:\n{models}parameters: {{normalize: true}}\n"))
+    let lines = format!("merge_method: linear\nmodels:\n{models}parameters: {{normalize: true}}\n");
+    Ok(Written { lines, models: recipe.sources.iter().map(|s| &s.model).collect() })
 }
 
-fn base_alone(recipe: &Recipe) -> Result<String, Inexpressible> {
-    Ok(format!("merge_method: passthrough\nmodels:\n{}", model_line(recipe, &recipe.base, None)?))
+fn base_alone(recipe: &Recipe) -> Written<'_> {
+    let lines = format!("merge_method: passthrough\nmodels:\n{}", model_line(recipe, &recipe.base, ""));
+    Written { lines, models: vec![&recipe.base] }
 }
 
-fn single(recipe: &Recipe, source: &SourceTerm) -> Result<String, Inexpressible> {
+fn single<'a>(recipe: &'a Recipe, source: &'a SourceTerm) -> Result<Written<'a>, Inexpressible> {
     let name = &source.model.name;
     if !source.drop_rate.is_everywhere(0.0) {
         return Err(no(format!(
@@ -162,21 +182,23 @@ fn single(recipe: &Recipe, source: &SourceTerm) -> Result<String, Inexpressible>
             "{name} is trimmed over the whole model, which mergekit does tensor by tensor"
         )));
     }
-    if source.model.path == recipe.base.path {
-        return base_alone(recipe);
-    }
+    // First of all: with a base of its own even the recipe's base as a source adds something.
     if let Some(own) = source.base.as_ref().filter(|b| b.path != recipe.base.path) {
         return Err(no(format!(
             "the task vector of {name} is taken against {}, a base of its own",
             own.name
         )));
     }
-    Ok(format!(
+    if source.model.path == recipe.base.path {
+        return Ok(base_alone(recipe));
+    }
+    let lines = format!(
         "merge_method: task_arithmetic\nbase_model: {}\nmodels:\n{}parameters: {{lambda: {}, normalize: false}}\n",
         folder(recipe, &recipe.base),
-        model_line(recipe, &source.model, Some(&source.weight))?,
+        weighted_line(recipe, &source.model, &source.weight)?,
         setting("scale", &recipe.scale)?
-    ))
+    );
+    Ok(Written { lines, models: vec![&recipe.base, &source.model] })
 }
 
 /// Several sources: there is always something.
@@ -306,6 +328,40 @@ mod tests {
             text.contains("base_model: \"o/b@main\"\nmodels:\n  - {model: \"v-language-model\""),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_base_inside_the_vlm_is_told_to_be_made_too() {
+        let mut recipe = plain();
+        recipe.sources.truncate(1);
+        recipe.vlm.path = "/models/the vlm".into();
+        recipe.base.path = recipe.vlm.path.clone();
+        for recipe in [recipe.clone(), recipe.base_alone()] {
+            let text = from_recipe(&recipe, None).unwrap();
+            let made =
+                "merge '/models/the vlm' --text-only --out '/models/the vlm-language-model'\nmerge_method";
+            assert!(text.contains(made), "{text}");
+            assert_eq!(text.matches("Make its folder first").count(), 1);
+        }
+        // An average does not name the base.
+        let text = from_recipe(&recipe.uniform(), None).unwrap();
+        assert!(!text.contains("Make its folder first"), "{text}");
+        recipe.vlm.path = "/models/x\nout_dtype: float16".into();
+        recipe.base.path = recipe.vlm.path.clone();
+        assert!(reason(&recipe).contains("does not fit on a line"));
+    }
+
+    #[test]
+    fn the_base_against_another_base_is_not_the_base_alone() {
+        let mut recipe = plain();
+        recipe.sources.truncate(1);
+        recipe.sources[0].model.path = recipe.base.path.clone();
+        assert_eq!(config(&recipe).method, "passthrough");
+        recipe.sources[0].base = Some(ModelRef::new("a.base", "/models/other"));
+        assert!(reason(&recipe).contains("taken against a.base"), "{}", reason(&recipe));
+        // Its own base under another name is none.
+        recipe.sources[0].base = Some(ModelRef::new("a.base", recipe.base.path.clone()));
+        assert_eq!(config(&recipe).method, "passthrough");
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl fmt::Display for Faults {
             match fault.place {
                 Some(Place::Line(line)) => write!(f, "{}:{line}: ", self.file)?,
                 Some(Place::Override) => write!(f, "--set: ")?,
-                None => write!(f, "{}: ", self.file)?,
+                Some(Place::Text) | None => write!(f, "{}: ", self.file)?,
             }
             if !fault.field.is_empty() {
                 write!(f, "{}: ", fault.field)?;

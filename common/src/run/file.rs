@@ -3,14 +3,15 @@
 use super::fault::{Fault, Faults};
 use super::parameters;
 use super::plan::{
-    DatasetPlan, EmptyReference, FORMAT, GenerationPlan, MergePlan, ModelsPlan, RunPlan, SchedulingPlan,
-    ScoringPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
+    SourcePlan,
 };
-use super::reader::{Section, edit_distance};
+use super::reader::Section;
+use super::scoring::{self, read_fitness};
 use super::search;
 use super::tree::{self, Value};
+use super::{aims, external, scheduling};
 use crate::dataset::Columns;
-use crate::fitness::Objective;
 use crate::location::{BadHubRef, Location};
 use crate::recipe::{Arithmetic, Convention, Mask, ModelRef, Vocabulary};
 use crate::report::{MissingPart, Part};
@@ -72,17 +73,35 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let space = parameters::read(&section, &root.section("merge"), &names);
     section.finish();
 
-    let search = search::read(&root.section("search"), space.dimensions());
+    let search = search::read(&root.section("search"), space.dimensions(), None);
     if !root.has("dataset") {
         root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
     }
-    let dataset = root.get("dataset").and_then(|_| read_dataset(&root.section("dataset"), &path));
-    let held_out = root.get("held_out").and_then(|_| read_dataset(&root.section("held_out"), &path));
-    let task = read_task(&root.section("prompt"));
+    let evaluator =
+        root.get("evaluator").map(|_| external::read_evaluator(&root.section("evaluator"), &path));
+    let own = evaluator.is_some();
+    let read_dataset = |name| root.get(name).and_then(|_| read_dataset(&root.section(name), &path, own));
+    let (dataset, held_out) = (read_dataset("dataset"), read_dataset("held_out"));
+    let validation = read_dataset("validation");
+    let finalists = read_finalists(root);
+    let task =
+        if own && !root.has("prompt") { Some(String::new()) } else { read_task(&root.section("prompt")) };
     let generation = read_generation(&root.section("generation"));
-    let scoring = read_scoring(&root.section("scoring"), &path);
-    let objective = read_fitness(&root.section("fitness"), file.metrics);
-    let scheduling = read_scheduling(&root.section("scheduling"));
+    let scoring = scoring::read(&root.section("scoring"), &path, file.metrics);
+    if own && !scoring.external.is_empty() {
+        let remedy = "keep one of them: an evaluator returns all scores itself";
+        root.note(Some("evaluator"), "given beside [scoring.external]", remedy);
+    }
+    let evaluator = evaluator.flatten();
+    let metrics = scoring::metric_names(&scoring, evaluator.as_ref(), file.metrics);
+    let objective =
+        read_fitness(&root.section("fitness"), &metrics, evaluator.as_ref().map(|e| &e.scores[..]));
+    let objectives = aims::read(&root.section("objectives"), &metrics);
+    if objectives.len() == 1 {
+        root.note(Some("objectives"), "a single objective", "name at least two, or make it the fitness");
+    }
+    let scheduling = scheduling::read(&root.section("scheduling"));
+    let early_stop = scheduling::read_early_stop(&root.section("early_stop"));
     Some(RunPlan {
         format: FORMAT,
         name: name?,
@@ -93,11 +112,16 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
         search: search?,
         dataset: dataset?,
         held_out,
+        validation,
+        finalists,
         task: task?,
         generation,
         scoring,
+        evaluator,
         objective,
+        objectives,
         scheduling,
+        early_stop,
         samples: Vec::new(),
     })
 }
@@ -236,12 +260,16 @@ fn read_merge(s: &Section<'_>) -> MergePlan {
     plan
 }
 
-fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<DatasetPlan> {
+/// The samples of an evaluator of the user's own (`bare`) need neither image nor reference.
+fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String, bare: bool) -> Option<DatasetPlan> {
     let empties =
         [("skip", EmptyReference::Skip), ("keep", EmptyReference::Keep), ("refuse", EmptyReference::Refuse)];
     let file = s.required_string("file", "\"samples.jsonl\"").map(path);
     let images = s.string("images", "\"images\"").map(path);
-    let defaults = Columns::default();
+    let defaults = match bare {
+        true => Columns { image: String::new(), report: String::new(), ..Columns::default() },
+        false => Columns::default(),
+    };
     let columns = Columns {
         id: s.string("id", "\"id\"").unwrap_or(defaults.id),
         image: s.string("image", "\"image\"").unwrap_or(defaults.image),
@@ -257,7 +285,8 @@ fn read_dataset(s: &Section<'_>, path: &dyn Fn(String) -> String) -> Option<Data
     let part = s.choice("part", &parts, Part::Whole);
     let without = [("empty", MissingPart::Empty), ("whole", MissingPart::Whole)];
     let without_part = s.choice("without_part", &without, MissingPart::Empty);
-    let empty_reference = s.choice("empty_reference", &empties, EmptyReference::Skip);
+    let default = if bare { EmptyReference::Keep } else { EmptyReference::Skip };
+    let empty_reference = s.choice("empty_reference", &empties, default);
     let frame = match s.get("frame").map(|n| &n.value) {
         Some(Value::String(word)) => {
             if word != "first" {
@@ -320,56 +349,20 @@ fn read_generation(s: &Section<'_>) -> GenerationPlan {
     plan
 }
 
-fn read_scoring(s: &Section<'_>, path: &dyn Fn(String) -> String) -> ScoringPlan {
-    let tokenizer = s.string("tokenizer", "\"unidic-lite\"").unwrap_or_else(|| "unidic-lite".into());
-    let built_in = ["unidic-lite", "ipadic", "char"].contains(&tokenizer.as_str());
-    let plan = ScoringPlan {
-        tokenizer: if built_in { tokenizer } else { path(tokenizer) },
-        lexicon: s.string("lexicon", "\"lexicon.toml\"").map(path),
-        extend_lexicon: s.string("extend_lexicon", "\"more.csv\"").map(path),
-        absent_weight: s.number("absent_weight", 0.0..=1000.0, "1.0").unwrap_or(1.0),
-        nfkc: s.boolean("nfkc").unwrap_or(true),
-    };
-    if plan.lexicon.is_some() && plan.extend_lexicon.is_some() {
-        let remedy = "keep lexicon (in place of the built-in one) or extend_lexicon (laid over it)";
-        s.note(Some("extend_lexicon"), "given beside lexicon", remedy);
-    }
+fn read_finalists(root: &Section<'_>) -> Option<FinalistsPlan> {
+    root.get("finalists")?;
+    let s = root.section("finalists");
+    let count = s.integer("count", 2..=100, "5").unwrap_or(5) as usize;
     s.finish();
-    plan
-}
-
-fn read_fitness(s: &Section<'_>, metrics: &[&str]) -> Objective {
-    let mut weights = BTreeMap::new();
-    for key in s.keys() {
-        if !metrics.contains(&key) {
-            s.get(key);
-            let nearest = metrics.iter().min_by_key(|m| edit_distance(m, key)).copied().unwrap_or("rouge_l");
-            let remedy = format!("did you mean {nearest}? metrics are {}", metrics.join(", "));
-            s.note(Some(key), "no such metric", remedy);
-        } else if let Some(weight) = s.number(key, -1000.0..=1000.0, "0.5") {
-            weights.insert(key.to_string(), weight);
-        }
+    if !root.has("validation") {
+        let remedy = "add [validation]: samples apart from those of the search and from those of the proof";
+        s.note(None, "there are no samples to choose the winner on", remedy);
     }
-    if s.keys().next().is_none() {
-        weights = BTreeMap::from([("rouge_l".into(), 0.5), ("term_f1".into(), 0.5)]);
-    } else if !weights.is_empty() && weights.values().all(|w| *w == 0.0) {
-        s.note(None, "all weights are zero", "give at least one metric a weight");
-    }
-    s.finish();
-    Objective { weights }
-}
-
-fn read_scheduling(s: &Section<'_>) -> SchedulingPlan {
-    let plan = SchedulingPlan {
-        lease_seconds: s.integer("lease_seconds", 1..=86_400, "60").unwrap_or(60),
-        attempts: s.integer("attempts", 1..=100, "3").unwrap_or(3) as u32,
-    };
-    s.finish();
-    plan
+    Some(FinalistsPlan { count })
 }
 
 /// Joins and tidies `.` and `..` without touching the disk.
-fn absolute(folder: &Path, path: &str) -> String {
+pub(super) fn absolute(folder: &Path, path: &str) -> String {
     let mut out = PathBuf::new();
     for component in folder.join(path).components() {
         match component {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::genome::Genome;
+use crate::run::Repetition;
+use crate::run::SearchPlan;
 
 const METRICS: [&str; 3] = ["rouge_l", "term_f1", "bleu_4"];
 
@@ -49,7 +51,11 @@ fn fills_in_the_papers_defaults() {
     let expected =
         ["drop_rate", "trim_rate.japanese", "trim_rate.vlm", "scale", "weight.japanese", "weight.vlm"];
     assert_eq!(names, expected);
-    assert_eq!(plan.search.population, 4 + 5);
+    // Six parameters; a hundred evaluations are a small budget, but not to the paper's sampler.
+    assert_eq!(plan.search.population, 4 + 2);
+    let population = |changes: &[&str]| parse_with(GOOD, changes).unwrap().search.population;
+    assert_eq!(population(&["search.constants=tutorial"]), 4 + 5);
+    assert_eq!(population(&["search.evaluations=601"]), 4 + 5);
     assert_eq!(plan.models.vlm.path, "/data/vlm");
     assert_eq!(plan.dataset.images, "/data/runs/data");
     assert_eq!(plan.models.sources[1].base.as_ref().unwrap().name, "vlm.base");
@@ -236,7 +242,7 @@ fn names_that_would_collide_are_refused() {
 #[test]
 fn storage_choices_reach_the_recipe() {
     let plain = parse_with(GOOD, &[]).unwrap();
-    for later in ["rename", "vocabulary", "arithmetic"] {
+    for later in ["rename", "vocabulary", "arithmetic", "split", "redo", "early_stop"] {
         assert!(!plain.to_json().contains(later), "{later} left a trace in {}", plain.to_json());
     }
     let sets = [
@@ -323,4 +329,53 @@ fn a_frame_is_first_or_a_number() {
         let faults = parse_with(GOOD, &[&format!("dataset.frame={value}")]).unwrap_err().to_string();
         assert!(faults.contains("dataset.frame"), "{faults}");
     }
+}
+
+#[test]
+fn the_papers_search_is_written_without_a_trace() {
+    let paper = parse_with(GOOD, &["search.constants=tutorial"]).unwrap();
+    let text = serde_json::to_string(&paper).unwrap();
+    assert!(!text.contains("\"cma\""), "{text}");
+    assert_eq!(serde_json::from_str::<RunPlan>(&text).unwrap(), paper);
+    let plan = parse_with(GOOD, &["search.restarts=bipop", "search.bounds=transform"]).unwrap();
+    let text = serde_json::to_string(&plan.search).unwrap();
+    let wanted = r#""cma":{"bounds":"transform","constants":"pycma","restarts":"bipop"}"#;
+    assert!(text.contains(wanted), "{text}");
+    assert_eq!(serde_json::from_str::<SearchPlan>(&text).unwrap(), plan.search);
+    let faults = parse_with(GOOD, &["search.covariance=separable", "search.learning_rate=adaptive"]);
+    assert!(faults.unwrap_err().to_string().contains("full covariance"));
+}
+
+#[test]
+fn early_stops_are_off_unless_asked_for_and_checked() {
+    let plan = |sets: &[&str]| parse_with(GOOD, sets).unwrap();
+    assert_eq!(plan(&["early_stop.repetition=false"]), plan(&[]));
+    let all = plan(&["early_stop={ repetition = true, no_japanese_after = 24, hopeless = 0.99 }"]);
+    let stop = all.early_stop.clone().unwrap();
+    assert_eq!(stop.repetition, Some(Repetition { period: 32, repeats: 4 }));
+    assert_eq!((stop.no_japanese_after, stop.hopeless), (Some(24), Some(0.99)));
+    assert_eq!(RunPlan::from_json(&all.to_json()).unwrap(), all);
+    let own = plan(&["early_stop.repetition={ period = 8 }"]).early_stop.unwrap();
+    assert_eq!(own.repetition, Some(Repetition { period: 8, repeats: 4 }));
+    for (set, expected) in [
+        ("early_stop.hopeless=1.0", "1 is not from 0.5 to 0.999999"),
+        ("early_stop.hopless=0.9", "did you mean hopeless?"),
+        ("early_stop.repetition={ repeats = 1 }", "1 is not from 2"),
+        ("scheduling.redo=all", "choose one of \"sample\", \"batch\""),
+        ("scheduling.split=3", "scheduling.split: expected true or false"),
+    ] {
+        let e = parse_with(GOOD, &[set]).unwrap_err().to_string();
+        assert!(e.contains(expected), "{e}");
+    }
+    let hostile = all.to_json().replace("\"hopeless\":0.99", "\"hopeless\":7.5");
+    assert!(RunPlan::from_json(&hostile).unwrap_err().contains("out of range"));
+}
+
+#[test]
+fn batches_are_whole_but_the_last() {
+    let mut plan = parse_with(GOOD, &["generation.batch_size=4"]).unwrap();
+    plan.samples = (0..10).map(|i| i.to_string()).collect();
+    let batches: Vec<_> = (0..plan.batches()).map(|b| plan.batch(b)).collect();
+    assert_eq!(batches, [0..4, 4..8, 8..10]);
+    assert_eq!(plan.batch(9), 10..10);
 }

@@ -1,14 +1,18 @@
 //! The checked form of a run: everything that fixes its result, and nothing else.
 
+use super::external::{self, EvaluatorPlan, ExternalPlan};
+use super::scheduling::{EarlyStopPlan, Redo, SchedulingPlan};
 use super::search::SearchPlan;
 use crate::dataset::Columns;
 use crate::digest::Digest;
-use crate::fitness::Objective;
+use crate::evaluation::{Evaluation, SampleResult};
+use crate::fitness::{self, Aim, EvaluationError, Fitness, Objective};
 use crate::genome::Genome;
 use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use crate::report::{MissingPart, Part};
 use crate::space::{Coefficient, Form, SourceCoefficients, Space};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -35,16 +39,31 @@ pub struct RunPlan {
     pub dataset: DatasetPlan,
     /// Samples that the search never sees, for `jradievo-worker compare`.
     pub held_out: Option<DatasetPlan>,
+    /// Samples that the search never sees, on which the winner is chosen among the best few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<DatasetPlan>,
+    /// How many of the best are compared on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finalists: Option<FinalistsPlan>,
     /// What the model is asked.
     pub task: String,
     /// How it answers.
     pub generation: GenerationPlan,
     /// How the answers are scored.
     pub scoring: ScoringPlan,
+    /// The command that evaluates candidates, where the worker's own generating and scoring do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluator: Option<EvaluatorPlan>,
     /// How scores become fitness.
     pub objective: Objective,
+    /// What is sought beside it, for a Pareto front; empty where fitness is all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Aim>,
     /// Leases and attempts.
     pub scheduling: SchedulingPlan,
+    /// When work ends early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStopPlan>,
     /// Ids of the samples that count, in order. Filled in when the dataset is read.
     pub samples: Vec<String>,
 }
@@ -160,16 +179,17 @@ pub struct ScoringPlan {
     pub absent_weight: f64,
     /// Whether text is NFKC-normalised before terms are matched.
     pub nfkc: bool,
+    /// Metrics that are commands, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub external: BTreeMap<String, ExternalPlan>,
 }
 
-/// Leases and attempts.
+/// The last round of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SchedulingPlan {
-    /// A lease that is not renewed for this long is lost, in seconds.
-    pub lease_seconds: u64,
-    /// Attempts before a candidate counts as failed.
-    pub attempts: u32,
+pub struct FinalistsPlan {
+    /// Candidates that take part.
+    pub count: usize,
 }
 
 impl RunPlan {
@@ -191,10 +211,46 @@ impl RunPlan {
             return Err("the plan's space has another number of sources than its models".into());
         }
         plan.space.check()?;
+        plan.early_stop.as_ref().map_or(Ok(()), EarlyStopPlan::check)?;
+        if plan.generation.batch_size == 0 {
+            return Err("generation.batch_size is 0".into());
+        }
+        for (name, program) in plan.programs() {
+            external::check(&name, program)?;
+        }
         for model in plan.model_refs() {
             model.location().map_err(|e| format!("model {}: {e}", model.name))?;
         }
         Ok(plan)
+    }
+
+    /// Whether a candidate is evaluated as one piece: an evaluator, or a metric that looks at all of its reports, must not
+    /// be asked about some of them.
+    pub fn is_whole(&self) -> bool {
+        let per_candidate = |m: &ExternalPlan| m.per == external::Per::Candidate;
+        self.evaluator.is_some() || self.scoring.external.values().any(per_candidate)
+    }
+
+    /// Samples that are given away together.
+    fn batch_size(&self) -> u32 {
+        if self.is_whole() { self.samples.len().max(1) as u32 } else { self.generation.batch_size }
+    }
+
+    /// What of a batch is done again where some of its samples are missing.
+    pub fn redo(&self) -> Redo {
+        if self.is_whole() { Redo::Batch } else { self.scheduling.redo }
+    }
+
+    /// How many batches the samples make: `generation.batch_size` of them, in their order, each; one of all where a
+    /// candidate is one piece.
+    pub fn batches(&self) -> u32 {
+        self.samples.len().div_ceil(self.batch_size() as usize) as u32
+    }
+
+    /// Positions of the samples of one batch.
+    pub fn batch(&self, number: u32) -> std::ops::Range<u32> {
+        let (size, samples) = (self.batch_size(), self.samples.len() as u32);
+        number.saturating_mul(size).min(samples)..(number + 1).saturating_mul(size).min(samples)
     }
 
     /// Digest of the canonical JSON.
@@ -237,6 +293,54 @@ impl RunPlan {
             _ => None,
         });
         word.and_then(|w| Mask::from_word(w)).unwrap_or(self.merge.mask)
+    }
+
+    /// The fitness of an evaluation of this run's samples, in which every objective is there too.
+    ///
+    /// # Errors
+    /// As [`Objective::fitness`].
+    pub fn fitness(&self, evaluation: &Evaluation) -> Result<Fitness, EvaluationError> {
+        let fitness = self.objective.fitness(evaluation, &self.samples)?;
+        evaluation.samples.iter().try_for_each(|sample| self.has_objectives(sample))?;
+        Ok(fitness)
+    }
+
+    /// What one sample contributes to the fitness, where every objective is there too.
+    ///
+    /// # Errors
+    /// As [`Objective::sample`].
+    pub fn contribution(&self, sample: &SampleResult) -> Result<f64, EvaluationError> {
+        self.has_objectives(sample)?;
+        self.objective.sample(sample)
+    }
+
+    fn has_objectives(&self, sample: &SampleResult) -> Result<(), EvaluationError> {
+        let mut aims = self.objectives.iter().filter(|a| a.metric != fitness::FITNESS);
+        match aims.find(|a| sample.value(&a.metric).is_none()) {
+            Some(aim) => {
+                let (sample, metric) = (sample.sample.clone(), aim.metric.clone());
+                Err(EvaluationError::Missing { sample, metric })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the search is told the objectives rather than the fitness.
+    fn tells_objectives(&self) -> bool {
+        self.search.algorithm.takes_several_objectives() && !self.objectives.is_empty()
+    }
+
+    /// Numbers that the search is told of each candidate.
+    pub fn numbers_told(&self) -> usize {
+        if self.tells_objectives() { self.objectives.len() } else { 1 }
+    }
+
+    /// What the search is told of a candidate with this fitness and these means; none where a mean is missing.
+    pub fn told(&self, fitness: Fitness, means: &BTreeMap<String, f64>) -> Option<Vec<Fitness>> {
+        match self.tells_objectives() {
+            true => fitness::vector(&self.objectives, fitness, means),
+            false => Some(vec![fitness]),
+        }
     }
 
     /// The merge at the middle of the authors' box, whatever this run's bounds are: drop and trim rates 0.5,
@@ -286,6 +390,19 @@ impl RunPlan {
             }
         }
         refs
+    }
+
+    /// Every command that the plan makes a worker run, by the name that messages and pinned files have for it.
+    pub fn programs(&self) -> Vec<(String, &super::external::ProgramPlan)> {
+        let metrics = self.scoring.external.iter().map(|(n, e)| (format!("external/{n}"), &e.program));
+        metrics.chain(self.evaluator.iter().map(|e| ("evaluator".to_string(), &e.program))).collect()
+    }
+
+    /// Whether a candidate can only be scored with all its samples at once: an evaluator answers for all, and a metric of the
+    /// whole candidate has no value for some of them.
+    pub fn scores_as_a_whole(&self) -> bool {
+        let whole = |e: &ExternalPlan| e.per == external::Per::Candidate;
+        self.evaluator.is_some() || self.scoring.external.values().any(whole)
     }
 
     /// Every place where the plan names a model, to write pinned references there.

@@ -1,4 +1,5 @@
-//! Walks the tree of a run file: typed values out, every fault noted, nothing skipped.
+//! Walks the tree of a run file, or of any other text that people write: typed values out, every fault noted, nothing
+//! skipped.
 
 use super::fault::Fault;
 use super::tree::{Node, Place, Value};
@@ -7,7 +8,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 /// A table being read. Keys that nobody asked for are faults, noted by [`Section::finish`].
-pub(super) struct Section<'a> {
+#[derive(Debug)]
+pub struct Section<'a> {
     path: String,
     table: BTreeMap<&'a str, &'a Node>,
     asked: RefCell<Vec<String>>,
@@ -16,6 +18,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// A table at a dotted path, where there is one; anything else there is a fault.
     pub fn new(path: &str, node: Option<&'a Node>, faults: &'a RefCell<Vec<Fault>>) -> Section<'a> {
         let mut section = Section {
             path: path.into(),
@@ -46,6 +49,7 @@ impl<'a> Section<'a> {
         self.faults.borrow_mut().push(Fault { place, field, message: message.into(), remedy: remedy.into() });
     }
 
+    /// The value of a key, whatever it is.
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         let mut asked = self.asked.borrow_mut();
         if !asked.iter().any(|a| a == key) {
@@ -54,14 +58,17 @@ impl<'a> Section<'a> {
         self.table.get(key).copied()
     }
 
+    /// Whether the key is there.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
+    /// The keys that are there, in order.
     pub fn keys(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.table.keys().copied()
     }
 
+    /// A table in the table, empty where there is none.
     pub fn section(&self, key: &str) -> Section<'a> {
         let mut section = Section::new(&self.field(key), self.get(key), self.faults);
         section.place = section.place.or(self.place);
@@ -97,6 +104,7 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// A string that is not blank.
     pub fn string(&self, key: &str, example: &str) -> Option<String> {
         match self.get(key).map(|n| &n.value) {
             Some(Value::String(s)) if s.trim().is_empty() => {
@@ -112,11 +120,32 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The same, whose absence is a fault.
     pub fn required_string(&self, key: &str, example: &str) -> Option<String> {
         let value = self.string(key, example);
         self.require(key, value, example)
     }
 
+    /// An array of strings.
+    pub fn strings(&self, key: &str, example: &str) -> Option<Vec<String>> {
+        let items = match self.get(key).map(|n| &n.value)? {
+            Value::Array(items) => items,
+            other => {
+                self.mismatch(key, "an array of strings", other, example);
+                return None;
+            }
+        };
+        let string = |n: &Node| match &n.value {
+            Value::String(s) => Some(s.clone()),
+            other => {
+                self.mismatch(key, "strings only", other, example);
+                None
+            }
+        };
+        items.iter().map(string).collect()
+    }
+
+    /// True or false.
     pub fn boolean(&self, key: &str) -> Option<bool> {
         match self.get(key).map(|n| &n.value) {
             Some(Value::Boolean(b)) => Some(*b),
@@ -128,6 +157,7 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// An integer in a range.
     pub fn integer(&self, key: &str, range: RangeInclusive<u64>, example: &str) -> Option<u64> {
         match self.get(key).map(|n| &n.value) {
             Some(Value::Integer(i)) => match u64::try_from(*i).ok().filter(|i| range.contains(i)) {
@@ -146,11 +176,13 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The same, whose absence is a fault.
     pub fn required_integer(&self, key: &str, range: RangeInclusive<u64>, example: &str) -> Option<u64> {
         let value = self.integer(key, range, example);
         self.require(key, value, example)
     }
 
+    /// A number in a range; integers are numbers.
     pub fn number(&self, key: &str, range: RangeInclusive<f64>, example: &str) -> Option<f64> {
         let value = match self.get(key).map(|n| &n.value) {
             Some(Value::Float(x)) => *x,

@@ -1,4 +1,4 @@
-//! TOML as a tree of values that know their line, with overrides laid over it.
+//! TOML or JSON as a tree of values that know their line, with overrides laid over it.
 //!
 //! serde stops at the first fault. A person who wrote a run file wants all of them at once, each with its
 //! line, so the file is read into this tree and walked by [`super::reader`].
@@ -10,32 +10,47 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 /// A value with the place it came from.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
+    /// What was written.
     pub value: Value,
+    /// Where.
     pub place: Place,
 }
 
 /// Where a value was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
+    /// On this line, from 1.
     Line(usize),
+    /// Somewhere in a text of which no lines are known.
+    Text,
     /// `--set` on the command line.
     Override,
 }
 
+/// What can be written.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub enum Value {
+    /// Text.
     String(String),
+    /// A number without point.
     Integer(i64),
+    /// Any other number.
     Float(f64),
+    /// True or false.
     Boolean(bool),
+    /// A list.
     Array(Vec<Node>),
+    /// Values by name.
     Table(BTreeMap<String, Node>),
+    /// JSON's `null`.
+    Null,
     /// A date, or an integer beyond 64 bits: nothing in a run file takes one.
     Other,
 }
 
 impl Value {
+    /// What it is called in messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Value::String(_) => "a string",
@@ -44,6 +59,7 @@ impl Value {
             Value::Boolean(_) => "true or false",
             Value::Array(_) => "an array",
             Value::Table(_) => "a table",
+            Value::Null => "null",
             Value::Other => "a date or an oversized number",
         }
     }
@@ -59,6 +75,37 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     })?;
     let line = line_at(text, table.span().start);
     Ok(Node { value: convert_table(text, table.get_ref()), place: Place::Line(line) })
+}
+
+/// Parses JSON; a syntax error is one fault.
+pub fn parse_json(text: &str) -> Result<Node, Fault> {
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+        // What Python's json writes unless told otherwise.
+        let remedy = match ["NaN", "Infinity"].iter().any(|word| text.contains(word)) {
+            true => "JSON has no NaN and no Infinity; say that it failed",
+            false => "correct the syntax",
+        };
+        Fault::at("", format!("not JSON: {e}"), remedy)
+    })?;
+    Ok(from_json(value))
+}
+
+fn from_json(value: serde_json::Value) -> Node {
+    let value = match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(b) => Value::Boolean(b),
+        serde_json::Value::Number(n) => match (n.as_i64(), n.as_f64()) {
+            (Some(i), _) => Value::Integer(i),
+            (None, Some(x)) => Value::Float(x),
+            (None, None) => Value::Other,
+        },
+        serde_json::Value::String(s) => Value::String(s),
+        serde_json::Value::Array(items) => Value::Array(items.into_iter().map(from_json).collect()),
+        serde_json::Value::Object(map) => {
+            Value::Table(map.into_iter().map(|(k, v)| (k, from_json(v))).collect())
+        }
+    };
+    Node { value, place: Place::Text }
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -26,11 +26,27 @@ impl Matrix {
         m
     }
 
-    /// The square matrix of these rows.
-    pub fn of_rows(rows: Vec<Vec<f64>>) -> Matrix {
-        let side = rows.len();
-        assert!(rows.iter().all(|r| r.len() == side), "as many columns as rows");
-        Matrix { side, cells: rows.concat() }
+    /// The matrix whose cells are `f(row, column)`.
+    pub fn from_fn(side: usize, f: impl Fn(usize, usize) -> f64) -> Matrix {
+        Matrix { side, cells: (0..side * side).map(|i| f(i / side, i % side)).collect() }
+    }
+
+    /// All cells, row by row.
+    pub fn cells(&self) -> &[f64] {
+        &self.cells
+    }
+
+    /// `self · other`.
+    pub fn product(&self, other: &Matrix) -> Matrix {
+        Matrix::from_fn(self.side, |i, j| (0..self.side).map(|k| self.at(i, k) * other.at(k, j)).sum())
+    }
+
+    /// Multiplies row and column of one axis.
+    pub fn scale_axis(&mut self, axis: usize, factor: f64) {
+        for i in 0..self.side {
+            *self.at_mut(axis, i) *= factor;
+            *self.at_mut(i, axis) *= factor;
+        }
     }
 
     /// `Σ factors[k] · v_k v_kᵀ` over the columns of `self`, which makes `B f(D²) Bᵀ` of eigenvectors.

@@ -1,6 +1,6 @@
 //! Uniform random points: the baseline that every claim about a search is compared to.
 
-use super::{Search, Snapshot, Told};
+use super::{Domain, Search, Snapshot, Told};
 use common::genome::Genome;
 use common::seed::Stream;
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 /// Draws each coordinate uniformly and learns nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Random {
-    dimensions: usize,
+    domain: Domain,
     population: usize,
     stream: Stream,
 }
 
 impl Random {
-    /// A search of `dimensions` parameters. The population only groups candidates for display.
-    pub fn new(dimensions: usize, population: usize, stream: Stream) -> Random {
-        Random { dimensions, population: population.max(1), stream }
+    /// A search of a domain. The population only groups candidates for display.
+    pub fn new(domain: &Domain, population: usize, stream: Stream) -> Random {
+        Random { domain: domain.clone(), population: population.max(1), stream }
     }
 }
 
@@ -26,8 +26,7 @@ impl Search for Random {
     }
 
     fn ask(&mut self) -> Genome {
-        let coordinates = (0..self.dimensions).map(|_| self.stream.uniform()).collect();
-        Genome::new(coordinates).expect("uniform numbers lie in the unit interval")
+        self.domain.uniform(&mut self.stream)
     }
 
     fn tell(&mut self, _: &[Told]) {}

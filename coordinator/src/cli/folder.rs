@@ -5,18 +5,21 @@
 //! | `store/` | everything durable, see [`crate::store`] |
 //! | `run.json` | run id and plan, for people |
 //! | `address` | URL of the coordinator that is serving the run; absent while there is none |
+//! | `finalists.json` | what the last round found, once it was recorded |
 //! | `listen` | address that was last listened on, so that `resume` is found by workers that wait for it |
 
 use super::Failure;
 use crate::state::Identity;
 use crate::store::Store;
 use crate::store::sled::{FOLDER as STORE, Sled, private_folder};
+use score::finalists::Finalists;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 const ADDRESS: &str = "address";
 const LISTEN: &str = "listen";
 const RUN: &str = "run.json";
+const FINALISTS: &str = "finalists.json";
 
 /// Makes the folder of a new run. Refuses one that holds anything.
 pub fn create(folder: &Path) -> Result<(), Failure> {
@@ -63,6 +66,28 @@ pub fn run_id(folder: &Path) -> Option<String> {
     Some(run.get("run")?.as_str()?.to_string())
 }
 
+/// The recorded last round, where there is one.
+///
+/// # Errors
+/// A file that is there and cannot be used, by its name.
+pub fn finalists(folder: &Path) -> Result<Option<Finalists>, Failure> {
+    let path = folder.join(FINALISTS);
+    match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::Failed(format!("cannot read {}: {e}", path.display()))),
+        Ok(text) => match Finalists::parse(&text) {
+            Ok(finalists) => Ok(Some(finalists)),
+            Err(e) => Err(Failure::Failed(format!("{}: {e}; record the finalists again", path.display()))),
+        },
+    }
+}
+
+/// Records a last round, in place of an earlier one.
+pub fn record_finalists(folder: &Path, finalists: &Finalists) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(finalists).map_err(|e| Failure::Failed(e.to_string()))?;
+    write(folder, FINALISTS, &(text + "\n"))
+}
+
 /// URL of the coordinator that serves this folder, if there is one (or was, and was killed).
 pub fn address(folder: &Path) -> Option<String> {
     Some(std::fs::read_to_string(folder.join(ADDRESS)).ok()?.trim().to_string())
@@ -96,7 +121,7 @@ impl Drop for Announced {
 }
 
 /// Writes a file whole or not at all.
-fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> Result<(), Failure> {
     let (path, draft) = (folder.join(name), folder.join(format!(".{name}.new")));
     let failed = |e: std::io::Error| Failure::Failed(format!("cannot write {}: {e}", path.display()));
     let mut options = std::fs::OpenOptions::new();

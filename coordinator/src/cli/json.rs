@@ -1,6 +1,7 @@
 //! What `--json` prints. Stable: names are only added. `docs/json.md` documents them.
 
 use proto::wire;
+use score::finalists::Finalists;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ struct Attempt<'a> {
     reason: &'a str,
     begun_unix_ms: u64,
     ended_unix_ms: Option<u64>,
+    samples: u32,
 }
 
 #[derive(serde::Serialize)]
@@ -45,6 +47,11 @@ struct Candidate<'a> {
     attempts: Vec<Attempt<'a>>,
     timings_ms: Option<Timings>,
     recipe_digest: &'a str,
+    samples_done: u32,
+    bound: Option<f64>,
+    /// Whether it is on the Pareto front of a run of several objectives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    front: Option<bool>,
 }
 
 /// The state's word of a candidate.
@@ -54,12 +61,13 @@ pub fn candidate_state(c: &wire::CandidateView) -> &'static str {
         wire::CandidateState::Leased => "leased",
         wire::CandidateState::Scored => "scored",
         wire::CandidateState::Failed => "failed",
+        wire::CandidateState::Censored => "censored",
         wire::CandidateState::Unspecified => "unknown",
     }
 }
 
-/// One candidate as one line.
-pub fn candidate(c: &wire::CandidateView) -> String {
+/// One candidate as one line; `front` where the run has several objectives.
+pub fn candidate(c: &wire::CandidateView, front: Option<bool>) -> String {
     fn attempt(a: &wire::AttemptView) -> Attempt<'_> {
         Attempt {
             number: a.number,
@@ -68,6 +76,7 @@ pub fn candidate(c: &wire::CandidateView) -> String {
             reason: &a.reason,
             begun_unix_ms: a.begun_unix_ms,
             ended_unix_ms: a.ended_unix_ms,
+            samples: a.samples,
         }
     }
     text(&Candidate {
@@ -79,14 +88,16 @@ pub fn candidate(c: &wire::CandidateView) -> String {
         metrics: &c.metrics,
         coordinates: &c.coordinates,
         attempts: c.attempts.iter().map(attempt).collect(),
-        timings_ms: c.timings.map(|t| Timings {
-            merge: t.merge_ms,
-            features: t.features_ms,
-            generate: t.generate_ms,
-            score: t.score_ms,
-        }),
+        timings_ms: c.timings.map(timings),
         recipe_digest: &c.recipe_digest,
+        samples_done: c.samples_done,
+        bound: c.bound,
+        front,
     })
+}
+
+fn timings(t: wire::Timings) -> Timings {
+    Timings { merge: t.merge_ms, features: t.features_ms, generate: t.generate_ms, score: t.score_ms }
 }
 
 /// The state's word of a run.
@@ -101,17 +112,19 @@ pub fn run_state(s: &wire::StatusReply) -> &'static str {
     }
 }
 
-/// The run as one line.
-pub fn status(s: &wire::StatusReply) -> String {
+/// The run as one line, with its recorded last round.
+pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
     let p = s.progress.unwrap_or_default();
     let worker = |w: &wire::WorkerView| {
         serde_json::json!({
             "worker": w.worker_id, "name": w.name, "device": w.device, "slots": w.slots, "leases": w.leases,
-            "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored,
+            "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored, "samples": w.samples,
+            "timings_ms": timings(w.timings.unwrap_or_default()), "idle_ms": w.idle_ms,
         })
     };
+    let saved = s.savings.unwrap_or_default();
     let best = p.best_candidate.zip(p.best_fitness);
-    text(&serde_json::json!({
+    let mut value = serde_json::json!({
         "run": s.run_id,
         "name": s.name,
         "state": run_state(s),
@@ -128,12 +141,23 @@ pub fn status(s: &wire::StatusReply) -> String {
         "best": best.map(|(candidate, fitness)| serde_json::json!({"candidate": candidate, "fitness": fitness})),
         "candidates": {
             "waiting": s.candidates_waiting, "leased": s.candidates_leased,
-            "scored": s.candidates_scored, "failed": s.candidates_failed,
+            "scored": s.candidates_scored, "failed": s.candidates_failed, "censored": s.candidates_censored,
+        },
+        "saved": {
+            "reports": saved.reports, "tokens": saved.tokens, "candidates": saved.candidates,
+            "samples": saved.samples, "device_ms": saved.device_ms,
         },
         "attempts_failed": s.attempts_failed,
         "step_size": s.sigma,
         "workers": s.workers.iter().map(worker).collect::<Vec<_>>(),
-    }))
+    });
+    if let Some(front) = s.front_candidates {
+        value["front_candidates"] = front.into();
+    }
+    if let Some(finalists) = last_round {
+        value["finalists"] = serde_json::json!(finalists);
+    }
+    text(&value)
 }
 
 /// One sample's report as one line. `id` and `text` are what `jradievo-worker score` reads.
@@ -151,6 +175,8 @@ pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
         wire::Stop::End => "end",
         wire::Stop::Length => "length",
         wire::Stop::NonFinite => "non-finite",
+        wire::Stop::Repetition => "repetition",
+        wire::Stop::NoJapanese => "no-japanese",
         wire::Stop::Unspecified => "unknown",
     };
     text(&Report { candidate, id: &r.sample, text: &r.text, tokens: r.tokens, stop, scores: &r.scores })
@@ -183,13 +209,16 @@ mod tests {
                 ended_unix_ms: Some(9),
                 end: "scored".into(),
                 reason: String::new(),
+                samples: 2,
             }],
             recipe_digest: "ab".into(),
+            samples_done: 2,
+            bound: None,
             timings: Some(wire::Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 }),
         };
         assert_eq!(
-            candidate(&view),
-            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab"}"#
+            candidate(&view, None),
+            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9,"samples":2}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab","samples_done":2,"bound":null}"#
         );
     }
 

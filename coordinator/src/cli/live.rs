@@ -90,7 +90,8 @@ impl Watch for Live {
         match note {
             Note::Joined { name, device, .. } => self.print(&format!("worker {name} joined ({device})")),
             Note::Left { name } => self.print(&format!("worker {name} left")),
-            Note::AttemptEnded { how: How::Superseded, .. } => {}
+            // What early stops save is told at the end.
+            Note::AttemptEnded { how: How::Superseded, .. } | Note::Censored { .. } => {}
             Note::AttemptEnded { candidate, attempt, worker, how, reason } => {
                 let how = how.word();
                 self.print(&format!("candidate {candidate}, attempt {attempt} on {worker}: {how}: {reason}"));
@@ -98,8 +99,8 @@ impl Watch for Live {
             Note::CandidateFailed { candidate } => {
                 self.print(&format!("candidate {candidate} is given up and counts as the worst"));
             }
-            Note::Disagreement { candidate, first, second, worker } => self.print(&format!(
-                "candidate {candidate} was scored {} before and {} by {worker}: the two compute differently",
+            Note::Disagreement { candidate, sample, first, second, worker } => self.print(&format!(
+                "candidate {candidate}, sample {sample}: {} before and {} by {worker}: the two compute differently",
                 first.value(),
                 second.value()
             )),

@@ -1,5 +1,6 @@
 //! `status`, `candidates`, `reports`, `recipe`: on a coordinator that is running, or on a state folder at rest.
 
+use super::history::History;
 use super::{Failure, Format, Looked, OutType, Recipe, Reports, Target, exit, folder, json, table};
 use crate::report;
 use crate::state::State;
@@ -17,13 +18,13 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// What is looked at.
-enum Source {
+pub(super) enum Source {
     Live(Box<InspectClient<Channel>>),
     Rest(Box<State>, Sled),
 }
 
 impl Source {
-    async fn open(target: &Target) -> Result<Source, Failure> {
+    pub(super) async fn open(target: &Target) -> Result<Source, Failure> {
         match (&target.coordinator, &target.state) {
             (Some(url), _) => {
                 let client = connect(url)
@@ -56,19 +57,22 @@ impl Source {
 }
 
 async fn connect(url: &str) -> Result<InspectClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|e| e.to_string())?;
-    let channel = endpoint.connect_timeout(CONNECT).connect().await.map_err(|e| {
-        // The outer error only says "transport error".
-        std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string())
-    })?;
-    Ok(proto::inspect_client(channel))
+    Ok(proto::inspect_client(channel(url).await?))
 }
 
-fn refused(status: tonic::Status) -> Failure {
+pub(super) async fn channel(url: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(url.to_string()).map_err(|e| e.to_string())?;
+    endpoint.connect_timeout(CONNECT).connect().await.map_err(|e| {
+        // The outer error only says "transport error".
+        std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string())
+    })
+}
+
+pub(super) fn refused(status: tonic::Status) -> Failure {
     from_class(Class::from(&status))
 }
 
-fn from_class(class: Class) -> Failure {
+pub(super) fn from_class(class: Class) -> Failure {
     match class {
         Class::NotFound(text) | Class::Unavailable(text) => Failure::Absent(text),
         other => Failure::Failed(other.to_string()),
@@ -76,7 +80,7 @@ fn from_class(class: Class) -> Failure {
 }
 
 /// Prints a line; an error means that nobody reads on, which is no failure.
-fn print(line: &str) -> bool {
+pub(super) fn print(line: &str) -> bool {
     writeln!(std::io::stdout().lock(), "{line}").is_ok()
 }
 
@@ -85,43 +89,29 @@ pub(super) async fn status(args: Looked) -> Result<u8, Failure> {
         Source::Live(mut c) => c.status(wire::StatusRequest {}).await.map_err(refused)?.into_inner(),
         Source::Rest(state, _) => report::at_rest(report::status(&state, None)),
     };
+    let last_round = args.target.state.as_deref().map(folder::finalists).transpose()?.flatten();
+    let last_round = last_round.filter(|f| f.run == status.run_id);
     match args.json {
-        true => print(&json::status(&status)),
-        false => print(table::status(&status).trim_end()),
+        true => print(&json::status(&status, last_round.as_ref())),
+        false => print((table::status(&status) + &table::finalists(last_round.as_ref())).trim_end()),
     };
     Ok(exit::DONE)
 }
 
 pub(super) async fn candidates(args: Looked) -> Result<u8, Failure> {
-    let mut all = Vec::new();
-    // JSON lines go out as they come; a table needs them all.
-    let mut show = |c: wire::CandidateView| match args.json {
-        true => print(&json::candidate(&c)),
-        false => {
-            all.push(c);
-            true
-        }
-    };
-    match Source::open(&args.target).await? {
-        Source::Live(mut c) => {
-            let mut stream = c.candidates(wire::CandidatesRequest {}).await.map_err(refused)?.into_inner();
-            while let Some(candidate) = stream.message().await.map_err(refused)? {
-                if !show(candidate) {
-                    break;
-                }
-            }
-        }
-        Source::Rest(state, _) => {
-            let views = state.candidates().iter().map(|c| report::candidate_at_rest(&state, c));
-            for view in views {
-                if !show(view) {
-                    break;
-                }
-            }
-        }
+    let mut history = History::open(&args.target).await?;
+    let aims = history.plan.objectives.clone();
+    if args.json && aims.is_empty() {
+        // JSON lines go out as they come; a table, and a front, need them all.
+        history.each_candidate(|c| print(&json::candidate(&c, None))).await?;
+        return Ok(exit::DONE);
     }
-    if !args.json {
-        print(table::candidates(&all).trim_end());
+    let all = history.candidates().await?;
+    let on = super::front::members(&aims, &all);
+    if args.json {
+        all.iter().zip(&on).all(|(c, on)| print(&json::candidate(c, Some(*on))));
+    } else {
+        print(table::candidates(&all, (!aims.is_empty()).then_some(&on)).trim_end());
     }
     Ok(exit::DONE)
 }
@@ -176,15 +166,15 @@ pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
     if args.format == Format::Recipe && args.out_dtype.is_some() {
         return Err(Failure::Usage("--out-dtype is for --format mergekit".into()));
     }
+    let candidate = super::finalists::chosen(&args)?;
     let reply = match Source::open(&args.target).await? {
         Source::Live(mut c) => {
-            let request = wire::RecipeRequest { candidate: args.candidate };
+            let request = wire::RecipeRequest { candidate };
             c.recipe(request).await.map_err(refused)?.into_inner()
         }
-        Source::Rest(state, _) => {
-            report::recipe(&state, args.candidate.map(CandidateId)).map_err(from_class)?
-        }
+        Source::Rest(state, _) => report::recipe(&state, candidate.map(CandidateId)).map_err(from_class)?,
     };
+    super::finalists::check(&args, &reply.recipe_json)?;
     match args.format {
         Format::Recipe => print(reply.recipe_json.trim_end()),
         Format::Mergekit => print(mergekit(&reply.recipe_json, args.out_dtype)?.trim_end()),

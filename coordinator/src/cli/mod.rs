@@ -7,17 +7,30 @@
 //! | `refine` | `start --refine`: an earlier run's distribution over more parameters |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
+//! | `optimize` | the search alone, over standard input and output |
+//! | `importance`, `bars` | which parameters mattered, and the plot of it |
+//! | `history` | a run as a whole, for those that look at all of it |
+//! | `front`, `rescore`, `finalists` | the commands of these names |
+//! | `next` | a new run that begins with rescored results |
 //! | `json`, `table` | what they print |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
+mod bars;
+mod finalists;
 mod folder;
+mod front;
+mod history;
+mod importance;
 mod json;
 mod live;
 mod look;
 mod models;
+mod next;
+mod optimize;
 mod plan;
 mod refine;
+mod rescore;
 mod serve;
 mod table;
 
@@ -93,6 +106,16 @@ enum Command {
     Reports(Reports),
     /// Prints the recipe of the best candidate, or of any other
     Recipe(Recipe),
+    /// Shows which searched parameters mattered, alone and in pairs (functional ANOVA)
+    Importance(Importance),
+    /// Searches any space for any objective: asks and tells over standard input and output, one JSON object a line
+    Optimize(Optimize),
+    /// Scores a run's reports anew: another lexicon, other metrics, other weights; no GPU is needed
+    Rescore(Rescore),
+    /// Shows the candidates that no other one beats in every objective
+    Front(Front),
+    /// Prints the best candidates for a last round on other samples, and records which of them won it
+    Finalists(Finalists),
     /// Reads a run file and what it names, and reports everything that is wrong
     Check(Check),
 }
@@ -181,9 +204,12 @@ struct Reports {
 struct Recipe {
     #[command(flatten)]
     target: Target,
-    /// The candidate's number [default: the best so far]
+    /// The candidate's number [default: the winner of the recorded finalists, else the best so far]
     #[arg(long, value_name = "N")]
     candidate: Option<u64>,
+    /// The winner of this file, which `jradievo-worker finalists` wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "candidate")]
+    finalists: Option<PathBuf>,
     /// As what: the recipe itself, or a configuration with which mergekit makes the same language model, where there is one
     #[arg(long, value_enum, default_value_t = Format::Recipe)]
     format: Format,
@@ -210,6 +236,97 @@ enum OutType {
     Float16,
     /// The upper half of a binary32
     Bfloat16,
+}
+
+#[derive(Debug, Args)]
+struct Importance {
+    #[command(flatten)]
+    looked: Looked,
+    /// Write a bar chart
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Of a metric in place of the fitness
+    #[arg(long, value_name = "NAME")]
+    metric: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Optimize {
+    /// The space, its objectives and how it is searched, in TOML or JSON; may be left out where the state file is there
+    #[arg(value_name = "SPACE.toml")]
+    space: Option<PathBuf>,
+    /// File that the search is kept in: read if it is there, written before every answer that changes it
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Larger is better (the default)
+    #[arg(long, conflicts_with = "minimize")]
+    maximize: bool,
+    /// Smaller is better
+    #[arg(long)]
+    minimize: bool,
+    /// Override a key of the space's file, such as search.algorithm=tpe (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Rescore {
+    #[command(flatten)]
+    target: Target,
+    /// Take `[scoring]`, `[fitness]` and `[objectives]` from this run file; the rest of it is not looked at [default: the run's own]
+    #[arg(long, value_name = "RUN.toml")]
+    run: Option<PathBuf>,
+    /// Override a key of these sections, such as fitness.term_f1=1 or scoring.lexicon=new.toml (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Write the new scores of every report to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Begin a new run here with all of these results under their new scores; `jradievo resume` goes on with it
+    #[arg(long, value_name = "NEW", conflicts_with = "coordinator")]
+    begin: Option<PathBuf>,
+    /// Evaluations in all that the new run may make [default: as many as the run's]
+    #[arg(long, value_name = "N", requires = "begin", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    evaluations: Option<u64>,
+    /// Candidates that the table shows, best first
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    top: usize,
+    /// Run commands that a coordinator elsewhere names as metrics
+    #[arg(long)]
+    allow_external: bool,
+    /// Print JSON, one line a candidate
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Front {
+    #[command(flatten)]
+    target: Target,
+    /// Objectives in place of the run's own: metrics, tokens, length or fitness, by commas
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    maximise: Vec<String>,
+    /// The same, as costs
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    minimise: Vec<String>,
+    /// Draw it into this SVG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print JSON, one line a candidate
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Finalists {
+    #[command(flatten)]
+    target: Target,
+    /// How many [default: finalists.count of the run file, else 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    count: Option<u64>,
+    /// Record what `jradievo-worker finalists` found, so that `recipe` and `status` go by it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["count", "coordinator"])]
+    record: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -289,6 +406,11 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Candidates(args) => look::candidates(args).await,
         Command::Reports(args) => look::reports(args).await,
         Command::Recipe(args) => look::recipe(args).await,
+        Command::Importance(args) => importance::importance(args).await,
+        Command::Optimize(args) => optimize::optimize(&args),
+        Command::Rescore(args) => rescore::rescore(args).await,
+        Command::Front(args) => front::front(args).await,
+        Command::Finalists(args) => finalists::finalists(args).await,
         Command::Check(args) => plan::check(args),
     }
 }

@@ -5,7 +5,7 @@ use super::Failure;
 use common::location::{HubRef, Location};
 use common::recipe::ModelRef;
 use common::run::RunPlan;
-use hub::{Hub, PinnedBy};
+use hub::{Hub, Meter, PinnedBy};
 use std::path::PathBuf;
 
 /// Finds the plan's models. The environment is only asked where one is on a hub.
@@ -36,7 +36,7 @@ impl Models {
                 Some((_, pinned)) => pinned.clone(),
                 None => {
                     let pinned = hub
-                        .pin(&open)
+                        .pin(&open, &Meter::stderr())
                         .map_err(|e| Failure::Failed(format!("model {:?}: {e}", model.name)))?;
                     match &pinned.by {
                         PinnedBy::Itself => {}

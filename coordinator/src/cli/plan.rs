@@ -9,23 +9,10 @@ use common::run::{DatasetPlan, Fault, Faults, RunFile, RunPlan};
 use std::collections::HashMap;
 use std::path::Path;
 
-/// Metric names that `[fitness]` may use: what workers compute for every report.
-pub const METRICS: [&str; 14] = [
-    "bleu_1",
-    "bleu_2",
-    "bleu_3",
-    "bleu_4",
-    "bleu_tok_4",
-    "sacrebleu",
-    "sacrebleu_char",
-    "rouge_1",
-    "rouge_2",
-    "rouge_l",
-    "term_f1",
-    "term_precision",
-    "term_recall",
-    "term_f1_finding",
-];
+/// Metric names that `[fitness]` may use without further ado: what workers compute for every report.
+pub fn metrics() -> Vec<&'static str> {
+    score::METRICS.iter().map(|m| m.name).collect()
+}
 
 /// A plan with its dataset.
 #[derive(Debug)]
@@ -45,7 +32,8 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
     let text = std::fs::read_to_string(run_file).map_err(cannot)?;
     let path = std::path::absolute(run_file).map_err(cannot)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let file = RunFile { name: &name, text: &text, folder, overrides, metrics: &METRICS };
+    let metrics = metrics();
+    let file = RunFile { name: &name, text: &text, folder, overrides, metrics: &metrics };
     let usage = |faults: Faults| Failure::Usage(faults.to_string());
     let mut plan = common::run::parse(&file).map_err(usage)?;
 
@@ -58,9 +46,15 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
         }
     };
     let references = load("dataset", &plan.dataset);
-    if let Some(dataset) = &plan.held_out {
-        let held_out = load("held_out", dataset);
-        faults.extend(overlap(&plan.dataset, &references, dataset, &held_out));
+    let held_out = plan.held_out.as_ref().map(|d| ("held_out", d, load("held_out", d)));
+    let validation = plan.validation.as_ref().map(|d| ("validation", d, load("validation", d)));
+    let search = ("search", &plan.dataset, &references);
+    for (section, dataset, samples) in [&held_out, &validation].into_iter().flatten() {
+        faults.extend(overlap(search, (section, dataset, samples)));
+    }
+    // What the winner is chosen on proves nothing about it.
+    if let (Some((_, proof, seen)), Some((section, dataset, samples))) = (&held_out, &validation) {
+        faults.extend(overlap(("proof", proof, seen), (section, dataset, samples)));
     }
     faults.extend(named_files(&plan));
     if !faults.is_empty() {
@@ -84,6 +78,9 @@ fn references(section: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Fault
     let text = std::fs::read_to_string(&plan.file).map_err(unreadable)?;
     let unusable = |e| Fault::at(&field, format!("{}: {e}", plan.file), "mend that file");
     let references = dataset::references(&text, plan).map_err(unusable)?;
+    if plan.columns.image.is_empty() {
+        return Ok(references);
+    }
     let mut absent =
         references.iter().filter(|r| !Path::new(&plan.images).join(&r.image).is_file()).peekable();
     match absent.peek() {
@@ -102,12 +99,10 @@ fn references(section: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Fault
     }
 }
 
-/// Held-out samples that the search would see: the same image, by content.
+/// Samples that are to be apart and are not: the same image, by content.
 fn overlap(
-    search: &DatasetPlan,
-    seen: &[Reference],
-    plan: &DatasetPlan,
-    held_out: &[Reference],
+    (whose, seen_by, seen): (&str, &DatasetPlan, &Vec<Reference>),
+    (section, plan, samples): (&str, &DatasetPlan, &Vec<Reference>),
 ) -> Option<Fault> {
     let digests = |plan: &DatasetPlan, references: &[Reference]| -> Vec<Option<FileDigest>> {
         let digest =
@@ -115,11 +110,16 @@ fn overlap(
         references.iter().map(digest).collect()
     };
     let known: HashMap<_, _> =
-        digests(search, seen).into_iter().zip(seen).filter_map(|(d, r)| Some((d?.digest, &r.id))).collect();
-    let ours = digests(plan, held_out).into_iter().zip(held_out);
+        digests(seen_by, seen).into_iter().zip(seen).filter_map(|(d, r)| Some((d?.digest, &r.id))).collect();
+    let ours = digests(plan, samples).into_iter().zip(samples);
     let (other, id) = ours.filter_map(|(d, r)| Some((*known.get(&d?.digest)?, &r.id))).next()?;
-    let message = format!("sample {id:?} has the image of the search's sample {other:?}");
-    Some(Fault::at("held_out.file", message, "held-out samples must be unseen: remove it from one"))
+    let message = format!("sample {id:?} has the image of the {whose}'s sample {other:?}");
+    let what = if section == "held_out" { "held-out" } else { section };
+    Some(Fault::at(
+        &format!("{section}.file"),
+        message,
+        format!("{what} samples must be unseen: remove it from one"),
+    ))
 }
 
 /// Files that the run file names and that are there but unusable, or that only this program would read.
@@ -136,6 +136,13 @@ fn named_files(plan: &RunPlan) -> Vec<Fault> {
         if !Path::new(path).exists() {
             let remedy = "give an existing path; relative ones start at the run file's folder";
             faults.push(Fault::at(field, format!("{path} does not exist"), remedy));
+        }
+    }
+    for (name, program) in plan.programs() {
+        let section = if name == "evaluator" { name } else { format!("scoring.{}", name.replace('/', ".")) };
+        for path in program.files.iter().filter(|f| !Path::new(f).is_file()) {
+            let remedy = "give the path of a file; relative ones start at the run file's folder";
+            faults.push(Fault::at(&format!("{section}.files"), format!("{path} is not there"), remedy));
         }
     }
     // A model of a hub is checked by whoever fetches it. A model folder that is not here may be on the workers; one that is here must be a model.
@@ -157,6 +164,7 @@ pub fn manifest(read: &Read, pin: Pin, say: &mut dyn FnMut(String)) -> Result<Ma
     let mut digests: Vec<FileDigest> =
         files::digest_dataset(&read.plan.dataset, &read.references).map_err(failed)?;
     digests.extend(files::digest_scoring(&read.plan.scoring).map_err(failed)?);
+    digests.extend(files::digest_programs(&read.plan).map_err(failed)?);
     for model in read.plan.model_refs() {
         match (pin, read.models.folder(model).and_then(|f| Ok((model_bytes(&f)?, f)))) {
             (Pin::Dataset, _) => {}

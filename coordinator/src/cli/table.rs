@@ -4,6 +4,7 @@ use crate::report;
 use crate::state::State;
 use common::run::RunPlan;
 use proto::wire;
+use score::finalists::Finalists;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,10 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
     let algorithm = match search.algorithm {
         common::run::Algorithm::CmaEs => "CMA-ES",
         common::run::Algorithm::Random => "uniform random",
+        common::run::Algorithm::Sobol => "Sobol's sequence",
+        common::run::Algorithm::Tpe => "TPE",
+        common::run::Algorithm::De => "differential evolution",
+        common::run::Algorithm::Nsga2 => "NSGA-II",
     };
     let hours = search.hours.map(|h| format!(", at most {h} h")).unwrap_or_default();
     let weights: Vec<String> = plan.objective.weights.iter().map(|(m, w)| format!("{w} · {m}")).collect();
@@ -53,8 +58,15 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         row(if i == 0 { "parameters" } else { "" }, format!("{kind}: {words}"));
     }
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
-    row("samples", samples.to_string());
+    let together = if plan.scores_as_a_whole() { ", scored together" } else { "" };
+    row("samples", format!("{samples}{together}"));
     row("fitness", weights.join(" + "));
+    if !plan.objectives.is_empty() {
+        row("objectives", plan.objectives.iter().map(super::front::aim).collect::<Vec<_>>().join(", "));
+    }
+    for command in external::commands(plan) {
+        row("runs", command);
+    }
     out
 }
 
@@ -69,11 +81,14 @@ pub fn end(state: &State, folder: &Path) -> String {
         "evaluated",
         format!(
             "{} candidates in {}",
-            status.candidates_scored + status.candidates_failed,
+            status.candidates_scored + status.candidates_failed + status.candidates_censored,
             duration(state.elapsed())
         ),
     );
     row("failed", format!("{} candidates, {} attempts", status.candidates_failed, status.attempts_failed));
+    if let Some(saved) = saved(&status) {
+        row("saved by early stops", saved);
+    }
     let Some(best) = state.best().and_then(|(id, _)| state.candidate(id)) else {
         row(
             "best",
@@ -92,7 +107,39 @@ pub fn end(state: &State, folder: &Path) -> String {
         row(&format!("  {}", value.name), format!("{:.6}", value.value));
     }
     let _ = writeln!(out, "  its recipe: jradievo recipe {} > best.json", folder.display());
+    if state.plan().finalists.is_some() {
+        let _ = writeln!(out, "  the last round: jradievo finalists {} > finalists.jsonl", folder.display());
+    }
     out
+}
+
+/// What early stops saved, where they did.
+fn saved(s: &wire::StatusReply) -> Option<String> {
+    let saved = s.savings?;
+    let mut parts = Vec::new();
+    if saved.candidates > 0 {
+        let time = duration(Duration::from_millis(saved.device_ms));
+        parts.push(format!("{} samples of {} candidates ({time})", saved.samples, saved.candidates));
+    }
+    if saved.reports > 0 {
+        parts.push(format!("at most {} tokens of {} reports", saved.tokens, saved.reports));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What a worker's slots do with their time.
+fn shares(w: &wire::WorkerView) -> String {
+    let t = w.timings.unwrap_or_default();
+    let stages = [
+        ("merge", t.merge_ms),
+        ("features", t.features_ms),
+        ("generate", t.generate_ms),
+        ("score", t.score_ms),
+        ("idle", w.idle_ms),
+    ];
+    let all: u64 = stages.iter().map(|s| s.1).sum();
+    let share = |(name, ms): &(&str, u64)| format!("{name} {:.0} %", *ms as f64 * 100.0 / all.max(1) as f64);
+    stages.iter().filter(|s| s.1 > 0).map(share).collect::<Vec<_>>().join(", ")
 }
 
 /// Where a run stands.
@@ -112,10 +159,23 @@ pub fn status(s: &wire::StatusReply) -> String {
     row(
         "candidates",
         format!(
-            "{} waiting, {} lent, {} scored, {} failed",
-            s.candidates_waiting, s.candidates_leased, s.candidates_scored, s.candidates_failed
+            "{} waiting, {} lent, {} scored, {} failed{}",
+            s.candidates_waiting,
+            s.candidates_leased,
+            s.candidates_scored,
+            s.candidates_failed,
+            match s.candidates_censored {
+                0 => String::new(),
+                n => format!(", {n} ended early"),
+            }
         ),
     );
+    if let Some(saved) = saved(s) {
+        row("saved", saved);
+    }
+    if let Some(n) = s.front_candidates {
+        row("front", format!("{n} candidates that no other beats in every objective"));
+    }
     row("attempts", format!("{} failed", s.attempts_failed));
     row(
         "search",
@@ -131,21 +191,43 @@ pub fn status(s: &wire::StatusReply) -> String {
         row(
             "worker",
             format!(
-                "{} ({}), {} of {} slots busy, {} scored, seen {} ago",
+                "{} ({}), {} of {} slots busy, {} scored, {} samples, seen {} ago; {}",
                 w.name,
                 w.device,
                 w.leases,
                 w.slots,
                 w.scored,
-                duration(Duration::from_millis(w.last_seen_ms_ago))
+                w.samples,
+                duration(Duration::from_millis(w.last_seen_ms_ago)),
+                shares(w)
             ),
         );
     }
     out
 }
 
-/// One line per candidate, with its own heading.
-pub fn candidates(all: &[wire::CandidateView]) -> String {
+/// The recorded last round, a line each.
+pub fn finalists(last_round: Option<&Finalists>) -> String {
+    let Some(f) = last_round else { return String::new() };
+    let mut out = format!("finalists    on {} samples that the search never saw\n", f.n);
+    for x in &f.finalists {
+        let _ = write!(
+            out,
+            "  candidate {:<6} {:.4} [{:.4}, {:.4}]",
+            x.candidate, x.fitness.mean, x.fitness.low, x.fitness.high
+        );
+        let _ = match x.candidate == f.winner {
+            true => writeln!(out, ", the winner (best in {:.0} % of resamples)", 100.0 * x.best_share),
+            false => {
+                writeln!(out, ", {:.4} behind [{:.4}, {:.4}]", x.behind.mean, x.behind.low, x.behind.high)
+            }
+        };
+    }
+    out
+}
+
+/// One line per candidate, with its own heading. `front` marks those on the Pareto front.
+pub fn candidates(all: &[wire::CandidateView], front: Option<&Vec<bool>>) -> String {
     let mut out = String::new();
     let names: Vec<&str> =
         all.first().map(|c| c.genome.iter().map(|g| g.name.as_str()).collect()).unwrap_or_default();
@@ -155,8 +237,8 @@ pub fn candidates(all: &[wire::CandidateView]) -> String {
         "candidate", "generation", "state", "fitness", "attempts"
     );
     names.iter().for_each(|n| out += &format!(" {n:>w$}", w = n.len().max(8)));
-    out.push('\n');
-    for c in all {
+    out += if front.is_some() { " front\n" } else { "\n" };
+    for (i, c) in all.iter().enumerate() {
         let fitness = c.fitness.map(|f| format!("{f:.4}")).unwrap_or_default();
         let state = super::json::candidate_state(c);
         let _ = write!(
@@ -169,7 +251,7 @@ pub fn candidates(all: &[wire::CandidateView]) -> String {
         for g in &c.genome {
             let _ = write!(out, " {:>w$.4}", g.value, w = g.name.len().max(8));
         }
-        out.push('\n');
+        out += if front.is_some_and(|front| front[i]) { " *\n" } else { "\n" };
     }
     out
 }

@@ -1,6 +1,8 @@
-//! One candidate: open (waiting, or lent under one open attempt), then scored or failed for good.
+//! One candidate: open (waiting, or lent under one open attempt or several), then scored, censored or failed for good.
 //!
-//! What cannot happen here: two open attempts, a change of anything once scored or failed.
+//! What is lent is batches of the plan. Which of their samples are there already is `results`' affair.
+//!
+//! What cannot happen here: a change of anything once the candidate is final, an open attempt after that.
 
 use common::digest::Digest;
 use common::evaluation::Timings;
@@ -35,8 +37,22 @@ pub enum Phase {
     Open,
     /// Evaluated.
     Scored(Score),
+    /// Ended early: it could not have reached the parents of its generation.
+    Censored(Censored),
     /// Given up: the worst of its generation.
     Failed,
+}
+
+/// What is known of a candidate that ended early.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Censored {
+    /// Its fitness would not have been above this.
+    pub bound: Fitness,
+    /// Samples that were there when it ended.
+    pub samples: u32,
+    /// Where the time went.
+    pub timings: Timings,
 }
 
 /// The numbers of an evaluation.
@@ -67,6 +83,36 @@ pub struct Attempt {
     pub begun: Millis,
     /// How it ended; open where absent.
     pub end: Option<Ended>,
+    /// The batches lent, ascending; all where empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<u32>,
+    /// Samples that were recorded from it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub samples: u32,
+    /// What its worker said that it took.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub timings: Timings,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn is_nothing(timings: &Timings) -> bool {
+    *timings == Timings::default()
+}
+
+impl Attempt {
+    /// Whether it was lent this batch.
+    pub fn holds(&self, batch: u32) -> bool {
+        self.batches.is_empty() || self.batches.binary_search(&batch).is_ok()
+    }
+
+    /// Whether it counts towards the limit: it ended badly and yielded nothing. One that brought samples forward did
+    /// not try in vain, and cannot do so for ever. Nonsense counts whatever came before it.
+    pub fn counts(&self) -> bool {
+        self.end.as_ref().is_some_and(|e| e.how.counts() && (self.samples == 0 || e.how == How::Refused))
+    }
 }
 
 /// How and when an attempt ended.
@@ -85,8 +131,10 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// With the result that counts.
+    /// With the last sample of the result that counts.
     Scored,
+    /// All its samples are there; others of the candidate are not.
+    Partial,
     /// The worker said that it failed.
     Failed,
     /// Nobody renewed the lease.
@@ -99,24 +147,33 @@ pub enum How {
     HandedBack,
     /// Another attempt's result came first, or the run ended.
     Superseded,
+    /// The candidate could not have reached the parents of its generation.
+    Censored,
 }
 
 impl How {
-    /// Whether an attempt that ended so counts towards the limit.
+    /// Whether an attempt that ended so without yielding anything counts towards the limit.
     pub fn counts(self) -> bool {
         matches!(self, How::Failed | How::Expired | How::Refused)
+    }
+
+    /// Whether it ended by nobody's fault and did no good.
+    fn is_futile(self) -> bool {
+        matches!(self, How::Interrupted | How::HandedBack)
     }
 
     /// The word that people and scripts see.
     pub fn word(self) -> &'static str {
         match self {
             How::Scored => "scored",
+            How::Partial => "partial",
             How::Failed => "failed",
             How::Expired => "expired",
             How::Refused => "refused",
             How::Interrupted => "interrupted",
             How::HandedBack => "handed-back",
             How::Superseded => "superseded",
+            How::Censored => "censored",
         }
     }
 }
@@ -157,63 +214,125 @@ impl Candidate {
         &self.attempts
     }
 
-    /// Scored or failed.
+    /// Scored, censored or failed.
     pub fn is_final(&self) -> bool {
         self.phase != Phase::Open
     }
 
     /// Neither final nor lent.
     pub fn is_waiting(&self) -> bool {
-        !self.is_final() && self.open_attempt().is_none()
+        !self.is_final() && self.open_attempts().next().is_none()
+    }
+
+    /// Being evaluated by somebody.
+    pub fn is_lent(&self) -> bool {
+        self.open_attempts().next().is_some()
+    }
+
+    /// What its attempts took together, as far as their workers told.
+    pub fn timings(&self) -> Timings {
+        self.attempts.iter().fold(Timings::default(), |sum, a| sum.plus(a.timings))
     }
 
     /// What the search is told; `None` unless scored.
     pub fn fitness(&self) -> Option<Fitness> {
         match &self.phase {
             Phase::Scored(s) => Some(s.fitness),
-            Phase::Open | Phase::Failed => None,
+            Phase::Open | Phase::Censored(_) | Phase::Failed => None,
         }
     }
 
-    /// The attempt that is being made.
-    pub fn open_attempt(&self) -> Option<&Attempt> {
-        self.attempts.iter().find(|a| a.end.is_none())
+    /// Attempts that are being made.
+    pub fn open_attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|a| a.end.is_none())
+    }
+
+    /// How many of the attempts that are being made were lent this batch.
+    pub fn lent(&self, batch: u32) -> usize {
+        self.open_attempts().filter(|a| a.holds(batch)).count()
+    }
+
+    /// The attempt under that lease.
+    pub fn attempt(&self, lease: LeaseId) -> Option<&Attempt> {
+        self.attempts.iter().find(|a| a.lease == lease)
     }
 
     /// Attempts that count towards the limit.
     pub fn counted_attempts(&self) -> usize {
-        self.attempts.iter().flat_map(|a| &a.end).filter(|e| e.how.counts()).count()
+        self.attempts.iter().filter(|a| a.counts()).count()
+    }
+
+    /// Attempts that ended by nobody's fault without yielding anything.
+    pub fn futile_attempts(&self) -> usize {
+        let futile = |a: &&Attempt| a.samples == 0 && a.end.as_ref().is_some_and(|e| e.how.is_futile());
+        self.attempts.iter().filter(futile).count()
     }
 
     /// Whether a worker of that name has ended an attempt of this candidate in a way that counts.
     pub fn failed_on(&self, worker: &str) -> bool {
-        let ended = |a: &Attempt| a.end.as_ref().is_some_and(|e| e.how.counts());
-        self.attempts.iter().any(|a| a.worker_name == worker && ended(a))
+        self.attempts.iter().any(|a| a.worker_name == worker && a.counts())
     }
 
-    /// Lends it.
+    /// Lends batches of it; all, where none is named.
     ///
     /// # Panics
-    /// Unless it is waiting.
-    pub(super) fn begin(&mut self, lease: LeaseId, worker: WorkerId, name: &str, now: Millis) -> u32 {
-        assert!(self.is_waiting(), "only a waiting candidate is lent");
+    /// When it is final.
+    pub(super) fn begin(
+        &mut self,
+        lease: LeaseId,
+        worker: WorkerId,
+        name: &str,
+        batches: Vec<u32>,
+        now: Millis,
+    ) -> u32 {
+        assert!(!self.is_final(), "a final candidate is not lent");
         let number = self.attempts.len() as u32 + 1;
-        let worker_name = name.to_string();
-        self.attempts.push(Attempt { number, lease, worker, worker_name, begun: now, end: None });
+        let (worker_name, timings) = (name.to_string(), Timings::default());
+        let (begun, end) = (now, None);
+        self.attempts.push(Attempt {
+            number,
+            lease,
+            worker,
+            worker_name,
+            begun,
+            end,
+            batches,
+            samples: 0,
+            timings,
+        });
         number
     }
 
-    /// Goes on with an attempt that was given up too early. False where that cannot be: the candidate is
-    /// final or lent to another, or the attempt ended by more than silence.
-    pub(super) fn reopen(&mut self, lease: LeaseId) -> bool {
-        let waiting = self.is_waiting();
+    /// Leaves an open attempt these batches alone; others do the rest.
+    pub(super) fn shrink(&mut self, lease: LeaseId, batches: Vec<u32>) {
+        if let Some(attempt) = self.attempts.iter_mut().find(|a| a.lease == lease && a.end.is_none()) {
+            attempt.batches = batches;
+        }
+    }
+
+    /// Notes samples that were recorded from an attempt, and what it took so far. Yields what it took since the last
+    /// time.
+    pub(super) fn note(&mut self, lease: LeaseId, samples: u32, timings: Timings) -> Timings {
+        let Some(attempt) = self.attempts.iter_mut().find(|a| a.lease == lease) else {
+            return Timings::default();
+        };
+        attempt.samples += samples;
+        let since = timings.since(attempt.timings);
+        attempt.timings = attempt.timings.plus(since);
+        since
+    }
+
+    /// Goes on with an attempt that was given up too early, with these batches. False where that cannot be: the
+    /// candidate is final, or the attempt ended by more than silence.
+    pub(super) fn reopen(&mut self, lease: LeaseId, batches: Vec<u32>) -> bool {
+        let is_final = self.is_final();
         let silent = |a: &&mut Attempt| {
             let how = a.end.as_ref().map(|e| e.how);
             a.lease == lease && matches!(how, Some(How::Expired | How::Interrupted))
         };
         match self.attempts.iter_mut().find(silent) {
-            Some(attempt) if waiting => {
-                attempt.end = None;
+            Some(attempt) if !is_final => {
+                (attempt.end, attempt.batches) = (None, batches);
                 true
             }
             _ => false,
@@ -227,10 +346,10 @@ impl Candidate {
         let Some(attempt) = self.attempts.iter_mut().find(|a| a.lease == lease && a.end.is_none()) else {
             return false;
         };
+        let at = ended.at;
         attempt.end = Some(ended);
-        let counted = self.counted_attempts();
-        if counted >= limit as usize || self.attempts.len() - counted >= MAX_UNCOUNTED_ATTEMPTS {
-            self.fail();
+        if self.counted_attempts() >= limit as usize || self.futile_attempts() >= MAX_UNCOUNTED_ATTEMPTS {
+            self.fail(at);
         }
         true
     }
@@ -238,98 +357,59 @@ impl Candidate {
     /// Gives the candidate up.
     ///
     /// # Panics
-    /// When it is scored.
-    pub(super) fn fail(&mut self) {
-        assert!(!matches!(self.phase, Phase::Scored(_)), "a scored candidate never changes");
+    /// When it is scored or censored.
+    pub(super) fn fail(&mut self, now: Millis) {
+        assert!(matches!(self.phase, Phase::Open | Phase::Failed), "a result never changes");
         self.phase = Phase::Failed;
+        self.end_others(How::Superseded, now);
     }
 
-    /// Enters the result that counts. The attempt that yielded it may have ended before, by silence.
+    /// Puts other numbers in place of those of a scored candidate: its reports were scored anew, for another run.
+    ///
+    /// # Panics
+    /// Unless it is scored.
+    pub(super) fn rescore(&mut self, score: Score) {
+        assert!(matches!(self.phase, Phase::Scored(_)), "only what has reports can be scored anew");
+        self.phase = Phase::Scored(score);
+    }
+
+    /// Gives it up if it ended early: its bound is one of the scores that another run had.
+    pub(super) fn drop_bound(&mut self) {
+        if matches!(self.phase, Phase::Censored(_)) {
+            self.phase = Phase::Failed;
+        }
+    }
+
+    /// Enters the result that counts. The attempt that yielded its last sample may have ended before, by silence.
     ///
     /// # Panics
     /// When the candidate is final.
     pub(super) fn score(&mut self, lease: LeaseId, score: Score, now: Millis) {
         assert!(!self.is_final(), "the first result is never overwritten");
         self.phase = Phase::Scored(score);
-        for attempt in &mut self.attempts {
-            let how = if attempt.lease == lease { How::Scored } else { How::Superseded };
-            if attempt.lease == lease || attempt.end.is_none() {
-                attempt.end = Some(Ended { at: now, how, reason: String::new() });
-            }
+        if let Some(attempt) = self.attempts.iter_mut().find(|a| a.lease == lease) {
+            attempt.end = Some(Ended { at: now, how: How::Scored, reason: String::new() });
+        }
+        self.end_others(How::Superseded, now);
+    }
+
+    /// Ends it early.
+    ///
+    /// # Panics
+    /// When the candidate is final.
+    pub(super) fn censor(&mut self, censored: Censored, now: Millis) {
+        assert!(!self.is_final(), "the first result is never overwritten");
+        self.phase = Phase::Censored(censored);
+        self.end_others(How::Censored, now);
+    }
+
+    fn end_others(&mut self, how: How, now: Millis) {
+        for attempt in self.attempts.iter_mut().filter(|a| a.end.is_none()) {
+            attempt.end = Some(Ended { at: now, how, reason: String::new() });
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate() -> Candidate {
-        let genome = Genome::new(vec![0.5]).unwrap();
-        Candidate::new(CandidateId(1), 1, genome, Digest::of(b"recipe"))
-    }
-
-    fn ended(how: How) -> Ended {
-        Ended { at: Millis(9), how, reason: "why".into() }
-    }
-
-    fn score() -> Score {
-        let (fitness, means) = (Fitness::new(0.5).unwrap(), BTreeMap::new());
-        Score { fitness, means, timings: Timings::default() }
-    }
-
-    #[test]
-    fn fails_after_as_many_counted_attempts_as_allowed() {
-        let mut c = candidate();
-        for (i, how) in [How::Failed, How::Interrupted, How::HandedBack, How::Expired].into_iter().enumerate()
-        {
-            assert!(c.is_waiting());
-            let lease = LeaseId(i as u64 + 1);
-            assert_eq!(c.begin(lease, WorkerId(1), "w", Millis(1)), i as u32 + 1);
-            assert!(!c.is_waiting());
-            assert!(c.end(lease, ended(how), 2));
-        }
-        assert_eq!((c.phase(), c.counted_attempts()), (&Phase::Failed, 2));
-    }
-
-    #[test]
-    fn attempts_without_fault_end_too() {
-        let mut c = candidate();
-        for i in 1..=MAX_UNCOUNTED_ATTEMPTS as u64 {
-            c.begin(LeaseId(i), WorkerId(1), "w", Millis(1));
-            c.end(LeaseId(i), ended(How::HandedBack), 3);
-        }
-        assert_eq!(c.phase(), &Phase::Failed);
-    }
-
-    #[test]
-    fn a_late_result_counts_and_supersedes_the_open_attempt() {
-        let mut c = candidate();
-        c.begin(LeaseId(1), WorkerId(1), "w", Millis(1));
-        c.end(LeaseId(1), ended(How::Expired), 3);
-        c.begin(LeaseId(2), WorkerId(2), "v", Millis(2));
-        c.score(LeaseId(1), score(), Millis(3));
-        let how: Vec<How> = c.attempts().iter().map(|a| a.end.as_ref().unwrap().how).collect();
-        assert_eq!(how, [How::Scored, How::Superseded]);
-        assert!(c.fitness().is_some() && c.is_final() && !c.reopen(LeaseId(2)));
-    }
-
-    #[test]
-    fn only_silence_is_forgiven() {
-        let mut c = candidate();
-        c.begin(LeaseId(1), WorkerId(1), "w", Millis(1));
-        c.end(LeaseId(1), ended(How::Expired), 3);
-        assert!(c.reopen(LeaseId(1)));
-        assert_eq!(c.counted_attempts(), 0);
-        c.end(LeaseId(1), ended(How::Failed), 3);
-        assert!(!c.reopen(LeaseId(1)));
-    }
-
-    #[test]
-    #[should_panic(expected = "never overwritten")]
-    fn a_scored_candidate_cannot_be_scored_again() {
-        let mut c = candidate();
-        c.score(LeaseId(1), score(), Millis(1));
-        c.score(LeaseId(1), score(), Millis(2));
-    }
-}
+#[path = "candidate_tests.rs"]
+mod tests;

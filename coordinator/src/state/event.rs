@@ -79,11 +79,22 @@ pub enum Note {
         /// The candidate.
         candidate: CandidateId,
     },
-    /// A second result of a scored candidate has another fitness: two workers compute differently.
+    /// A candidate was ended early.
+    Censored {
+        /// The candidate.
+        candidate: CandidateId,
+        /// Its fitness would not have been above this.
+        bound: Fitness,
+        /// Samples that were there.
+        samples: u32,
+    },
+    /// A second result of a sample is another one: two workers compute differently.
     Disagreement {
         /// The candidate.
         candidate: CandidateId,
-        /// The fitness that counts.
+        /// The first of its samples that differs.
+        sample: String,
+        /// What counts of that sample.
         first: Fitness,
         /// The one that came later.
         second: Fitness,

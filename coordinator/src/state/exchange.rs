@@ -1,11 +1,13 @@
-//! A worker's exchange: outcomes are settled, leases renewed, work granted.
+//! A worker's exchange: samples are taken in, outcomes settled, leases renewed, work granted.
 
-use super::candidate::{Candidate, Ended, How, Score};
+use super::candidate::{Ended, How};
+use super::results::Taken;
 use super::{Changes, Note, Record, State};
-use common::id::{LeaseId, WorkerId};
+use common::id::{CandidateId, LeaseId, WorkerId};
 use common::time::Millis;
 use proto::convert::{
-    Acknowledgement, End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, Outcome, Receipt, RunState,
+    Acknowledgement, End as Ending, Exchange, ExchangeAnswer, FailureKind, Outcome, Receipt, Remainder,
+    RunState,
 };
 use proto::status::Class;
 
@@ -26,12 +28,16 @@ impl State {
             }
             _ => {}
         }
+        for r in e.reports {
+            // What is refused ends its lease, which the worker learns below.
+            self.take(now, e.worker, (r.lease, r.candidate, r.recipe), r.part, changes);
+        }
         let acknowledgements =
             e.outcomes.into_iter().map(|o| self.settle(now, e.worker, o, changes)).collect();
         let mut cancelled = Vec::new();
         for running in &e.running {
             if self.claim(now, e.worker, running.lease, changes) {
-                self.leases.note(running.lease, running.stage, running.samples_done);
+                self.leases.note(running.lease, running.stage, running.samples_done, running.begun);
             } else {
                 cancelled.push(running.lease);
             }
@@ -44,7 +50,10 @@ impl State {
             w.free_slots = e.free_slots.min(w.slots.saturating_sub(busy));
         }
         let grants = self.grant(now, e.worker, changes);
+        let held = e.running.iter().map(|r| r.lease);
+        let remainders = held.filter_map(|lease| self.remainder(lease)).collect();
         let answer = ExchangeAnswer {
+            remainders,
             sequence: e.sequence,
             grants,
             cancelled,
@@ -79,43 +88,13 @@ impl State {
         answer
     }
 
-    /// Lends waiting candidates, lowest number first, to a worker with free slots. One that failed on this worker is
-    /// left to a worker of another name as long as there is one on which it has not failed: else a node that
-    /// fails fast would use up every candidate's attempts while sound ones are busy.
-    fn grant(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) -> Vec<Grant> {
-        let mut grants = Vec::new();
-        let Some(worker) = self.roster.get(id) else { return grants };
-        if self.run_state() != RunState::Running {
-            return grants;
-        }
-        let (name, free) = (worker.name.clone(), worker.free_slots as usize);
-        let others: Vec<&str> =
-            self.roster.iter().map(|(_, w)| w.name.as_str()).filter(|n| *n != name).collect();
-        let better_elsewhere =
-            |c: &Candidate| c.failed_on(&name) && others.iter().any(|other| !c.failed_on(other));
-        let waiting: Vec<_> = self
-            .members()
-            .iter()
-            .filter(|c| c.is_waiting() && !better_elsewhere(c))
-            .map(|c| c.id())
-            .take(free)
-            .collect();
-        let lease_time = self.lease_time();
-        for candidate_id in waiting {
-            self.counters.last_lease += 1;
-            let lease = LeaseId(self.counters.last_lease);
-            let candidate = &mut self.candidates[super::index(candidate_id)];
-            let attempt = candidate.begin(lease, id, &name, now);
-            changes.records.push(Record::Candidate(candidate.clone()));
-            self.leases.insert(lease, candidate_id, Some(id), now + lease_time);
-            let recipe = self.plan.recipe(candidate.genome());
-            let renew_within_ms = lease_time.as_millis() as u64;
-            grants.push(Grant { lease, candidate: candidate_id, attempt, recipe, renew_within_ms });
-        }
-        if let Some(worker) = self.roster.get_mut(id) {
-            worker.free_slots -= grants.len() as u32;
-        }
-        grants
+    /// What is left of a lease of which others took a part.
+    fn remainder(&self, lease: LeaseId) -> Option<Remainder> {
+        let held = self.leases.get(lease).filter(|l| l.shrunk)?;
+        let attempt = self.candidate(held.candidate)?.attempt(lease)?;
+        let batches = (0..self.plan.batches()).filter(|b| attempt.holds(*b));
+        let samples = batches.flat_map(|b| self.to_do(held.candidate, b)).collect();
+        Some(Remainder { lease, samples })
     }
 
     /// Enters how one lease ended. Matched by candidate and recipe, so that a result counts whatever became of
@@ -131,7 +110,6 @@ impl State {
         let Some(candidate) = self.candidate(o.candidate).filter(|c| c.recipe() == o.recipe) else {
             return acknowledge(Receipt::Unknown, "no such candidate with such a recipe".into());
         };
-        let first = candidate.fitness();
         let is_final = candidate.is_final();
         let evaluation = match o.end {
             _ if self.end.is_some() && !is_final => {
@@ -144,40 +122,34 @@ impl State {
             }
             Ending::Evaluated(evaluation) => evaluation,
         };
-        let fitness = self.plan.objective.fitness(&evaluation, &self.plan.samples);
-        let fitness = match (fitness, is_final) {
-            (Ok(fitness), false) => fitness,
-            (Ok(second), true) => {
-                let name = self.roster.get(worker).map(|w| w.name.clone()).unwrap_or_default();
-                if let Some(first) = first.filter(|f| *f != second) {
-                    let candidate = o.candidate;
-                    changes.notes.push(Note::Disagreement { candidate, first, second, worker: name });
-                }
-                return acknowledge(Receipt::Duplicate, String::new());
-            }
-            (Err(_), true) => return acknowledge(Receipt::Duplicate, String::new()),
-            (Err(e), false) => {
-                let reason = e.to_string();
-                let ended = Ended { at: now, how: How::Refused, reason: reason.clone() };
-                self.end_attempt(o.lease, ended, changes);
+        let (lease, id) = (o.lease, o.candidate);
+        match self.take(now, worker, (lease, id, o.recipe), evaluation, changes) {
+            Taken::Unknown => acknowledge(Receipt::Unknown, String::new()),
+            Taken::Late => acknowledge(Receipt::Duplicate, String::new()),
+            Taken::Refused(reason) => {
                 self.close_generation(changes);
-                return acknowledge(Receipt::Refused, reason);
+                acknowledge(Receipt::Refused, reason)
             }
-        };
-        let score = Score { fitness, means: evaluation.means(), timings: evaluation.timings };
-        let candidate = &mut self.candidates[super::index(o.candidate)];
-        let open = candidate.open_attempt().map(|a| a.lease);
-        candidate.score(o.lease, score, now);
-        changes.records.push(Record::Candidate(candidate.clone()));
-        changes.records.push(Record::Evaluation(o.candidate, evaluation));
-        // Whoever holds it learns with its next exchange that it may stop.
-        open.map(|lease| self.leases.remove(lease));
-        self.note_best(o.candidate, fitness);
-        if let Some(w) = self.roster.get_mut(worker) {
-            w.scored += 1;
+            // Attempts of which all samples are there have ended by now.
+            Taken::Recorded => match self.missing_of(id, lease) {
+                0 => acknowledge(Receipt::Recorded, String::new()),
+                n => {
+                    let reason = format!("{n} of its samples are missing");
+                    let ended = Ended { at: now, how: How::Refused, reason: reason.clone() };
+                    self.end_attempt(lease, ended, changes);
+                    self.close_generation(changes);
+                    acknowledge(Receipt::Refused, reason)
+                }
+            },
         }
-        self.close_generation(changes);
-        acknowledge(Receipt::Recorded, String::new())
+    }
+
+    /// Samples that a lease still owes; 0 where it has ended.
+    fn missing_of(&self, id: CandidateId, lease: LeaseId) -> usize {
+        let attempt = self.candidate(id).and_then(|c| c.attempt(lease));
+        let Some(attempt) = attempt.filter(|a| a.end.is_none()) else { return 0 };
+        let batches = (0..self.plan.batches()).filter(|b| attempt.holds(*b));
+        batches.map(|b| self.missing(id, b).len()).sum()
     }
 
     fn fail_attempt(
@@ -197,9 +169,10 @@ impl State {
         if let (FailureKind::Permanent, Some(id)) = (kind, live) {
             let candidate = &mut self.candidates[super::index(id)];
             if !candidate.is_final() {
-                candidate.fail();
+                candidate.fail(now);
                 changes.records.push(Record::Candidate(candidate.clone()));
                 changes.notes.push(Note::CandidateFailed { candidate: id });
+                self.settle_final(id, changes);
             }
         }
         self.close_generation(changes);

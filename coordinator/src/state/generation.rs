@@ -5,9 +5,10 @@
 //! alone: not on how many workers there are, nor on the order in which results arrive. The budget may cut the
 //! last generation short; it is then evaluated and reported like any other, but teaches the search nothing.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Phase};
 use super::{Changes, End, Note, Record, State};
 use common::id::CandidateId;
+use common::run::RunPlan;
 use search::{Outcome, Told};
 
 impl State {
@@ -41,9 +42,10 @@ impl State {
         if !begun || !self.members().iter().all(Candidate::is_final) {
             return;
         }
-        let told: Vec<Told> =
-            self.members().iter().map(|c| Told { genome: c.genome().clone(), outcome: outcome(c) }).collect();
+        let told: Vec<Told> = self.members().iter().map(|c| told(&self.plan, c)).collect();
         self.search.tell(&told);
+        let ids: Vec<CandidateId> = self.members().iter().map(Candidate::id).collect();
+        self.raise_bar(&ids, changes);
         let best = self.members().iter().filter_map(|c| c.fitness().map(|f| (c.id(), f)));
         // Of equal ones the first, as everywhere.
         let best = best.reduce(|a, b| if b.1 > a.1 { b } else { a });
@@ -58,6 +60,12 @@ impl State {
     }
 }
 
-fn outcome(c: &Candidate) -> Outcome {
-    c.fitness().map_or(Outcome::Failed, |f| Outcome::Scored(vec![f]))
+/// What the search is told of a candidate that is final.
+pub(super) fn told(plan: &RunPlan, c: &Candidate) -> Told {
+    let outcome = match c.phase() {
+        Phase::Scored(s) => plan.told(s.fitness, &s.means).map_or(Outcome::Failed, Outcome::Scored),
+        Phase::Censored(censored) => Outcome::Censored(censored.bound),
+        Phase::Open | Phase::Failed => Outcome::Failed,
+    };
+    Told { genome: c.genome().clone(), outcome }
 }

@@ -2,15 +2,17 @@
 
 use super::State;
 use super::candidate::{Candidate, How};
-use std::collections::HashSet;
+use common::id::CandidateId;
+use std::collections::BTreeMap;
 
 /// A named predicate over the state.
 pub type Invariant = (&'static str, fn(&State) -> bool);
 
 /// Every invariant.
-pub const ALL: [Invariant; 7] = [
+pub const ALL: [Invariant; 8] = [
     ("every lease is of an open attempt, and every open attempt has its lease", leases_match_attempts),
-    ("a candidate is lent to at most one worker", one_lease_each),
+    ("a batch is lent to at most two workers, and nothing of a final candidate to any", few_leases_each),
+    ("samples are kept of candidates that are not final alone", samples_of_open_candidates),
     ("attempts stay within the limit", attempts_within_limit),
     ("a scored candidate has exactly one attempt that scored it", scored_once),
     ("only the last generation has members that are not final", earlier_generations_are_final),
@@ -25,24 +27,29 @@ pub fn broken(state: &State) -> Option<&'static str> {
 
 fn leases_match_attempts(s: &State) -> bool {
     // At rest nothing is lent: leases are rebuilt when a coordinator starts.
-    let open = s.members().iter().filter(|c| c.open_attempt().is_some()).count();
+    let open: usize = s.members().iter().map(|c| c.open_attempts().count()).sum();
     let matches = s.leases.iter().all(|(id, lease)| {
-        s.candidate(lease.candidate).and_then(Candidate::open_attempt).is_some_and(|a| a.lease == id)
+        s.candidate(lease.candidate).and_then(|c| c.attempt(id)).is_some_and(|a| a.end.is_none())
     });
     matches && (s.leases.len() == open || s.clock.is_none())
 }
 
-fn one_lease_each(s: &State) -> bool {
-    let mut seen = HashSet::new();
-    s.leases.iter().all(|(_, l)| seen.insert(l.candidate))
-        && s.members().iter().all(|c| c.attempts().iter().filter(|a| a.end.is_none()).count() <= 1)
+fn few_leases_each(s: &State) -> bool {
+    let few = |c: &Candidate| (0..s.plan.batches()).all(|b| c.lent(b) <= 2);
+    s.members().iter().all(|c| if c.is_final() { !c.is_lent() } else { few(c) })
+}
+
+fn samples_of_open_candidates(s: &State) -> bool {
+    let open = |id: &CandidateId| s.candidate(*id).is_some_and(|c| !c.is_final());
+    let within = |rows: &BTreeMap<u32, _>| rows.keys().all(|p| (*p as usize) < s.plan.samples.len());
+    s.partial.iter().all(|(id, rows)| open(id) && within(rows))
 }
 
 fn attempts_within_limit(s: &State) -> bool {
     s.members().iter().all(|c| {
         let counted = c.counted_attempts();
         counted <= s.plan.scheduling.attempts as usize
-            && c.attempts().len() - counted <= super::candidate::MAX_UNCOUNTED_ATTEMPTS + 1
+            && c.futile_attempts() <= super::candidate::MAX_UNCOUNTED_ATTEMPTS
     })
 }
 

@@ -6,7 +6,7 @@ use proto::convert::Stage;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A candidate lent.
+/// Batches of a candidate, lent. Which ones is durable, so it stands in the candidate's attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// What is lent.
@@ -19,6 +19,12 @@ pub struct Lease {
     pub stage: Option<Stage>,
     /// Samples that it last said were finished.
     pub samples_done: u32,
+    /// One past the position of the last sample that it said was begun.
+    pub begun: u32,
+    /// When it last brought a sample, or was granted.
+    pub moved: Millis,
+    /// Whether others took a part of it since it was granted: its worker is told what is left.
+    pub shrunk: bool,
 }
 
 /// Every live lease.
@@ -34,9 +40,11 @@ impl Table {
         id: LeaseId,
         candidate: CandidateId,
         worker: Option<WorkerId>,
+        now: Millis,
         deadline: Millis,
     ) {
-        let lease = Lease { candidate, worker, deadline, stage: None, samples_done: 0 };
+        let (stage, samples_done, begun, shrunk) = (None, 0, 0, false);
+        let lease = Lease { candidate, worker, deadline, stage, samples_done, begun, moved: now, shrunk };
         self.leases.insert(id, lease);
     }
 
@@ -69,10 +77,30 @@ impl Table {
     }
 
     /// Notes what the worker says of a lease.
-    pub fn note(&mut self, id: LeaseId, stage: Stage, samples_done: u32) {
+    pub fn note(&mut self, id: LeaseId, stage: Stage, samples_done: u32, begun: u32) {
         if let Some(lease) = self.leases.get_mut(&id) {
             (lease.stage, lease.samples_done) = (Some(stage), samples_done);
+            lease.begun = lease.begun.max(begun);
         }
+    }
+
+    /// Notes that a sample of it came.
+    pub fn moved(&mut self, id: LeaseId, now: Millis) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.moved = now;
+        }
+    }
+
+    /// Notes that its worker is to be told what is left of it.
+    pub fn shrunk(&mut self, id: LeaseId) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.shrunk = true;
+        }
+    }
+
+    /// Takes out every lease of a candidate.
+    pub fn release(&mut self, candidate: CandidateId) {
+        self.leases.retain(|_, l| l.candidate != candidate);
     }
 
     /// Leases whose deadline has passed, in order of deadline.
@@ -113,7 +141,7 @@ mod tests {
     fn expires_in_order_of_deadline_unless_renewed() {
         let mut table = Table::default();
         for (id, deadline) in [(1, 30), (2, 20), (3, 25), (4, 99)] {
-            table.insert(LeaseId(id), CandidateId(id), Some(WorkerId(1)), Millis(deadline));
+            table.insert(LeaseId(id), CandidateId(id), Some(WorkerId(1)), Millis(0), Millis(deadline));
         }
         assert!(table.renew(LeaseId(3), WorkerId(2), Millis(60)));
         assert_eq!(table.next_deadline(), Some(Millis(20)));

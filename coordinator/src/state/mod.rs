@@ -4,19 +4,25 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `candidate` | open → scored or failed, and every attempt |
+//! | `candidate` | open → scored, censored or failed, and every attempt |
+//! | `results` | samples as they arrive, and what they are joined to |
+//! | `bound` | when a candidate can no longer reach the parents |
 //! | `lease` | who works on what until when |
+//! | `schedule` | what a slot is given |
 //! | `roster` | known workers |
 //! | `generation` | opening and closing a population |
 //! | `event`, `record` | what goes in and comes out, what is durable |
 //! | `register`, `exchange` | the two calls of a worker |
+//! | `continued` | a new run that begins with the rescored results of an earlier one |
 //! | `invariant` | what must hold after every event |
 //!
-//! Durable are the plan, the pinned files, candidates with their attempts, evaluations, the search with its
+//! Durable are the plan, the pinned files, candidates with their attempts, samples and evaluations, the search with its
 //! random stream, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
+pub mod bound;
 pub mod candidate;
+mod continued;
 mod event;
 mod exchange;
 mod generation;
@@ -24,10 +30,16 @@ pub mod invariant;
 pub mod lease;
 mod record;
 mod register;
+mod results;
 pub mod roster;
+mod schedule;
 
 pub use event::{Changes, Event, Note, Reply};
-pub use record::{Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Searched};
+pub use record::{
+    Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched,
+};
+pub use results::{Partial, Parts};
+pub(crate) use record::domain;
 
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;
@@ -36,6 +48,7 @@ use common::run::RunPlan;
 use common::time::Millis;
 use proto::convert::{Progress, RunState};
 use search::Search;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// The whole state of a run.
@@ -53,6 +66,16 @@ pub struct State {
     end: Option<End>,
     /// In order of number, so that candidate n stands at n − 1.
     candidates: Vec<Candidate>,
+    /// Samples of candidates that are not final.
+    partial: Partial,
+    /// What samples contributed to the scored members of the generation being evaluated.
+    parts: Parts,
+    /// What a candidate has to be able to reach, where hopeless ones end early.
+    bar: Option<bound::Bar>,
+    /// Where each sample stands in the run's order.
+    positions: HashMap<String, u32>,
+    /// Whether a slot that idles may find something to help with: asked again with every tick.
+    idle_may_help: bool,
     /// The best so far: of equal fitness the one with the lower number.
     best: Option<(CandidateId, Fitness)>,
     leases: lease::Table,
@@ -83,8 +106,14 @@ impl State {
                 return Err(Contradiction(format!("candidate {}'s recipe is not its genome's", c.id())));
             }
         }
+        let positions = plan.samples.iter().enumerate().map(|(i, s)| (s.clone(), i as u32)).collect();
         let mut state = State {
             plan,
+            partial: durable.partial,
+            parts: durable.parts,
+            bar: durable.bar,
+            positions,
+            idle_may_help: false,
             identity: durable.identity,
             pinned: durable.pinned,
             elapsed_written_ms: durable.counters.elapsed_ms,
@@ -113,6 +142,9 @@ impl State {
             counters: Counters { elapsed_ms: self.elapsed_written_ms, ..self.counters.clone() },
             searched,
             candidates: self.candidates.clone(),
+            partial: self.partial.clone(),
+            parts: if self.has_bound() { self.parts.clone() } else { Parts::new() },
+            bar: self.bar.clone(),
         }
     }
 
@@ -129,7 +161,10 @@ impl State {
                 changes.reply = Some(Reply::Exchanged(self.exchange(now, *e, &mut changes)))
             }
             Event::Poll(w) => changes.reply = Some(Reply::Exchanged(self.poll(now, w, &mut changes))),
-            Event::Tick => {}
+            Event::Tick => {
+                self.idle_may_help =
+                    self.plan.scheduling.split && self.end.is_none() && !self.leases.is_empty();
+            }
             Event::Stop => self.stopping = true,
         }
         let unwritten = self.counters.elapsed_ms - self.elapsed_written_ms;
@@ -144,8 +179,11 @@ impl State {
     fn start(&mut self, now: Millis, changes: &mut Changes) {
         let until = now + lease::restart_grace(self.lease_time());
         for candidate in &self.candidates {
-            if let Some(open) = candidate.open_attempt() {
-                self.leases.insert(open.lease, candidate.id(), None, until);
+            for open in candidate.open_attempts() {
+                self.leases.insert(open.lease, candidate.id(), None, now, until);
+                if !open.batches.is_empty() {
+                    self.leases.shrunk(open.lease);
+                }
             }
         }
         if self.generation == 0 && self.end.is_none() {
@@ -189,7 +227,7 @@ impl State {
         let candidate = &mut self.candidates[index(gone.candidate)];
         let was_open = candidate.end(lease, ended.clone(), limit);
         assert!(was_open, "a live lease has an open attempt");
-        let attempt = candidate.attempts().iter().find(|a| a.lease == lease).expect("it was just ended");
+        let attempt = candidate.attempt(lease).expect("it was just ended");
         changes.notes.push(Note::AttemptEnded {
             candidate: gone.candidate,
             attempt: attempt.number,
@@ -201,6 +239,9 @@ impl State {
             changes.notes.push(Note::CandidateFailed { candidate: gone.candidate });
         }
         changes.records.push(Record::Candidate(candidate.clone()));
+        if candidate.is_final() {
+            self.settle_final(gone.candidate, changes);
+        }
     }
 
     fn finish(&mut self, end: End, changes: &mut Changes) {
@@ -257,6 +298,11 @@ impl State {
         self.best
     }
 
+    /// What early stops saved.
+    pub fn saved(&self) -> &Saved {
+        &self.counters.saved
+    }
+
     /// Live leases.
     pub fn leases(&self) -> &lease::Table {
         &self.leases
@@ -280,11 +326,6 @@ impl State {
     /// Why the run is over.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
-    }
-
-    /// Whether there is a candidate to lend.
-    pub fn has_waiting(&self) -> bool {
-        self.members().iter().any(Candidate::is_waiting)
     }
 
     /// Step size of the search, where it has one.
@@ -329,3 +370,5 @@ fn index(id: CandidateId) -> usize {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;

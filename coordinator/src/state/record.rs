@@ -1,13 +1,15 @@
 //! What of a state is durable, as values. How they become bytes is the store's affair.
 
+use super::bound::Bar;
 use super::candidate::Candidate;
+use super::results::{Partial, Parts};
 use common::digest::Manifest;
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult};
 use common::id::{CandidateId, RunId};
 use common::run::RunPlan;
 use common::seed::Stream;
 use common::time::Millis;
-use search::{Domain, Snapshot};
+use search::{Domain, Search, Snapshot};
 use serde::{Deserialize, Serialize};
 
 /// Why a run is over.
@@ -62,6 +64,9 @@ pub struct RefinedFrom {
     pub evaluations: u64,
     /// What was taken from it, in words.
     pub how: String,
+    /// Its best candidate, whose point is evaluated first, where that lies in the bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<CandidateId>,
 }
 
 /// The files that all workers must have.
@@ -84,6 +89,31 @@ pub struct Counters {
     pub last_worker: u64,
     /// Time for which a coordinator was running, over all its starts.
     pub elapsed_ms: u64,
+    /// What early stops saved.
+    #[serde(default, skip_serializing_if = "Saved::is_nothing")]
+    pub saved: Saved,
+}
+
+/// What early stops saved, over all starts of the coordinator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// Reports that ended early.
+    pub reports: u64,
+    /// The most tokens that they could have had yet.
+    pub tokens: u64,
+    /// Candidates that ended early.
+    pub candidates: u64,
+    /// Samples that were not evaluated for it.
+    pub samples: u64,
+    /// What these would have taken, by what the candidate's other samples took.
+    pub device_ms: u64,
+}
+
+impl Saved {
+    fn is_nothing(&self) -> bool {
+        *self == Saved::default()
+    }
 }
 
 /// The search as saved when its latest generation was opened or told.
@@ -111,8 +141,14 @@ pub enum Record {
     Searched(Searched),
     /// See [`Candidate`].
     Candidate(Candidate),
-    /// Texts and scores of every sample of a candidate.
+    /// One sample of a candidate that is not final, and its position in the run's order.
+    Sample(CandidateId, u32, SampleResult),
+    /// Texts and scores of every sample of a final candidate. Takes the place of its [`Record::Sample`]s.
     Evaluation(CandidateId, Evaluation),
+    /// What each sample contributed to a candidate's fitness, until there is a new bar.
+    Parts(CandidateId, Vec<f64>),
+    /// What candidates have to be able to reach. Voids all [`Record::Parts`].
+    Bar(Option<Bar>),
 }
 
 /// Everything durable but the texts: what a store yields and a state is made of.
@@ -128,6 +164,12 @@ pub struct Durable {
     pub searched: Searched,
     /// Every candidate, in order of number.
     pub candidates: Vec<Candidate>,
+    /// Samples of candidates that are not final.
+    pub partial: Partial,
+    /// Contributions of scored candidates, since the bar was set.
+    pub parts: Parts,
+    /// The bar.
+    pub bar: Option<Bar>,
 }
 
 impl Durable {
@@ -147,6 +189,9 @@ impl Durable {
             counters: Counters::default(),
             searched: Searched { generation: 0, snapshot: first_snapshot(plan), end: None },
             candidates: Vec::new(),
+            partial: Partial::new(),
+            parts: Parts::new(),
+            bar: None,
         }
     }
 
@@ -164,9 +209,18 @@ impl Durable {
 }
 
 fn first_snapshot(plan: &RunPlan) -> Snapshot {
+    begin_search(plan, "search").snapshot()
+}
+
+/// What the plan searches in.
+pub(crate) fn domain(plan: &RunPlan) -> Domain {
     let dimensions = plan.space.kinds().into_iter().map(search::Dimension::from).collect();
-    let domain = Domain { dimensions, objectives: 1 };
-    search::begin(&plan.search, &domain, Stream::new(plan.seed, "search")).snapshot()
+    Domain { dimensions, objectives: plan.numbers_told() }
+}
+
+/// The plan's search at its beginning, with the random stream of this name.
+pub(super) fn begin_search(plan: &RunPlan, stream: &str) -> Box<dyn Search> {
+    search::begin(&plan.search, &domain(plan), Stream::new(plan.seed, stream))
 }
 
 /// What was stored contradicts itself.

@@ -4,6 +4,7 @@ use super::candidate::Candidate;
 use super::roster::Worker;
 use super::{Changes, Note, Pinned, Record, State};
 use common::digest::{Difference, Manifest};
+use common::evaluation::Timings;
 use common::id::{CandidateId, LeaseId, WorkerId};
 use common::time::Millis;
 use proto::convert::{Registered, Registration};
@@ -28,7 +29,11 @@ impl State {
             slots: r.slots,
             free_slots: 0,
             last_seen: now,
+            joined: now,
             scored: 0,
+            samples: 0,
+            timings: Timings::default(),
+            pace: None,
             answered: None,
             told_finished: false,
         };
@@ -84,8 +89,8 @@ impl State {
         Ok(())
     }
 
-    /// Gives a lease (back) to a worker that says it is working on it. Also a lease that ran out, as long as
-    /// nobody else took its candidate: the work is as good as any.
+    /// Gives a lease (back) to a worker that says it is working on it. Also a lease that ran out, with what of its
+    /// batches nobody else took: the work is as good as any.
     pub(super) fn claim(
         &mut self,
         now: Millis,
@@ -101,12 +106,17 @@ impl State {
             return self.leases.renew(lease, worker, until);
         }
         let Some(id) = self.lent_under(lease) else { return false };
+        let candidate = &self.candidates[super::index(id)];
+        let Some(attempt) = candidate.attempt(lease) else { return false };
+        let mut left = self.unlent(candidate);
+        left.retain(|batch| attempt.holds(*batch));
         let candidate = &mut self.candidates[super::index(id)];
-        if !candidate.reopen(lease) {
+        if left.is_empty() || !candidate.reopen(lease, left) {
             return false;
         }
         changes.records.push(Record::Candidate(candidate.clone()));
-        self.leases.insert(lease, id, Some(worker), until);
+        self.leases.insert(lease, id, Some(worker), now, until);
+        self.leases.shrunk(lease);
         true
     }
 

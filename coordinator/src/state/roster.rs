@@ -1,6 +1,7 @@
 //! Workers that are known: who they are, what they were last answered, when they were last seen.
 //! Not durable: after a restart they register again.
 
+use common::evaluation::Timings;
 use common::id::WorkerId;
 use common::time::Millis;
 use proto::convert::ExchangeAnswer;
@@ -23,12 +24,50 @@ pub struct Worker {
     pub free_slots: u32,
     /// When it last spoke.
     pub last_seen: Millis,
-    /// Results of its that counted.
+    /// When it registered.
+    pub joined: Millis,
+    /// Candidates of which it brought the last sample.
     pub scored: u64,
+    /// Samples of its that were recorded.
+    pub samples: u64,
+    /// What its slots did since it registered.
+    pub timings: Timings,
+    /// How fast it is, once that is known.
+    pub pace: Option<Pace>,
     /// The last exchange's number, and what it was answered: a repetition gets the same.
     pub answered: Option<(u64, ExchangeAnswer)>,
     /// Whether it was told that the run is finished.
     pub told_finished: bool,
+}
+
+/// How fast a worker evaluates, by what it last said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// What a candidate takes before its first batch.
+    pub merge_ms: f64,
+    /// What a sample takes.
+    pub sample_ms: f64,
+}
+
+impl Worker {
+    /// Notes what a lease took in all for so many samples, and what of it is new.
+    pub fn worked(&mut self, whole: Timings, samples: u32, since: Timings, new: u32) {
+        self.timings = self.timings.plus(since);
+        self.samples += u64::from(new);
+        if samples > 0 {
+            let sample_ms = (whole.generate_ms + whole.score_ms) as f64 / f64::from(samples);
+            // A slot that holds the merged model already does not merge again: that says nothing of merging.
+            let known = self.pace.map_or(0.0, |p| p.merge_ms);
+            let merge_ms = if whole.merge_ms > 0 { whole.merge_ms as f64 } else { known };
+            self.pace = Some(Pace { merge_ms, sample_ms });
+        }
+    }
+
+    /// Time of its slots until `now` that is in no stage, in milliseconds.
+    pub fn idle_ms(&self, now: Millis) -> u64 {
+        let all = ((now - self.joined).as_millis() as u64).saturating_mul(u64::from(self.slots));
+        all.saturating_sub(self.timings.total_ms())
+    }
 }
 
 /// Every known worker.

@@ -1,21 +1,18 @@
-//! The state machine by itself: single cases first, then any order of events.
+//! The state machine by itself: single cases. Any order of events is in `world_tests`.
 
 use super::*;
-use crate::store::{Store, memory::Memory};
 use crate::testing::{
-    begun, evaluate, exchange, exchanged, found, manifest, outcome, plan, registered, registration,
-    uninterrupted,
+    begun, evaluate, exchange, exchanged, found, manifest, outcome, plan, registered, registration, report,
+    uninterrupted, with_samples,
 };
 use candidate::Phase;
 use common::digest::{Digest, FileDigest, Manifest};
+use common::fitness::{Aim, Direction};
 use common::id::WorkerId;
-use proptest::prelude::*;
 use proto::convert::{
-    End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt,
-    Registration, Stage,
+    End as Ending, Exchange, FailureKind, Grant, Held, LeaseProgress, Outcome, Receipt, Registration, Stage,
 };
 use proto::status::Class;
-use std::collections::BTreeMap;
 
 fn lent(state: &mut State, now: u64, slots: u32) -> (WorkerId, Vec<Grant>) {
     let plan = state.plan().clone();
@@ -69,7 +66,8 @@ fn a_lost_lease_goes_to_another_and_the_late_result_still_counts() {
     let receipt = exchanged(&mut state, Millis(32_000), late).acknowledgements[0].receipt;
     assert_eq!(receipt, Receipt::Recorded);
     // The other is told to stop, and what it hands in anyway changes nothing.
-    let running = LeaseProgress { lease: again[0].lease, stage: Stage::Generating, samples_done: 1 };
+    let running =
+        LeaseProgress { lease: again[0].lease, stage: Stage::Generating, samples_done: 1, begun: 0 };
     let e = Exchange { running: vec![running], ..exchange(second, 4, 0) };
     assert_eq!(exchanged(&mut state, Millis(33_000), e).cancelled, [again[0].lease]);
     let before = state.candidate(again[0].candidate).unwrap().clone();
@@ -83,7 +81,7 @@ fn renewal_keeps_a_lease_and_a_stalled_worker_gets_it_back() {
     let plan = plan(&[]);
     let mut state = begun(&plan);
     let (worker, grants) = lent(&mut state, 0, 1);
-    let running = LeaseProgress { lease: grants[0].lease, stage: Stage::Merging, samples_done: 0 };
+    let running = LeaseProgress { lease: grants[0].lease, stage: Stage::Merging, samples_done: 0, begun: 0 };
     let renew = |sequence| Exchange { running: vec![running], ..exchange(worker, sequence, 0) };
     for i in 1..5 {
         assert_eq!(exchanged(&mut state, Millis(20_000 * i), renew(1 + i)).cancelled, []);
@@ -135,7 +133,7 @@ fn nonsense_is_a_failed_attempt_with_its_reason() {
     let e = Exchange { outcomes: vec![nan, short], ..exchange(worker, 2, 0) };
     let acks = exchanged(&mut state, Millis(20), e).acknowledgements;
     assert!(acks.iter().all(|a| a.receipt == Receipt::Refused));
-    assert!(acks[0].message.contains("rouge_l") && acks[1].message.contains("2 results"), "{acks:?}");
+    assert!(acks[0].message.contains("rouge_l") && acks[1].message.contains("1 of its samples"), "{acks:?}");
     assert_eq!(state.candidate(CandidateId(1)).unwrap().counted_attempts(), 1);
 }
 
@@ -270,209 +268,185 @@ fn a_second_result_that_differs_is_noted_and_does_not_count() {
     assert_eq!(state.candidate(CandidateId(1)).unwrap().fitness(), fitness);
 }
 
-/// One thing that may happen, with two numbers to say to whom and how much.
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    kind: u8,
-    who: usize,
-    much: u64,
+/// A candidate's samples that are there go up with the exchange, survive a restart, and are not asked for again.
+#[test]
+fn a_lost_worker_leaves_only_its_missing_samples_to_others() {
+    let plan = with_samples(plan(&[]), 6, 6);
+    let mut state = begun(&plan);
+    let (first, grants) = lent(&mut state, 10, 1);
+    assert_eq!(grants[0].samples, [0, 1, 2, 3, 4, 5]);
+    // Rows end at different steps.
+    let reports = vec![report(&plan, &grants[0], &[4, 1, 2])];
+    let running =
+        LeaseProgress { lease: grants[0].lease, stage: Stage::Generating, samples_done: 3, begun: 6 };
+    let e = Exchange { reports, running: vec![running], ..exchange(first, 2, 0) };
+    exchanged(&mut state, Millis(20), e);
+    let mut state = State::restore(state.durable()).unwrap();
+    state.apply(Millis(1_000), Event::Start);
+    state.apply(Millis(12_000), Event::Tick);
+    assert_eq!(state.samples_done(CandidateId(1)), 3);
+    let (second, again) = lent(&mut state, 12_001, 1);
+    assert_eq!((again[0].candidate, again[0].attempt), (CandidateId(1), 2));
+    assert_eq!(again[0].samples, [0, 3, 5]);
+    let outcomes = vec![outcome(&plan, &again[0])];
+    exchanged(&mut state, Millis(12_002), Exchange { outcomes, ..exchange(second, 2, 0) });
+    let joined = state.candidate(CandidateId(1)).unwrap();
+    let whole = plan.objective.fitness(&evaluate(&plan, &again[0].recipe), &plan.samples).unwrap();
+    assert_eq!(joined.fitness(), Some(whole));
+    let yields: Vec<u32> = joined.attempts().iter().map(|a| a.samples).collect();
+    assert_eq!(yields, [3, 3]);
 }
 
-fn steps(kinds: u8) -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..kinds, 0usize..8, any::<u64>()).prop_map(|(kind, who, much)| Step { kind, who, much });
-    prop::collection::vec(step, 1..160)
+#[test]
+fn a_broken_batch_is_done_again_whole_where_the_plan_says_so() {
+    let plan = with_samples(plan(&["scheduling.redo=batch"]), 6, 3);
+    let mut state = begun(&plan);
+    let (first, grants) = lent(&mut state, 10, 1);
+    let reports = vec![report(&plan, &grants[0], &[0, 1, 2, 4])];
+    exchanged(&mut state, Millis(20), Exchange { reports, leaving: true, ..exchange(first, 2, 0) });
+    let (_, again) = lent(&mut state, 30, 1);
+    assert_eq!(again[0].samples, [3, 4, 5]);
 }
 
-/// A worker as it sees itself.
-#[derive(Clone, Default)]
-struct Worker {
-    id: Option<WorkerId>,
-    sequence: u64,
-    last: Option<(Exchange, ExchangeAnswer)>,
-    running: BTreeMap<LeaseId, Grant>,
-    done: BTreeMap<LeaseId, Outcome>,
+/// A metric that looks at all reports of a candidate must never be asked about some of them.
+#[test]
+fn a_candidate_that_is_one_piece_is_neither_shared_nor_continued() {
+    let one = ["search.population=2", "search.evaluations=1", "scheduling.redo=sample"];
+    let sets = [&one[..], &["scoring.external.x={ command = [\"./m\"], per = \"candidate\" }"]].concat();
+    let plan = with_samples(plan(&sets), 16, 2);
+    let all: Vec<u32> = (0..16).collect();
+    let mut state = begun(&plan);
+    let (holder, grants) = lent(&mut state, 10, 1);
+    assert_eq!(grants[0].samples, all);
+    assert_eq!(lent(&mut state, 20, 1).1, [], "no share");
+    let reports = vec![report(&plan, &grants[0], &[0, 1, 2])];
+    exchanged(&mut state, Millis(30), Exchange { reports, leaving: true, ..exchange(holder, 2, 0) });
+    let (second, again) = lent(&mut state, 40, 1);
+    assert_eq!(again[0].samples, all, "all of it again");
+    let outcomes = vec![outcome(&plan, &again[0])];
+    exchanged(&mut state, Millis(50), Exchange { outcomes, ..exchange(second, 2, 0) });
+    assert_eq!(state.end(), Some(&End::Evaluations));
 }
 
-/// State, store and workers, with what must hold checked after every event.
-struct World {
-    plan: RunPlan,
-    state: State,
-    store: Memory,
-    now: Millis,
-    workers: Vec<Worker>,
-    scores: BTreeMap<CandidateId, candidate::Score>,
+#[test]
+fn a_sample_without_an_objective_is_refused() {
+    let mut plan = with_samples(plan(&[]), 4, 4);
+    let aim = |metric: &str| Aim { metric: metric.into(), direction: Direction::Maximise };
+    plan.objectives = vec![aim("fitness"), aim("style")];
+    let mut state = begun(&plan);
+    let (worker, grants) = lent(&mut state, 10, 1);
+    let outcomes = vec![outcome(&plan, &grants[0])];
+    let answer = exchanged(&mut state, Millis(20), Exchange { outcomes, ..exchange(worker, 2, 0) });
+    let said = &answer.acknowledgements[0];
+    assert_eq!(said.receipt, Receipt::Refused);
+    assert!(said.message.contains("style"), "{}", said.message);
 }
 
-impl World {
-    fn new(plan: RunPlan, workers: usize) -> World {
-        let durable = Durable::new(&plan, Manifest::default(), Millis(0));
-        let mut store = Memory::default();
-        store.commit(&durable.records()).unwrap();
-        let state = State::restore(durable).unwrap();
-        let workers = vec![Worker::default(); workers];
-        let mut world = World { plan, state, store, now: Millis(0), workers, scores: BTreeMap::new() };
-        world.apply(Event::Start);
-        world
+#[test]
+fn idle_slots_take_halves_of_what_is_not_begun() {
+    let plan = with_samples(plan(&["search.population=2", "search.evaluations=2"]), 16, 2);
+    let mut state = begun(&plan);
+    let (holder, grants) = lent(&mut state, 10, 2);
+    assert_eq!(grants.len(), 2);
+    // It generates the second batch of the first candidate.
+    let running = |i: usize, begun| LeaseProgress {
+        lease: grants[i].lease,
+        stage: Stage::Generating,
+        samples_done: 2,
+        begun,
+    };
+    let e =
+        |sequence| Exchange { running: vec![running(0, 4), running(1, 0)], ..exchange(holder, sequence, 0) };
+    exchanged(&mut state, Millis(20), e(2));
+    let (_, shared) = lent(&mut state, 30, 2);
+    // The second has seven batches to give, the first six: each gives the later half.
+    assert_eq!((shared[0].candidate, shared[0].samples[0], shared[0].samples.len()), (CandidateId(2), 8, 8));
+    assert_eq!((shared[1].candidate, shared[1].samples[0], shared[1].samples.len()), (CandidateId(1), 10, 6));
+    let told = exchanged(&mut state, Millis(40), e(3)).remainders;
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].samples, (0..10).collect::<Vec<u32>>());
+    assert_eq!(told[1].samples, (0..8).collect::<Vec<u32>>());
+    // All parts together are the candidate.
+    for (i, part) in [grants[1].clone(), shared[0].clone()].into_iter().enumerate() {
+        let part = Grant { samples: part.samples.into_iter().filter(|p| i == 1 || *p < 8).collect(), ..part };
+        let outcomes = vec![outcome(&plan, &part)];
+        let e = Exchange { outcomes, ..exchange(holder, 4 + i as u64, 0) };
+        assert_eq!(exchanged(&mut state, Millis(50), e).acknowledgements[0].receipt, Receipt::Recorded);
     }
+    let joined = state.candidate(CandidateId(2)).unwrap();
+    let whole = plan.objective.fitness(&evaluate(&plan, &grants[1].recipe), &plan.samples).unwrap();
+    assert_eq!(joined.fitness(), Some(whole));
+    let how: Vec<&str> = joined.attempts().iter().map(|a| a.end.as_ref().unwrap().how.word()).collect();
+    assert_eq!(how, ["partial", "scored"]);
+}
 
-    fn apply(&mut self, event: Event) -> Option<Reply> {
-        let changes = self.state.apply(self.now, event);
-        self.store.commit(&changes.records).unwrap();
-        assert_eq!(invariant::broken(&self.state), None);
-        assert_eq!(self.store.load().unwrap().unwrap(), self.state.durable(), "replay equals memory");
-        for c in self.state.candidates() {
-            if let Phase::Scored(score) = c.phase() {
-                let first = self.scores.entry(c.id()).or_insert_with(|| score.clone());
-                assert_eq!(first, score, "a scored candidate never changes");
-            }
-        }
-        changes.reply
-    }
+#[test]
+fn without_splitting_idle_slots_wait() {
+    let plan = with_samples(plan(&["search.population=2", "scheduling.split=false"]), 16, 2);
+    let mut state = begun(&plan);
+    lent(&mut state, 10, 2);
+    assert_eq!(lent(&mut state, 30, 2).1, []);
+}
 
-    fn crash(&mut self) {
-        self.state = State::restore(self.store.load().unwrap().unwrap()).unwrap();
-        self.apply(Event::Start);
-    }
+#[test]
+fn a_fast_idle_worker_tries_the_slowest_batch_too_and_the_first_counts() {
+    let plan = with_samples(plan(&["search.population=2", "search.evaluations=2"]), 4, 4);
+    let mut state = begun(&plan);
+    let (slow, held) = lent(&mut state, 0, 1);
+    let (fast, grants) = lent(&mut state, 0, 1);
+    // The fast one needs 5 ms a sample; the slow one has been at it for 20 s.
+    let outcomes = vec![outcome(&plan, &grants[0])];
+    let e = Exchange { outcomes, ..exchange(fast, 2, 1) };
+    let second = exchanged(&mut state, Millis(20_000), e).grants;
+    assert_eq!((second[0].candidate, second[0].attempt), (held[0].candidate, 2));
+    assert_eq!(exchanged(&mut state, Millis(20_001), exchange(fast, 3, 1)).grants, [], "not a third time");
+    let outcomes = vec![outcome(&plan, &second[0])];
+    exchanged(&mut state, Millis(20_100), Exchange { outcomes, ..exchange(fast, 4, 0) });
+    assert_eq!(state.end(), Some(&End::Evaluations));
+    let running = LeaseProgress { lease: held[0].lease, stage: Stage::Generating, samples_done: 0, begun: 4 };
+    let late = Exchange { running: vec![running], ..exchange(slow, 2, 0) };
+    assert_eq!(exchanged(&mut state, Millis(20_200), late).cancelled, [held[0].lease]);
+}
 
-    /// Registers where necessary, then exchanges, and does as it is told.
-    fn exchange(&mut self, who: usize, slots: u32, leaving: bool) {
-        let mut w = self.workers[who].clone();
-        let id = match w.id {
-            Some(id) => id,
-            None => {
-                let computed = w.done.values().map(|o| (o.lease, o.candidate, o.recipe));
-                let running = w.running.values().map(|g| (g.lease, g.candidate, g.recipe.digest()));
-                let held = computed.chain(running).map(|(lease, candidate, recipe)| Held {
-                    lease,
-                    candidate,
-                    recipe,
-                });
-                let r = Registration {
-                    held: held.collect(),
-                    slots: 8,
-                    ..registration(&self.plan, &format!("w{who}"))
-                };
-                let Some(Reply::Registered(Ok(r))) = self.apply(Event::Register(Box::new(r))) else {
-                    panic!("an honest worker is taken")
-                };
-                r.cancelled.iter().for_each(|l| drop(w.running.remove(l)));
-                w.sequence = 0;
-                *w.id.insert(r.worker)
-            }
-        };
-        w.sequence += 1;
-        let progress =
-            |lease: &LeaseId| LeaseProgress { lease: *lease, stage: Stage::Merging, samples_done: 0 };
-        let e = Exchange {
-            running: w.running.keys().map(progress).collect(),
-            outcomes: w.done.values().cloned().collect(),
-            leaving,
-            ..exchange(id, w.sequence, slots)
-        };
-        match self.apply(Event::Exchange(Box::new(e.clone()))) {
-            Some(Reply::Exchanged(Ok(answer))) => {
-                assert_eq!(answer.acknowledgements.len(), e.outcomes.len());
-                w.done.clear();
-                answer.cancelled.iter().for_each(|l| drop(w.running.remove(l)));
-                w.running.extend(answer.grants.iter().map(|g| (g.lease, g.clone())));
-                w.last = Some((e, answer));
-                if leaving {
-                    w = Worker::default();
-                }
-            }
-            Some(Reply::Exchanged(Err(Class::UnknownWorker))) => (w.id, w.last) = (None, None),
-            other => panic!("not answered: {other:?}"),
-        }
-        self.workers[who] = w;
-    }
-
-    fn finish_one(&mut self, step: Step, make: impl FnOnce(&RunPlan, &Grant) -> Outcome) {
-        let plan = self.plan.clone();
-        let count = self.workers.len();
-        let w = &mut self.workers[step.who % count];
-        let lease = w.running.keys().nth(step.much as usize % w.running.len().max(1)).copied();
-        if let Some(grant) = lease.and_then(|l| w.running.remove(&l)) {
-            w.done.insert(grant.lease, make(&plan, &grant));
-        }
-    }
-
-    /// Kinds 0 to 8 are mishaps that cost no attempt that counts beyond `attempts`; 9 and 10 are failures.
-    fn step(&mut self, step: Step) {
-        let who = step.who % self.workers.len();
-        self.now = self.now + Duration::from_millis(step.much % 500);
-        match step.kind {
-            0..=2 => self.exchange(who, (step.much % 4) as u32, false),
-            3..=4 => self.finish_one(step, outcome),
-            5 => {
-                self.now = self.now + Duration::from_millis(step.much % 60_000);
-                self.apply(Event::Tick);
-            }
-            6 => self.crash(),
-            7 => {
-                // Vanishes with everything it had, and comes back knowing nothing.
-                self.workers[who] = Worker::default();
-            }
-            8 => {
-                // The reply was lost: the same request again. It is known unless there was a crash.
-                if let Some((e, answer)) = self.workers[who].last.clone() {
-                    match self.apply(Event::Exchange(Box::new(e))) {
-                        Some(Reply::Exchanged(Ok(again))) => assert_eq!(again, answer),
-                        other => assert!(matches!(other, Some(Reply::Exchanged(Err(Class::UnknownWorker))))),
-                    }
-                }
-            }
-            9 => self.exchange(who, 1, true),
-            10 => self.finish_one(step, |_, g| failed(g, FailureKind::Retryable)),
-            11 => self.finish_one(step, |_, g| failed(g, FailureKind::HandedBack)),
-            12 => self.finish_one(step, |_, g| failed(g, FailureKind::Permanent)),
-            _ => self.finish_one(step, |plan, g| {
-                let mut o = outcome(plan, g);
-                if let Ending::Evaluated(e) = &mut o.end {
-                    e.samples.swap(0, 1);
-                }
-                o
-            }),
-        }
-    }
-
-    /// Lets healthy workers do the rest.
-    fn drain(&mut self) {
-        for round in 0.. {
-            if self.state.end().is_some() {
-                return;
-            }
-            assert!(round < 2_000, "no end in sight: a candidate is lost");
-            for who in 0..self.workers.len() {
-                self.exchange(who, 2, false);
-                self.finish_one(Step { kind: 3, who, much: 0 }, outcome);
-            }
-            self.now = self.now + Duration::from_secs(1);
-        }
+#[test]
+fn every_sample_is_checked() {
+    let plan = with_samples(plan(&["scheduling.attempts=100"]), 4, 4);
+    let mut state = begun(&plan);
+    let (worker, mut grants) = lent(&mut state, 10, 1);
+    type Spoil = fn(&mut common::evaluation::SampleResult);
+    let spoil: [(&str, Spoil); 4] = [
+        ("no sample of the run", |s| s.sample = "s9".into()),
+        ("more than 256", |s| s.tokens = 257),
+        ("rouge_l", |s| _ = s.scores.insert("rouge_l".into(), f64::INFINITY)),
+        ("no score", |s| _ = s.scores.remove("term_f1")),
+    ];
+    for (i, (reason, spoil)) in spoil.into_iter().enumerate() {
+        let mut bad = report(&plan, &grants[0], &[0, 1]);
+        spoil(&mut bad.part.samples[1]);
+        let running =
+            LeaseProgress { lease: grants[0].lease, stage: Stage::Generating, samples_done: 2, begun: 4 };
+        let e = Exchange { reports: vec![bad], running: vec![running], ..exchange(worker, 2 + i as u64, 1) };
+        let answer = exchanged(&mut state, Millis(20), e);
+        assert_eq!(answer.cancelled, [grants[0].lease]);
+        assert_eq!(state.samples_done(CandidateId(1)), 0, "nothing of a bad report is kept");
+        let ended = state.candidate(CandidateId(1)).unwrap().attempts()[i].end.clone().unwrap();
+        assert!(ended.how == How::Refused && ended.reason.contains(reason), "{ended:?}");
+        grants = answer.grants;
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    /// Lost workers, lost replies, stalls, crashes: as long as no candidate fails for good, the search is the
-    /// one that a single worker does undisturbed.
-    #[test]
-    fn mishaps_and_order_change_nothing(steps in steps(10), workers in 1usize..7) {
-        let plan = plan(&["scheduling.attempts=100"]);
-        let mut world = World::new(plan.clone(), workers);
-        steps.into_iter().for_each(|s| world.step(s));
-        world.drain();
-        prop_assert_eq!(found(&world.state), found(&uninterrupted(&plan)));
-        prop_assert_eq!(world.state.best(), uninterrupted(&plan).best());
-    }
-
-    /// With failures too, the run ends, within its attempts, with every candidate final.
-    #[test]
-    fn failures_never_stop_the_run(steps in steps(14), workers in 1usize..7) {
-        let mut world = World::new(plan(&[]), workers);
-        steps.into_iter().for_each(|s| world.step(s));
-        world.drain();
-        prop_assert_eq!(world.state.candidates().len(), 25);
-        prop_assert!(world.state.candidates().iter().all(candidate::Candidate::is_final));
-    }
+/// With objectives NSGA-II is told all of them: the same plan without them leads elsewhere, and its front holds several.
+#[test]
+fn a_search_of_several_objectives_is_told_them() {
+    let sets = ["search.algorithm=nsga-ii", "search.evaluations=60", "search.population=6"];
+    let one = plan(&sets);
+    let both = "objectives={ maximise = [\"rouge_l\"], minimise = [\"term_f1\"] }";
+    let several = plan(&[sets[0], sets[1], sets[2], both]);
+    assert_eq!((one.numbers_told(), several.numbers_told()), (1, 2));
+    let (one, several) = (uninterrupted(&one), uninterrupted(&several));
+    let genomes = |s: &State| s.candidates().iter().map(|c| c.genome().clone()).collect::<Vec<_>>();
+    assert_eq!(genomes(&one)[..6], genomes(&several)[..6]);
+    assert_ne!(genomes(&one), genomes(&several));
+    // One score grows as the other does, so each candidate is as good as any other and only ties fall away.
+    assert!(crate::report::front(&several).len() > 1);
 }

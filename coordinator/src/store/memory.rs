@@ -1,7 +1,10 @@
 //! The store of tests: the same contract without a disk.
 
 use super::{Error, Store};
-use crate::state::{Counters, Durable, Identity, Pinned, Record, Searched, candidate::Candidate};
+use crate::state::bound::Bar;
+use crate::state::{
+    Counters, Durable, Identity, Partial, Parts, Pinned, Record, Searched, candidate::Candidate,
+};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use std::collections::BTreeMap;
@@ -15,6 +18,9 @@ pub struct Memory {
     searched: Option<Searched>,
     candidates: BTreeMap<CandidateId, Candidate>,
     evaluations: BTreeMap<CandidateId, Evaluation>,
+    partial: Partial,
+    parts: Parts,
+    bar: Option<Bar>,
 }
 
 impl Store for Memory {
@@ -25,6 +31,9 @@ impl Store for Memory {
             counters: self.counters.clone(),
             searched,
             candidates: self.candidates.values().cloned().collect(),
+            partial: self.partial.clone(),
+            parts: self.parts.clone(),
+            bar: self.bar.clone(),
         }))
     }
 
@@ -36,13 +45,25 @@ impl Store for Memory {
                 Record::Counters(r) => self.counters = r,
                 Record::Searched(r) => self.searched = Some(r),
                 Record::Candidate(r) => drop(self.candidates.insert(r.id(), r)),
-                Record::Evaluation(id, r) => drop(self.evaluations.insert(id, r)),
+                Record::Sample(id, position, r) => {
+                    self.partial.entry(id).or_default().insert(position, r);
+                }
+                Record::Evaluation(id, r) => {
+                    self.evaluations.insert(id, r);
+                    self.partial.remove(&id);
+                }
+                Record::Parts(id, r) => drop(self.parts.insert(id, r)),
+                Record::Bar(r) => {
+                    self.bar = r;
+                    self.parts.clear();
+                }
             }
         }
         Ok(())
     }
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
-        Ok(self.evaluations.get(&id).cloned())
+        let so_far = |rows: &BTreeMap<_, _>| super::so_far(rows.values().cloned().collect());
+        Ok(self.evaluations.get(&id).cloned().or_else(|| self.partial.get(&id).map(so_far)))
     }
 }

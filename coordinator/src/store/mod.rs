@@ -7,7 +7,9 @@
 //! | counters | lease and worker numbers are never used twice; the time budget spans restarts |
 //! | searched | the search with its random stream: a resumed run asks for the same genomes |
 //! | candidate | genome, attempts with their reasons, score |
+//! | sample | a text and its scores while the candidate is open: nothing recorded is generated again |
 //! | evaluation | every text and score, for people and for fitness functions yet to come |
+//! | parts, bar | what each sample contributed, and what candidates must be able to reach: early stops stay the same |
 //!
 //! Leases and the roster are not here: workers that come back bring them. All records of one event are one
 //! transaction that is flushed before anything is answered.
@@ -17,7 +19,7 @@ pub mod record;
 pub mod sled;
 
 use crate::state::{Durable, Record};
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult, Timings};
 use common::id::CandidateId;
 use std::path::PathBuf;
 
@@ -86,8 +88,13 @@ pub trait Store: Send {
     /// Writes all records or none. When it returns, they have reached the disk.
     fn commit(&mut self, records: &[Record]) -> Result<(), Error>;
 
-    /// Texts and scores of one candidate; `None` where it is not scored.
+    /// Texts and scores of one candidate, as far as they are there; `None` where there are none.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;
+}
+
+/// The samples of a candidate that is not final, as an evaluation.
+fn so_far(samples: Vec<SampleResult>) -> Evaluation {
+    Evaluation { samples, timings: Timings::default() }
 }
 
 #[cfg(test)]

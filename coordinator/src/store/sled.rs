@@ -1,12 +1,14 @@
 //! The store on disk: sled 0.34.7 in `DIR/store`.
 //!
-//! Three trees: `run` (one key per record that there is once), `candidates` and `evaluations` (big-endian
-//! numbers, so that they iterate in order). An event is one transaction over all three with a flush inside
-//! it; the closure has no effect but on the trees, since sled may run it again.
+//! Five trees: `run` (one key per record that there is once), `candidates`, `evaluations` and `parts` (big-endian
+//! numbers, so that they iterate in order), and `samples` (candidate, then position). An event is one transaction over
+//! all of them with a flush inside it; the closure has no effect but on the trees, since sled may run it again. What a
+//! record makes void is looked up before: nobody else writes here.
 
 use super::record::{decode, encode};
 use super::{Error, Store};
-use crate::state::{Durable, Record};
+use crate::state::bound::Bar;
+use crate::state::{Durable, Partial, Parts, Record};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use sled::Transactional;
@@ -25,6 +27,7 @@ const IDENTITY: &str = "identity";
 const PINNED: &str = "pinned";
 const COUNTERS: &str = "counters";
 const SEARCHED: &str = "searched";
+const BAR: &str = "bar";
 
 /// A store on disk, held alone: a second one on the same folder cannot be opened.
 #[derive(Debug)]
@@ -33,15 +36,22 @@ pub struct Sled {
     run: sled::Tree,
     candidates: sled::Tree,
     evaluations: sled::Tree,
+    samples: sled::Tree,
+    parts: sled::Tree,
 }
 
 /// Which tree a record goes to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Place {
     Run,
     Candidates,
     Evaluations,
+    Samples,
+    Parts,
 }
+
+/// Bytes under a key, or nothing there any more.
+type Write = (Place, Vec<u8>, Option<Vec<u8>>);
 
 impl Sled {
     /// Opens the store of a state folder that holds a run.
@@ -79,12 +89,42 @@ impl Sled {
         close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
-        Ok(Sled { run, candidates, evaluations, db })
+        let (samples, parts) = (tree("samples")?, tree("parts")?);
+        Ok(Sled { run, candidates, evaluations, samples, parts, db })
     }
 
     fn single<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
         let bytes = self.run.get(key).map_err(|e| disk("read the store", e))?;
         bytes.map(|b| decode(key, &b)).transpose()
+    }
+
+    /// Samples of one candidate that is not final, or of all.
+    fn partial(&self, of: Option<CandidateId>) -> Result<Partial, Error> {
+        let prefix = of.map(|id| id.0.to_be_bytes().to_vec()).unwrap_or_default();
+        let mut partial = Partial::new();
+        for entry in self.samples.scan_prefix(prefix) {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            let (id, position) = sample_number(&key)?;
+            let row = decode(&sample_key(id, position), &bytes)?;
+            partial.entry(CandidateId(id)).or_default().insert(position, row);
+        }
+        Ok(partial)
+    }
+
+    /// What these records make void.
+    fn voided(&self, records: &[Record]) -> Result<Vec<Write>, Error> {
+        let mut voided = Vec::new();
+        for record in records {
+            let (place, tree, prefix) = match record {
+                Record::Evaluation(id, _) => (Place::Samples, &self.samples, id.0.to_be_bytes().to_vec()),
+                Record::Bar(_) => (Place::Parts, &self.parts, Vec::new()),
+                _ => continue,
+            };
+            for key in tree.scan_prefix(prefix).keys() {
+                voided.push((place, key.map_err(|e| disk("read the store", e))?.to_vec(), None));
+            }
+        }
+        Ok(voided)
     }
 
     fn required<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
@@ -101,7 +141,16 @@ impl Store for Sled {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
             candidates.push(decode(&candidate_key(number(&key)?), &bytes)?);
         }
+        let mut parts = Parts::new();
+        for entry in self.parts.iter() {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            let id = number(&key)?;
+            parts.insert(CandidateId(id), decode(&parts_key(id), &bytes)?);
+        }
         Ok(Some(Durable {
+            partial: self.partial(None)?,
+            parts,
+            bar: self.single::<Option<Bar>>(BAR)?.flatten(),
             identity,
             pinned: self.required(PINNED)?,
             counters: self.required(COUNTERS)?,
@@ -111,17 +160,33 @@ impl Store for Sled {
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
-        let writes: Vec<(Place, Vec<u8>, Vec<u8>)> = records.iter().map(write).collect();
-        let trees = (&self.run, &self.candidates, &self.evaluations);
+        // Records of one batch come in order, and a later one may make an earlier one void.
+        let mut writes: Vec<Write> = self.voided(records)?;
+        for record in records {
+            let void = |place: Place, key: &[u8]| match record {
+                Record::Evaluation(id, _) => place == Place::Samples && key.starts_with(&id.0.to_be_bytes()),
+                Record::Bar(_) => place == Place::Parts,
+                _ => false,
+            };
+            writes.iter_mut().filter(|w| void(w.0, &w.1)).for_each(|w| w.2 = None);
+            let (place, key, value) = write(record);
+            writes.push((place, key, Some(value)));
+        }
+        let trees = (&self.run, &self.candidates, &self.evaluations, &self.samples, &self.parts);
         trees
-            .transaction(|(run, candidates, evaluations)| {
+            .transaction(|(run, candidates, evaluations, samples, parts)| {
                 for (place, key, value) in &writes {
                     let tree = match place {
                         Place::Run => run,
                         Place::Candidates => candidates,
                         Place::Evaluations => evaluations,
+                        Place::Samples => samples,
+                        Place::Parts => parts,
                     };
-                    tree.insert(key.as_slice(), value.as_slice())?;
+                    match value {
+                        Some(value) => tree.insert(key.as_slice(), value.as_slice())?,
+                        None => tree.remove(key.as_slice())?,
+                    };
                 }
                 run.flush();
                 Ok::<(), ConflictableTransactionError<()>>(())
@@ -134,7 +199,13 @@ impl Store for Sled {
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
-        bytes.map(|b| decode(&evaluation_key(id.0), &b)).transpose()
+        match bytes {
+            Some(bytes) => decode(&evaluation_key(id.0), &bytes).map(Some),
+            None => {
+                let rows = self.partial(Some(id))?.remove(&id);
+                Ok(rows.map(|rows| super::so_far(rows.into_values().collect())))
+            }
+        }
     }
 }
 
@@ -159,6 +230,12 @@ fn write(record: &Record) -> (Place, Vec<u8>, Vec<u8>) {
         Record::Evaluation(id, r) => {
             (Place::Evaluations, id.0.to_be_bytes().to_vec(), encode(&evaluation_key(id.0), r))
         }
+        Record::Sample(id, position, r) => {
+            let key = [&id.0.to_be_bytes()[..], &position.to_be_bytes()[..]].concat();
+            (Place::Samples, key, encode(&sample_key(id.0, *position), r))
+        }
+        Record::Parts(id, r) => (Place::Parts, id.0.to_be_bytes().to_vec(), encode(&parts_key(id.0), r)),
+        Record::Bar(r) => single(BAR, encode(BAR, r)),
     }
 }
 
@@ -168,6 +245,23 @@ fn candidate_key(id: u64) -> String {
 
 fn evaluation_key(id: u64) -> String {
     format!("evaluation/{id}")
+}
+
+fn sample_key(id: u64, position: u32) -> String {
+    format!("sample/{id}/{position}")
+}
+
+fn parts_key(id: u64) -> String {
+    format!("parts/{id}")
+}
+
+/// Candidate and position of a sample's key.
+fn sample_number(key: &[u8]) -> Result<(u64, u32), Error> {
+    let damaged =
+        || Error::Damaged { key: format!("sample/{key:02x?}"), message: "its key is no number".into() };
+    let (id, position) = key.split_at_checked(8).ok_or_else(damaged)?;
+    let position = position.try_into().map_err(|_| damaged())?;
+    Ok((number(id)?, u32::from_be_bytes(position)))
 }
 
 fn number(key: &[u8]) -> Result<u64, Error> {

@@ -12,7 +12,7 @@ use common::id::WorkerId;
 use common::recipe::Recipe;
 use common::run::{RunFile, RunPlan};
 use common::time::Millis;
-use proto::convert::{End, Exchange, ExchangeAnswer, Grant, Outcome, Registration};
+use proto::convert::{End, Exchange, ExchangeAnswer, Grant, Outcome, Registration, Report};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -80,14 +80,37 @@ pub(crate) fn evaluate(plan: &RunPlan, recipe: &Recipe) -> Evaluation {
     Evaluation { samples, timings: Timings { generate_ms: 5, ..Timings::default() } }
 }
 
+/// The same of some samples alone.
+pub(crate) fn part(plan: &RunPlan, recipe: &Recipe, positions: &[u32]) -> Evaluation {
+    let Evaluation { samples, timings } = evaluate(plan, recipe);
+    Evaluation { samples: positions.iter().map(|p| samples[*p as usize].clone()).collect(), timings }
+}
+
 /// The honest outcome of a grant.
 pub(crate) fn outcome(plan: &RunPlan, grant: &Grant) -> Outcome {
     Outcome {
         lease: grant.lease,
         candidate: grant.candidate,
         recipe: grant.recipe.digest(),
-        end: End::Evaluated(evaluate(plan, &grant.recipe)),
+        end: End::Evaluated(part(plan, &grant.recipe, &grant.samples)),
     }
+}
+
+/// Some of a grant's samples, finished before the rest.
+pub(crate) fn report(plan: &RunPlan, grant: &Grant, positions: &[u32]) -> Report {
+    Report {
+        lease: grant.lease,
+        candidate: grant.candidate,
+        recipe: grant.recipe.digest(),
+        part: part(plan, &grant.recipe, positions),
+    }
+}
+
+/// The plan with so many samples in batches of this size.
+pub(crate) fn with_samples(mut plan: RunPlan, samples: usize, batch: u32) -> RunPlan {
+    plan.samples = (1..=samples).map(|i| format!("s{i}")).collect();
+    plan.generation.batch_size = batch;
+    plan
 }
 
 /// An exchange with nothing in it.
@@ -100,6 +123,7 @@ pub(crate) fn exchange(worker: WorkerId, sequence: u64, free_slots: u32) -> Exch
         outcomes: Vec::new(),
         wait_ms: 0,
         leaving: false,
+        reports: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The real service on a loopback port, with workers that compute a function of the recipe.
 
-use super::{evaluate, found, manifest, plan, registration, uninterrupted};
+use super::{found, manifest, plan, registration, uninterrupted};
 use crate::driver::Unwatched;
 use crate::state::{Durable, End, State};
 use crate::store::{Store, memory::Memory, sled::Sled};
@@ -115,13 +115,17 @@ impl FakeWorker {
             if let Some((lease, grant)) = self.running.pop_first() {
                 let end = match grant.attempt == 1 && grant.candidate.0 <= self.fails {
                     true => Ending::Failed { kind: FailureKind::Retryable, reason: "flaky".into() },
-                    false => Ending::Evaluated(evaluate(&self.plan, &grant.recipe)),
+                    false => super::outcome(&self.plan, &grant).end,
                 };
                 let (candidate, recipe) = (grant.candidate, grant.recipe.digest());
                 self.done.insert(lease, Outcome { lease, candidate, recipe, end });
             }
-            let progress =
-                |lease: &LeaseId| LeaseProgress { lease: *lease, stage: Stage::Merging, samples_done: 1 };
+            let progress = |lease: &LeaseId| LeaseProgress {
+                lease: *lease,
+                stage: Stage::Merging,
+                samples_done: 1,
+                begun: 0,
+            };
             let e = Exchange {
                 worker: registered.worker,
                 sequence,
@@ -131,6 +135,7 @@ impl FakeWorker {
                 // With work in hand it does not wait.
                 wait_ms: if self.running.is_empty() { 10_000 } else { 0 },
                 leaving: false,
+                reports: Vec::new(),
             };
             let reply = client.exchange(wire::ExchangeRequest::from(e)).await.map_err(|s| Class::from(&s))?;
             let answer = ExchangeAnswer::try_from(reply.into_inner()).unwrap();

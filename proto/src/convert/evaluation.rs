@@ -14,6 +14,8 @@ impl From<SampleResult> for wire::SampleResult {
             Stop::End => wire::Stop::End,
             Stop::Length => wire::Stop::Length,
             Stop::NonFinite => wire::Stop::NonFinite,
+            Stop::Repetition => wire::Stop::Repetition,
+            Stop::NoJapanese => wire::Stop::NoJapanese,
         };
         wire::SampleResult {
             sample: s.sample,
@@ -38,6 +40,8 @@ impl TryFrom<wire::SampleResult> for SampleResult {
             wire::Stop::End => Stop::End,
             wire::Stop::Length => Stop::Length,
             wire::Stop::NonFinite => Stop::NonFinite,
+            wire::Stop::Repetition => Stop::Repetition,
+            wire::Stop::NoJapanese => Stop::NoJapanese,
             wire::Stop::Unspecified => return Err(Refused::new("stop", format!("{} is unknown", s.stop))),
         };
         let sample = name("sample", s.sample)?;
@@ -76,11 +80,15 @@ impl TryFrom<wire::Evaluation> for Evaluation {
     type Error = Refused;
 
     fn try_from(e: wire::Evaluation) -> Result<Evaluation, Refused> {
-        at_most("samples", e.samples.len(), MAX_SAMPLES)?;
-        let sample = |(i, s): (usize, wire::SampleResult)| {
-            SampleResult::try_from(s).map_err(|e| e.within(format_args!("samples[{i}]")))
-        };
-        let samples = e.samples.into_iter().enumerate().map(sample).collect::<Result<_, _>>()?;
-        Ok(Evaluation { samples, timings: e.timings.unwrap_or_default().into() })
+        Ok(Evaluation { samples: samples(e.samples)?, timings: e.timings.unwrap_or_default().into() })
     }
+}
+
+/// Results of samples, as any message lists them under `samples`.
+pub(super) fn samples(all: Vec<wire::SampleResult>) -> Result<Vec<SampleResult>, Refused> {
+    at_most("samples", all.len(), MAX_SAMPLES)?;
+    let sample = |(i, s): (usize, wire::SampleResult)| {
+        SampleResult::try_from(s).map_err(|e| e.within(format_args!("samples[{i}]")))
+    };
+    all.into_iter().enumerate().map(sample).collect()
 }

@@ -10,10 +10,11 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Acknowledgement, Description, ExchangeAnswer, Grant, Progress, Receipt, Registered, RunState,
+    Acknowledgement, Description, ExchangeAnswer, Grant, Progress, Receipt, Registered, Remainder, RunState,
 };
 pub use request::{
-    End, Exchange, FailureKind, Held, LeaseProgress, MAX_SLOTS, MAX_WAIT_MS, Outcome, Registration, Stage,
+    End, Exchange, FailureKind, Held, LeaseProgress, MAX_SLOTS, MAX_WAIT_MS, Outcome, Registration, Report,
+    Stage,
 };
 
 use common::digest::Digest;

@@ -2,6 +2,7 @@
 
 use super::{MAX_LEASES, MAX_PLAN_BYTES, MAX_RECIPE_BYTES, Refused, at_most, digest, line, name, not_zero};
 use crate::wire;
+use common::dataset::MAX_SAMPLES;
 use common::id::{CandidateId, LeaseId, RunId, WorkerId};
 use common::recipe::Recipe;
 use common::run::RunPlan;
@@ -138,6 +139,27 @@ pub struct Grant {
     pub recipe: Recipe,
     /// Time from the reply within which the lease must be renewed.
     pub renew_within_ms: u64,
+    /// Positions of the samples to evaluate, ascending, at least one.
+    pub samples: Vec<u32>,
+}
+
+/// What is left of a lease that a worker holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remainder {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Positions of its samples, ascending.
+    pub samples: Vec<u32>,
+}
+
+/// Positions of samples in the run's order, ascending.
+fn positions(positions: Vec<u32>) -> Result<Vec<u32>, Refused> {
+    at_most("samples", positions.len(), MAX_SAMPLES)?;
+    match positions.is_sorted_by(|a, b| a < b) && positions.last().is_none_or(|p| (*p as usize) < MAX_SAMPLES)
+    {
+        true => Ok(positions),
+        false => Err(Refused::new("samples", "not ascending positions of samples")),
+    }
 }
 
 impl From<Grant> for wire::Lease {
@@ -149,6 +171,7 @@ impl From<Grant> for wire::Lease {
             recipe_digest: g.recipe.digest().to_string(),
             recipe_json: g.recipe.to_json(),
             renew_within_ms: g.renew_within_ms,
+            samples: g.samples,
         }
     }
 }
@@ -168,6 +191,10 @@ impl TryFrom<wire::Lease> for Grant {
             attempt: l.attempt,
             recipe,
             renew_within_ms: not_zero("renew_within_ms", l.renew_within_ms)?,
+            samples: match positions(l.samples)? {
+                none if none.is_empty() => return Err(Refused::new("samples", "a lease of nothing")),
+                some => some,
+            },
         })
     }
 }
@@ -251,6 +278,8 @@ pub struct ExchangeAnswer {
     pub state: RunState,
     /// The run in a line.
     pub progress: Progress,
+    /// Leases of which others have taken a part.
+    pub remainders: Vec<Remainder>,
 }
 
 impl From<ExchangeAnswer> for wire::ExchangeReply {
@@ -272,6 +301,11 @@ impl From<ExchangeAnswer> for wire::ExchangeReply {
             acknowledgements: a.acknowledgements.into_iter().map(acknowledgement).collect(),
             state: wire::RunState::from(a.state) as i32,
             progress: Some(a.progress.into()),
+            remainders: a
+                .remainders
+                .into_iter()
+                .map(|r| wire::Remainder { lease_id: r.lease.0, samples: r.samples })
+                .collect(),
         }
     }
 }
@@ -283,6 +317,7 @@ impl TryFrom<wire::ExchangeReply> for ExchangeAnswer {
         at_most("leases", r.leases.len(), MAX_LEASES)?;
         at_most("cancelled_lease_ids", r.cancelled_lease_ids.len(), MAX_LEASES)?;
         at_most("acknowledgements", r.acknowledgements.len(), MAX_LEASES)?;
+        at_most("remainders", r.remainders.len(), MAX_LEASES)?;
         let grant = |(i, l): (usize, wire::Lease)| {
             Grant::try_from(l).map_err(|e| e.within(format_args!("leases[{i}]")))
         };
@@ -293,6 +328,11 @@ impl TryFrom<wire::ExchangeReply> for ExchangeAnswer {
             acknowledgements: r.acknowledgements.into_iter().map(read_ack).collect::<Result<_, _>>()?,
             state: run_state("state", r.state)?,
             progress: r.progress.unwrap_or_default().into(),
+            remainders: r
+                .remainders
+                .into_iter()
+                .map(|r| Ok(Remainder { lease: LeaseId(r.lease_id), samples: positions(r.samples)? }))
+                .collect::<Result<_, Refused>>()?,
         })
     }
 }

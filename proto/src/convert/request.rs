@@ -1,7 +1,9 @@
 //! What a worker sends.
 
+use super::evaluation::samples;
 use super::{MAX_FILES, MAX_LEASES, MAX_NAME_BYTES, Refused, at_most, digest, line, name, not_zero};
 use crate::wire;
+use common::dataset::MAX_SAMPLES;
 use common::digest::{Digest, FileDigest, Manifest};
 use common::evaluation::Evaluation;
 use common::id::{CandidateId, LeaseId, WorkerId};
@@ -65,6 +67,8 @@ pub struct LeaseProgress {
     pub stage: Stage,
     /// Samples finished.
     pub samples_done: u32,
+    /// One past the position of the last sample begun; 0 before the first.
+    pub begun: u32,
 }
 
 /// Whether a failed candidate may be tried again.
@@ -81,7 +85,7 @@ pub enum FailureKind {
 /// How a lease ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// With texts and scores.
+    /// With texts and scores of its samples, those left out that were reported before.
     Evaluated(Evaluation),
     /// Without.
     Failed {
@@ -105,6 +109,19 @@ pub struct Outcome {
     pub end: End,
 }
 
+/// Finished samples of a lease that goes on, or that ended without being finished.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The lease; it may have run out long ago.
+    pub lease: LeaseId,
+    /// Its candidate.
+    pub candidate: CandidateId,
+    /// The recipe's digest.
+    pub recipe: Digest,
+    /// What is finished and was in no answered exchange before, and what the lease took so far.
+    pub part: Evaluation,
+}
+
 /// One exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exchange {
@@ -122,6 +139,8 @@ pub struct Exchange {
     pub wait_ms: u32,
     /// The worker leaves with this exchange.
     pub leaving: bool,
+    /// Finished samples, taken in before `outcomes`.
+    pub reports: Vec<Report>,
 }
 
 impl From<Registration> for wire::RegisterRequest {
@@ -201,7 +220,8 @@ impl From<LeaseProgress> for wire::Running {
             Stage::Generating => wire::Stage::Generating,
             Stage::Scoring => wire::Stage::Scoring,
         };
-        wire::Running { lease_id: p.lease.0, stage: stage as i32, samples_done: p.samples_done }
+        let LeaseProgress { lease, samples_done, begun, .. } = p;
+        wire::Running { lease_id: lease.0, stage: stage as i32, samples_done, begun }
     }
 }
 
@@ -217,7 +237,8 @@ impl TryFrom<wire::Running> for LeaseProgress {
             wire::Stage::Unspecified => return Err(Refused::new("stage", format!("{} is unknown", r.stage))),
         };
         let lease = LeaseId(not_zero("lease_id", r.lease_id)?);
-        Ok(LeaseProgress { lease, stage, samples_done: r.samples_done })
+        at_most("begun", r.begun as usize, MAX_SAMPLES)?;
+        Ok(LeaseProgress { lease, stage, samples_done: r.samples_done, begun: r.begun })
     }
 }
 
@@ -273,6 +294,32 @@ impl TryFrom<wire::Outcome> for Outcome {
     }
 }
 
+impl From<Report> for wire::Report {
+    fn from(r: Report) -> wire::Report {
+        wire::Report {
+            lease_id: r.lease.0,
+            candidate: r.candidate.0,
+            recipe_digest: r.recipe.to_string(),
+            samples: r.part.samples.into_iter().map(Into::into).collect(),
+            timings: Some(r.part.timings.into()),
+        }
+    }
+}
+
+impl TryFrom<wire::Report> for Report {
+    type Error = Refused;
+
+    fn try_from(r: wire::Report) -> Result<Report, Refused> {
+        let part = Evaluation { samples: samples(r.samples)?, timings: r.timings.unwrap_or_default().into() };
+        Ok(Report {
+            lease: LeaseId(not_zero("lease_id", r.lease_id)?),
+            candidate: CandidateId(not_zero("candidate", r.candidate)?),
+            recipe: digest("recipe_digest", &r.recipe_digest)?,
+            part,
+        })
+    }
+}
+
 impl From<Exchange> for wire::ExchangeRequest {
     fn from(e: Exchange) -> wire::ExchangeRequest {
         wire::ExchangeRequest {
@@ -283,6 +330,7 @@ impl From<Exchange> for wire::ExchangeRequest {
             outcomes: e.outcomes.into_iter().map(Into::into).collect(),
             wait_ms: e.wait_ms,
             leaving: e.leaving,
+            reports: e.reports.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -293,12 +341,16 @@ impl TryFrom<wire::ExchangeRequest> for Exchange {
     fn try_from(e: wire::ExchangeRequest) -> Result<Exchange, Refused> {
         at_most("running", e.running.len(), MAX_LEASES)?;
         at_most("outcomes", e.outcomes.len(), MAX_LEASES)?;
+        at_most("reports", e.reports.len(), MAX_LEASES)?;
         at_most("free_slots", e.free_slots as usize, MAX_SLOTS as usize)?;
         let running = |(i, r): (usize, wire::Running)| {
             LeaseProgress::try_from(r).map_err(|e| e.within(format_args!("running[{i}]")))
         };
         let outcome = |(i, o): (usize, wire::Outcome)| {
             Outcome::try_from(o).map_err(|e| e.within(format_args!("outcomes[{i}]")))
+        };
+        let report = |(i, r): (usize, wire::Report)| {
+            Report::try_from(r).map_err(|e| e.within(format_args!("reports[{i}]")))
         };
         Ok(Exchange {
             worker: WorkerId(not_zero("worker_id", e.worker_id)?),
@@ -308,6 +360,7 @@ impl TryFrom<wire::ExchangeRequest> for Exchange {
             outcomes: e.outcomes.into_iter().enumerate().map(outcome).collect::<Result<_, _>>()?,
             wait_ms: e.wait_ms.min(MAX_WAIT_MS),
             leaving: e.leaving,
+            reports: e.reports.into_iter().enumerate().map(report).collect::<Result<_, _>>()?,
         })
     }
 }

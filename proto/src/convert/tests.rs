@@ -28,7 +28,7 @@ fn exchange() -> Exchange {
         scores: BTreeMap::from([("rouge_l".into(), 0.25)]),
     };
     let evaluation = Evaluation {
-        samples: vec![sample],
+        samples: vec![sample.clone()],
         timings: Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 },
     };
     let outcome = |lease, end| Outcome {
@@ -42,10 +42,21 @@ fn exchange() -> Exchange {
         worker: WorkerId(3),
         sequence: 5,
         free_slots: 1,
-        running: vec![LeaseProgress { lease: LeaseId(8), stage: Stage::Generating, samples_done: 12 }],
+        running: vec![LeaseProgress {
+            lease: LeaseId(8),
+            stage: Stage::Generating,
+            samples_done: 12,
+            begun: 16,
+        }],
         outcomes: vec![outcome(9, End::Evaluated(evaluation)), outcome(10, failed)],
         wait_ms: 1000,
         leaving: false,
+        reports: vec![Report {
+            lease: LeaseId(8),
+            candidate: CandidateId(6),
+            recipe: Digest::of(b"other"),
+            part: Evaluation { samples: vec![sample], timings: Timings::default() },
+        }],
     }
 }
 
@@ -76,6 +87,7 @@ fn answers_survive_the_wire() {
             best: Some((CandidateId(2), 0.5)),
             workers: 2,
         },
+        remainders: vec![Remainder { lease: LeaseId(4), samples: vec![0, 2, 3] }],
     };
     assert_eq!(ExchangeAnswer::try_from(wire::ExchangeReply::from(answer.clone())), Ok(answer));
     let registered = Registered { worker: WorkerId(2), adopted: vec![LeaseId(1)], cancelled: vec![] };
@@ -119,6 +131,10 @@ fn a_bad_exchange_is_refused_by_field() {
     refused("worker_id", &|r| r.worker_id = 0);
     refused("sequence", &|r| r.sequence = 0);
     refused("running[0].stage", &|r| r.running[0].stage = 99);
+    refused("running[0].begun", &|r| r.running[0].begun = u32::MAX);
+    refused("reports[0].lease_id", &|r| r.reports[0].lease_id = 0);
+    refused("reports[0].samples[0].stop", &|r| r.reports[0].samples[0].stop = 77);
+    refused("reports", &|r| r.reports = vec![Default::default(); MAX_LEASES + 1]);
     refused("outcomes[1].end", &|r| r.outcomes[1].end = None);
     refused("outcomes[0].recipe_digest", &|r| r.outcomes[0].recipe_digest.clear());
     refused("outcomes[0].evaluation.samples[0].stop", &|r| sample(r).stop = 0);
@@ -131,4 +147,18 @@ fn lines_for_people_are_cut_and_cleaned() {
     assert_eq!(line("a\nb\u{1b}c"), "a b c");
     let long = line(&"所".repeat(MAX_LINE_BYTES));
     assert!(long.len() <= MAX_LINE_BYTES && long.chars().all(|c| c == '所'));
+}
+
+#[test]
+fn positions_of_samples_ascend() {
+    let reply = |samples: Vec<u32>| wire::ExchangeReply {
+        sequence: 1,
+        state: wire::RunState::Running as i32,
+        remainders: vec![wire::Remainder { lease_id: 3, samples }],
+        ..Default::default()
+    };
+    assert!(ExchangeAnswer::try_from(reply(vec![0, 1, 7])).is_ok());
+    for bad in [vec![1, 1], vec![2, 1], vec![u32::MAX]] {
+        assert_eq!(ExchangeAnswer::try_from(reply(bad)).unwrap_err().field, "samples");
+    }
 }

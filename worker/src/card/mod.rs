@@ -5,7 +5,10 @@
 //! digests of all files. Names, licences and figures come from files of others, so all of it is escaped.
 
 pub mod licence;
-mod markdown;
+pub(crate) mod markdown;
+pub(crate) mod sources;
+
+pub use sources::{Source, licence_texts};
 
 use crate::figures::Figures;
 use crate::summary::{Comparison, Summary};
@@ -13,12 +16,9 @@ use common::digest::FileDigest;
 use common::provenance::{Provenance, RecipeFile};
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use common::time::Millis;
-use licence::Licence;
-use markdown::{code, text, yaml};
+use markdown::{code, text};
 use score::bootstrap::Interval;
-use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 
 /// Metrics of the held-out table; the file of the comparison has them all.
 const SHOWN: [&str; 5] = ["fitness", "rouge_l", "bleu_4", "term_f1", "term_f1_finding"];
@@ -36,37 +36,6 @@ pub enum Contents {
     Language,
     /// A VLM's own language model, nothing merged.
     Extracted,
-}
-
-/// A model that went into the merge.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// The name that the recipe uses.
-    pub name: String,
-    /// Repository on a hub (`owner/name`) where that is known, else the folder's own name.
-    pub title: String,
-    /// What its folder says.
-    pub licence: Licence,
-}
-
-impl Source {
-    /// Looks into a model's folder. `path` is what the recipe calls it.
-    pub fn of_folder(name: &str, path: &str, folder: &Path) -> Source {
-        Source { name: name.into(), title: title(path, folder), licence: Licence::of_folder(folder) }
-    }
-}
-
-/// `owner/name` from a hub reference or from a folder of the hub's cache, else the folder's name.
-fn title(path: &str, folder: &Path) -> String {
-    if let Some(reference) = path.strip_prefix("hf://") {
-        return reference.split('@').next().unwrap_or_default().to_string();
-    }
-    let parts = folder.components().filter_map(|c| c.as_os_str().to_str());
-    let cached = parts.filter_map(|c| c.strip_prefix("models--")?.split_once("--")).next_back();
-    match cached {
-        Some((owner, name)) => format!("{owner}/{name}"),
-        None => folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-    }
 }
 
 /// Everything that the card tells.
@@ -102,28 +71,17 @@ impl Card<'_> {
         if let Some((summary, row)) = self.proof {
             proof(&mut out, summary, row, self.file.provenance.as_ref());
         }
-        self.licences(&mut out);
-        self.files(&mut out);
+        sources::licences(&mut out, self.sources, self.title);
+        sources::files(&mut out, self.digests);
         out
     }
 
     // Writing to a String cannot fail, so results of write! are let go throughout.
 
     fn front_matter(&self, out: &mut String) {
-        out.push_str("---\nbase_model:\n");
-        let titles: BTreeSet<&str> = self.sources.iter().map(|s| s.title.as_str()).collect();
-        for title in titles {
-            let _ = writeln!(out, "- {}", yaml(title));
-        }
-        let _ = match self.contents {
-            Contents::Extracted => writeln!(out, "base_model_relation: finetune"),
-            _ => writeln!(out, "base_model_relation: merge"),
-        };
-        let (id, name) = self.licence();
-        let _ = writeln!(out, "license: {}", yaml(&id));
-        if let Some(name) = name {
-            let _ = writeln!(out, "license_name: {}", yaml(&name));
-        }
+        out.push_str("---\n");
+        let relation = if self.contents == Contents::Extracted { "finetune" } else { "merge" };
+        sources::front_matter(out, self.sources, relation);
         let (tag, task) = match self.contents {
             Contents::Whole { .. } => ("merge", "image-text-to-text"),
             Contents::Language => ("merge", "text-generation"),
@@ -135,23 +93,9 @@ impl Card<'_> {
         );
     }
 
-    /// One licence where all sources name the same; else `other`, or `unknown` where none names any.
-    fn licence(&self) -> (String, Option<String>) {
-        let named: BTreeSet<_> =
-            self.sources.iter().map(|s| (s.licence.id.clone(), s.licence.name.clone())).collect();
-        let nothing = self.sources.iter().all(|s| s.licence.is_unknown());
-        match named.first() {
-            Some((Some(id), name)) if named.len() == 1 => (id.clone(), name.clone()),
-            _ if nothing => ("unknown".into(), None),
-            _ => ("other".into(), Some("licences-of-the-sources".into())),
-        }
-    }
-
     fn head(&self, out: &mut String) {
         let _ = writeln!(out, "# {}\n", text(self.title));
-        for terms in self.llama() {
-            let _ = writeln!(out, "**{}**\n", terms.built_with);
-        }
+        sources::displayed(out, self.sources);
         let vlm = code(&self.file.recipe.vlm.name);
         let model = r#"AutoModelForCausalLM.from_pretrained(folder, torch_dtype="auto""#;
         let import = "from transformers import AutoModelForCausalLM, AutoTokenizer";
@@ -236,59 +180,6 @@ impl Card<'_> {
             out.push_str("\nEvery file that it was made from is, by digest, the run's.\n");
         }
         out.push('\n');
-    }
-
-    fn llama(&self) -> Vec<licence::LlamaTerms> {
-        let mut terms: Vec<licence::LlamaTerms> = Vec::new();
-        for found in self.sources.iter().filter_map(|s| s.licence.llama()) {
-            if !terms.contains(&found) {
-                terms.push(found);
-            }
-        }
-        terms
-    }
-
-    fn licences(&self, out: &mut String) {
-        out.push_str("## Sources and their licences\n\nThe licences of all of them apply.\n\n");
-        out.push_str("| model | repository or folder | licence, as its folder says |\n|---|---|---|\n");
-        for s in self.sources {
-            let Licence { id, name, link, texts } = &s.licence;
-            let mut said: Vec<String> = [id, name, link].into_iter().flatten().map(|t| code(t)).collect();
-            said.extend(texts.iter().map(|t| format!("{}: {}", code(&t.file), text(&t.title))));
-            if said.is_empty() {
-                said.push("**unknown**: the folder holds no licence and no card; ask its authors".into());
-            }
-            let _ = writeln!(out, "| {} | {} | {} |", code(&s.name), code(&s.title), said.join("; "));
-        }
-        out.push('\n');
-        if self.sources.iter().any(|s| !s.licence.texts.is_empty()) {
-            out.push_str("Their texts are in `licences/`.\n\n");
-        }
-        for terms in self.llama() {
-            let begins = terms.name_begins;
-            let plain =
-                |t: &str| t.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-            let named = plain(self.title).starts_with(&plain(begins));
-            let _ = writeln!(
-                out,
-                "Under the {}, whoever distributes this model gives a copy of the licence with it, displays “{}”, \
-                 begins its name with “{begins}”, and keeps in a NOTICE file: {}{}\n",
-                terms.licence,
-                terms.built_with,
-                terms.notice,
-                if named { "" } else { " **The name of this folder does not begin so: rename it first.**" }
-            );
-        }
-    }
-
-    fn files(&self, out: &mut String) {
-        if self.digests.is_empty() {
-            return;
-        }
-        out.push_str("## Made from\n\n| file | bytes | BLAKE3 |\n|---|---|---|\n");
-        for d in self.digests {
-            let _ = writeln!(out, "| {} | {} | `{}` |", code(&d.name), d.bytes, d.digest);
-        }
     }
 }
 

@@ -1,9 +1,12 @@
+use super::licence::Licence;
+use super::sources::title;
 use super::*;
 use crate::figures::Figures;
 use common::digest::Digest;
 use common::provenance::merge_digest;
 use common::recipe::{ModelRef, SourceTerm};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 fn file(name: &str) -> RecipeFile {
     let model = |n: &str| ModelRef::new(n, format!("/models/{n}"));
@@ -48,7 +51,7 @@ fn file(name: &str) -> RecipeFile {
 
 fn source(name: &str, id: Option<&str>) -> Source {
     let licence = Licence { id: id.map(Into::into), ..Licence::default() };
-    Source { name: name.into(), title: format!("owner/{name}"), licence }
+    Source { name: name.into(), title: format!("owner/{name}"), pinned: None, licence }
 }
 
 fn card<'a>(file: &'a RecipeFile, sources: &'a [Source]) -> Card<'a> {
@@ -138,6 +141,8 @@ fn the_held_out_table_is_told_without_any_report() {
         plan_digest: Digest::of(b"another plan"),
         program_version: "0.1.0".into(),
         recipes: BTreeMap::from([("best".to_string(), merge_digest(&file.recipe))]),
+        models: Vec::new(),
+        changed: BTreeMap::new(),
         search: table.clone(),
         held_out: Some(table),
     };
@@ -177,4 +182,18 @@ fn titles_come_from_the_hub_where_it_is_known() {
     let cached = Path::new("/c/hub/models--meta-llama--Meta-Llama-3-8B/snapshots/0123");
     assert_eq!(title("/m", cached), "meta-llama/Meta-Llama-3-8B");
     assert_eq!(title("/m/Meta-Llama-3-8B", Path::new("/m/Meta-Llama-3-8B")), "Meta-Llama-3-8B");
+}
+
+#[test]
+fn a_models_commit_is_told_and_texts_of_like_names_stay_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("LICENSE"), "MIT License\n").unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let of = |name: &str, path: &str| Source::of_folder(name, path, folder.path());
+    let sources = [of("a/b", &format!("hf://owner/name@{commit}")), of("a.b", "hf://owner/other@main")];
+    let text = card(&file("s"), &sources).text();
+    assert!(text.contains(&format!("| `a/b` | `hf://owner/name@{commit}` |")), "{text}");
+    assert!(text.contains("| `a.b` | `owner/other` |") && text.contains("base_model:\n- \"owner/name\"\n"));
+    let names: Vec<String> = licence_texts(&sources).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["licences/a_b/LICENSE", "licences/a_b_/LICENSE"]);
 }

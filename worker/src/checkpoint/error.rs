@@ -73,6 +73,21 @@ pub enum Error {
         /// The folder that was to be written.
         path: PathBuf,
     },
+    /// The disk is too small for what is to be written.
+    #[error(
+        "{}: {} of disk are missing: {} are to be written, {} are free; make room, or choose a folder on another disk",
+        folder.display(), hub::size(*.missing), hub::size(*.needed), hub::size(*.free)
+    )]
+    Space {
+        /// Where it was to be written.
+        folder: PathBuf,
+        /// Bytes that are missing.
+        missing: u64,
+        /// Bytes that will be written.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Stopped,

@@ -19,6 +19,7 @@ mod dtype;
 mod error;
 mod index;
 mod map;
+pub mod part;
 mod rename;
 mod safetensors;
 #[cfg(test)]
@@ -30,8 +31,11 @@ pub mod write;
 
 pub use dtype::Dtype;
 pub use error::{Error, Result};
+pub(crate) use torch::Strided;
 
+use common::files;
 use map::Map;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,23 +43,6 @@ const SAFETENSORS: &str = "model.safetensors";
 const SAFETENSORS_INDEX: &str = "model.safetensors.index.json";
 const TORCH: &str = "pytorch_model.bin";
 const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
-
-/// Files beside the weights that change what a model computes, if present.
-const DEFINING: [&str; 13] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-];
 
 /// What is known of a tensor without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,19 +172,35 @@ impl Checkpoint {
         self.tensors.get(name).map(|e| &e.info)
     }
 
-    /// The tensor's elements, little endian, in row-major order, where the file is mapped. (A torch file may hold a
-    /// tensor in another order: that is put in order in memory, once.)
+    /// The mapped bytes that the tensor lies in: its elements, little endian, in row-major order, unless a torch file
+    /// holds them in another order ([`Checkpoint::elements`] is right for both).
     /// The address may be odd: do not assume any alignment.
     ///
     /// # Errors
     /// [`Error::NoTensor`].
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        Ok(self.stored(name)?.0)
+    }
+
+    /// The same with the order of the elements, where that is not row-major.
+    pub(crate) fn stored(&self, name: &str) -> Result<(&[u8], Option<&torch::Strided>)> {
         let entry = self.entry(name)?;
-        let stored = &self.weights[entry.file].1.bytes()[entry.offset..entry.offset + entry.bytes];
-        Ok(match &entry.strided {
-            None => stored,
-            Some(strided) => strided.ordered(&entry.info, stored),
-        })
+        let bytes = &self.weights[entry.file].1.bytes()[entry.offset..entry.offset + entry.bytes];
+        Ok((bytes, entry.strided.as_ref()))
+    }
+
+    /// The tensor's elements, little endian, in row-major order: where the file is mapped, or, where a torch file holds
+    /// them in another order, a copy that is the caller's and is kept nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`].
+    pub fn elements(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let (stored, strided) = self.stored(name)?;
+        let Some(strided) = strided else { return Ok(Cow::Borrowed(stored)) };
+        let info = &self.entry(name)?.info;
+        let mut ordered = vec![0; info.elements * info.dtype.width()];
+        strided.gather(stored, info.dtype.width(), 0, &mut ordered);
+        Ok(Cow::Owned(ordered))
     }
 
     /// Tells the system that a part of what [`Checkpoint::bytes`] gave will be read soon.
@@ -219,7 +222,7 @@ impl Checkpoint {
             dtype: entry.info.dtype.name().into(),
             remedy: "convert the model to float32, bfloat16 or float16",
         })?;
-        candle_core::Tensor::from_raw_buffer(self.bytes(name)?, dtype, &entry.info.shape, device)
+        candle_core::Tensor::from_raw_buffer(&self.elements(name)?, dtype, &entry.info.shape, device)
             .map_err(|e| Error::malformed(file(), name, e.to_string()))
     }
 
@@ -240,7 +243,8 @@ impl Checkpoint {
     /// Names of the files in the folder that define the model, sorted: configuration, tokenizer, weights, index.
     /// Weights in a form that is not used, READMEs and code are not among them.
     pub fn files(&self) -> Vec<String> {
-        let beside = DEFINING.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
+        let beside =
+            files::BESIDE.into_iter().filter(|name| self.folder.join(name).is_file()).map(String::from);
         let weights = self.weights.iter().map(|(name, _)| name.clone());
         let mut files: Vec<String> = beside.chain(weights).chain(self.index.map(String::from)).collect();
         files.sort();

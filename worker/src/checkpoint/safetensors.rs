@@ -43,7 +43,8 @@ pub(crate) fn entries(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Entr
         };
         let (from, to) = raw.data_offsets;
         let Some((elements, size)) = size_bytes(&raw.shape, dtype) else {
-            return Err(malformed(&name, format!("shape {:?} overflows", raw.shape)));
+            let fault = format!("shape {:?} of {} overflows or ends within a byte", raw.shape, raw.dtype);
+            return Err(malformed(&name, fault));
         };
         if from > to || to > data_bytes {
             return Err(malformed(
@@ -165,7 +166,9 @@ mod tests {
         assert!(refusal(&file(&one("[2]", "[1,5]"), 5)).contains("was expected"));
         let twice = r#"{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#;
         assert!(refusal(&file(twice, 0)).contains("comes twice"));
-        let f8 = one("[2]", "[0,2]").replace("F16", "F8_E4M3");
-        assert!(refusal(&file(&f8, 2)).contains("tensor a has dtype F8_E4M3"));
+        let unknown = one("[2]", "[0,2]").replace("F16", "F9");
+        assert!(refusal(&file(&unknown, 2)).contains("tensor a has dtype F9"));
+        let half = one("[3]", "[0,2]").replace("F16", "F4");
+        assert!(refusal(&file(&half, 2)).contains("ends within a byte"));
     }
 }

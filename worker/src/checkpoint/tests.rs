@@ -125,3 +125,39 @@ fn a_model_may_be_copied_beside() {
     assert!(out.join("modeling.py").is_file() && out.join("config.json").is_file());
     assert_eq!(Checkpoint::open(&out).unwrap().names().len(), 0);
 }
+
+#[test]
+fn a_tensor_of_a_rare_type_is_in_nobodys_way() {
+    let rare = [
+        ("u16", Dtype::U16),
+        ("u32", Dtype::U32),
+        ("u64", Dtype::U64),
+        ("e4m3", Dtype::F8E4M3),
+        ("e5m2", Dtype::F8E5M2),
+        ("f4", Dtype::F4),
+        ("c64", Dtype::C64),
+    ];
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("model");
+    let mut specs = vec![Spec { name: "a".into(), dtype: Dtype::F32, shape: vec![1] }];
+    specs.extend(rare.map(|(name, dtype)| Spec { name: name.into(), dtype, shape: vec![2] }));
+    let writer = Writer::create(&folder).unwrap();
+    let fill = |spec: &Spec, out: &mut Vec<u8>| -> Result<()> {
+        out.resize(dtype::size_bytes(&spec.shape, spec.dtype).unwrap().1, 7);
+        Ok(())
+    };
+    writer.tensors(&specs, SHARD_BYTES, fill).unwrap();
+    writer.finish().unwrap();
+    // What is written is what the safetensors crate reads.
+    let written = fs::read(folder.join(SAFETENSORS)).unwrap();
+    let theirs = ::safetensors::SafeTensors::deserialize(&written).unwrap();
+    let model = Checkpoint::open(&folder).unwrap();
+    for (name, dtype) in rare {
+        assert_eq!(model.info(name).unwrap().dtype, dtype);
+        assert_eq!(model.bytes(name).unwrap(), theirs.tensor(name).unwrap().data());
+    }
+    let cpu = candle_core::Device::Cpu;
+    assert!(model.tensor("a", &cpu).is_ok() && model.tensor("u32", &cpu).is_ok());
+    let e = model.tensor("e4m3", &cpu).unwrap_err().to_string();
+    assert!(e.contains("tensor e4m3 has dtype F8_E4M3"), "{e}");
+}

@@ -4,7 +4,6 @@ use super::dtype::size_bytes;
 use super::error::{Error, Result};
 use super::{Entry, TensorInfo, torch_pickle, torch_zip};
 use std::path::Path;
-use std::sync::OnceLock;
 
 /// What `torch.save` wrote first before it wrote zip files: the pickle of a number.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
@@ -79,7 +78,7 @@ pub(crate) fn entries(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Entr
                 remedy: "save the tensors with .contiguous(), or as safetensors",
             });
         }
-        let strides = strided.then(|| Strided::new(view.stride));
+        let strides = strided.then(|| Strided::new(view.shape.clone(), view.stride));
         let info = TensorInfo { dtype: view.dtype, shape: view.shape, elements };
         entries.push(Entry { name, info, file, offset: start, bytes, strided: strides });
     }
@@ -106,48 +105,49 @@ fn span(shape: &[usize], stride: &[usize], width: usize) -> Option<usize> {
     last?.checked_add(1)?.checked_mul(width)
 }
 
-/// A tensor whose elements do not lie in row-major order, such as a transposed view. It is put in order when it is
-/// first asked for, and kept.
+/// How the elements of a tensor lie that is not stored in row-major order, such as a transposed view. Nothing of it is
+/// kept: whoever needs elements has them gathered, as many as are needed at once.
 #[derive(Debug)]
 pub(crate) struct Strided {
+    shape: Vec<usize>,
     stride: Vec<usize>,
-    ordered: OnceLock<Box<[u8]>>,
 }
 
 impl Strided {
-    fn new(stride: Vec<usize>) -> Strided {
-        Strided { stride, ordered: OnceLock::new() }
+    /// Steps of elements along the axes of a tensor of that shape.
+    pub(crate) fn new(shape: Vec<usize>, stride: Vec<usize>) -> Strided {
+        Strided { shape, stride }
     }
 
-    /// The elements in row-major order; `stored` are the bytes from the first to the last of them.
-    pub(crate) fn ordered(&self, info: &TensorInfo, stored: &[u8]) -> &[u8] {
-        self.ordered.get_or_init(|| {
-            let width = info.dtype.width();
-            let mut out = Vec::with_capacity(info.elements * width);
-            let mut at = vec![0usize; info.shape.len()];
-            let mut place = 0;
-            for _ in 0..info.elements {
-                out.extend_from_slice(&stored[place * width..][..width]);
-                // The next index in row-major order, and its place.
-                for axis in (0..at.len()).rev() {
-                    at[axis] += 1;
-                    place += self.stride[axis];
-                    if at[axis] < info.shape[axis] {
-                        break;
-                    }
-                    place -= at[axis] * self.stride[axis];
-                    at[axis] = 0;
+    /// Fills `out` with the elements of `width` bytes from `first` on, in row-major order; `stored` are the bytes from
+    /// the tensor's first stored element to its last. There must be as many elements.
+    pub(crate) fn gather(&self, stored: &[u8], width: usize, first: usize, out: &mut [u8]) {
+        let mut at = vec![0usize; self.shape.len()];
+        let (mut rest, mut place) = (first, 0);
+        for axis in (0..at.len()).rev() {
+            at[axis] = rest % self.shape[axis];
+            rest /= self.shape[axis];
+            place += at[axis] * self.stride[axis];
+        }
+        for out in out.chunks_exact_mut(width) {
+            out.copy_from_slice(&stored[place * width..][..width]);
+            // The next index in row-major order, and its place.
+            for axis in (0..at.len()).rev() {
+                at[axis] += 1;
+                place += self.stride[axis];
+                if at[axis] < self.shape[axis] {
+                    break;
                 }
+                place -= at[axis] * self.stride[axis];
+                at[axis] = 0;
             }
-            out.into()
-        })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Strided, contiguous, span};
-    use crate::checkpoint::{Dtype, TensorInfo};
 
     #[test]
     fn knows_row_major_order() {
@@ -161,10 +161,17 @@ mod tests {
     #[test]
     fn puts_strided_elements_in_order() {
         let check = |shape: &[usize], stride: &[usize], expected: &[u8]| {
-            let elements = shape.iter().product();
-            let info = TensorInfo { dtype: Dtype::U8, shape: shape.into(), elements };
             let stored: Vec<u8> = (0..span(shape, stride, 1).unwrap() as u8).collect();
-            assert_eq!(Strided::new(stride.into()).ordered(&info, &stored), expected);
+            let strided = Strided::new(shape.into(), stride.into());
+            for first in 0..expected.len() {
+                let mut out = vec![0; expected.len() - first];
+                strided.gather(&stored, 1, first, &mut out);
+                assert_eq!(out, expected[first..]);
+            }
+            let wide: Vec<u8> = stored.iter().flat_map(|b| [*b, 100 + *b]).collect();
+            let mut out = [0; 2];
+            strided.gather(&wide, 2, 1, &mut out);
+            assert_eq!(out, [expected[1], 100 + expected[1]]);
         };
         check(&[2, 3], &[1, 2], &[0, 2, 4, 1, 3, 5]);
         check(&[3], &[2], &[0, 2, 4]);

@@ -72,14 +72,21 @@ pub(crate) fn state_dict(path: &Path, pickle: &[u8]) -> Result<Vec<(String, View
 enum Known {
     OrderedDict,
     RebuildTensor,
+    /// For types that came after storages had types: the storage is of bytes, and the type is named.
+    RebuildTypedTensor,
     RebuildParameter,
     Storage(Dtype),
+    Type(Dtype),
 }
+
+/// How types are called that came after storages had types and that are not read here.
+const LATE_TYPES: [&str; 4] = ["complex", "bits", "uint", "float"];
 
 fn known(module: &str, name: &str) -> Option<Known> {
     Some(match (module, name) {
         ("collections", "OrderedDict") => Known::OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2") => Known::RebuildTensor,
+        ("torch._utils", "_rebuild_tensor_v3") => Known::RebuildTypedTensor,
         ("torch._utils", "_rebuild_parameter") => Known::RebuildParameter,
         ("torch", "FloatStorage") => Known::Storage(Dtype::F32),
         ("torch", "HalfStorage") => Known::Storage(Dtype::F16),
@@ -91,6 +98,15 @@ fn known(module: &str, name: &str) -> Option<Known> {
         ("torch", "CharStorage") => Known::Storage(Dtype::I8),
         ("torch", "ByteStorage") => Known::Storage(Dtype::U8),
         ("torch", "BoolStorage") => Known::Storage(Dtype::Bool),
+        ("torch.storage", "UntypedStorage") => Known::Storage(Dtype::U8),
+        ("torch", "uint16") => Known::Type(Dtype::U16),
+        ("torch", "uint32") => Known::Type(Dtype::U32),
+        ("torch", "uint64") => Known::Type(Dtype::U64),
+        ("torch", "float8_e4m3fn") => Known::Type(Dtype::F8E4M3),
+        ("torch", "float8_e4m3fnuz") => Known::Type(Dtype::F8E4M3Fnuz),
+        ("torch", "float8_e5m2") => Known::Type(Dtype::F8E5M2),
+        ("torch", "float8_e5m2fnuz") => Known::Type(Dtype::F8E5M2Fnuz),
+        ("torch", "float8_e8m0fnu") => Known::Type(Dtype::F8E8M0),
         _ => return None,
     })
 }
@@ -343,10 +359,8 @@ impl Machine<'_> {
             None if module == "torch" && name.ends_with("Storage") => {
                 return Err(self.unreadable(format!("elements of torch.{name} are not read here")));
             }
-            None if (module, name) == ("torch._utils", "_rebuild_tensor_v3") => {
-                return Err(
-                    self.unreadable("a dtype without a storage class of its own, such as float8".into())
-                );
+            None if module == "torch" && LATE_TYPES.iter().any(|begins| name.starts_with(begins)) => {
+                return Err(self.unreadable(format!("elements of torch.{name} are not read here")));
             }
             None => return Err(self.refusal(module, name)),
         }
@@ -389,8 +403,8 @@ impl Machine<'_> {
         };
         match function {
             Known::OrderedDict if self.items(&arguments).is_some_and(|a| a.is_empty()) => self.push_dict(),
-            Known::RebuildTensor => {
-                let view = self.view(&arguments);
+            Known::RebuildTensor | Known::RebuildTypedTensor => {
+                let view = self.view(&arguments, function == Known::RebuildTypedTensor);
                 let view = view.ok_or_else(|| self.fault("a tensor with unexpected arguments".into()))?;
                 self.heap.push(Cell::Tensor(view));
                 self.stack.push(Value::Tensor(self.heap.len() - 1));
@@ -415,15 +429,21 @@ impl Machine<'_> {
         }
     }
 
-    /// `_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks, metadata)`.
-    fn view(&self, arguments: &Value) -> Option<View> {
+    /// `_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks, metadata)`, and `typed`
+    /// `_rebuild_tensor_v3(storage, offset, shape, stride, requires_grad, hooks, dtype, metadata)`; metadata may be absent.
+    fn view(&self, arguments: &Value, typed: bool) -> Option<View> {
         let [Value::Storage(dtype, storage), Value::Int(offset), shape, stride, rest @ ..] =
             self.items(arguments)?
         else {
             return None;
         };
+        let (dtype, metadata) = match (typed, rest.get(2)) {
+            (false, metadata) => (*dtype, metadata),
+            (true, Some(Value::Known(Known::Type(named)))) => (*named, rest.get(3)),
+            (true, _) => return None,
+        };
         // Metadata say that the numbers are to be read otherwise than stored, such as negated.
-        match rest.get(2) {
+        match metadata {
             None | Some(Value::None) => {}
             Some(Value::Dict(id)) if matches!(&self.heap[*id], Cell::Dict(pairs) if pairs.is_empty()) => {}
             Some(_) => return None,
@@ -437,13 +457,7 @@ impl Machine<'_> {
         };
         let (shape, stride) = (sizes(shape)?, sizes(stride)?);
         let offset = usize::try_from(*offset).ok()?;
-        (shape.len() == stride.len()).then(|| View {
-            dtype: *dtype,
-            storage: storage.clone(),
-            offset,
-            shape,
-            stride,
-        })
+        (shape.len() == stride.len()).then(|| View { dtype, storage: storage.clone(), offset, shape, stride })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
-use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX};
+use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX, part};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -35,16 +35,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a model at `target`, whose parent must exist.
+    /// Begins a model at `target`, whose parent must exist. What earlier processes left behind that were killed on the same
+    /// target goes.
     ///
     /// # Errors
     /// [`Error::OutExists`] when something is there already (an empty folder is fine); [`Error::Io`].
     pub fn create(target: &Path) -> Result<Writer> {
         check_vacant(target)?;
         let absolute = std::path::absolute(target).map_err(Error::io("resolve", target))?;
-        let name = absolute.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        // The process number keeps two writers of one target apart; the later rename then fails for one.
-        let work = absolute.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        part::remove_stale(target)?;
+        let work = part::folder(target)?;
         if work.exists() {
             fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
         }
@@ -89,7 +89,7 @@ impl Writer {
     ///
     /// # Errors
     /// What `fill` returns; [`Error::Malformed`] when it gives another size than the spec's or a shape
-    /// overflows; [`Error::Io`], also for a full disk.
+    /// overflows; [`Error::Space`] before anything is written; [`Error::Io`].
     pub fn tensors<E: From<Error>>(
         &self,
         specs: &[Spec],
@@ -97,6 +97,7 @@ impl Writer {
         mut fill: impl FnMut(&Spec, &mut Vec<u8>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let shards = plan(&self.target, specs, shard_bytes)?;
+        part::check_space(&self.target, specs)?;
         let mut weight_map = serde_json::Map::new();
         let mut total_bytes = 0u64;
         let mut buffer = Vec::new();
@@ -268,6 +269,27 @@ mod tests {
         assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
         drop(writer);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_told_before_anything_is_computed() {
+        let parent = tempfile::tempdir().unwrap();
+        let writer = Writer::create(&parent.path().join("out")).unwrap();
+        let huge = [Spec { name: "a".into(), dtype: Dtype::F32, shape: vec![1 << 58] }];
+        let never = |_: &Spec, _: &mut Vec<u8>| -> Result<()> { panic!("there is no room for it") };
+        assert!(matches!(writer.tensors(&huge, SHARD_BYTES, never), Err(Error::Space { .. })));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_next() {
+        let parent = tempfile::tempdir().unwrap();
+        let left = parent.path().join(".out.4194999999.part");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("model.safetensors"), "half").unwrap();
+        let writer = Writer::create(&parent.path().join("out")).unwrap();
+        assert!(!left.exists());
+        drop(writer);
     }
 
     #[test]

@@ -2,28 +2,31 @@
 //!
 //! Rows: the most frequent reference as a constant text; each source's language model (and the base's) inside the
 //! VLM; the plain average of the sources; the merge at the middle of the authors' box; the recipes given. All on the same
-//! samples, so that differences are paired.
+//! samples, so that differences are paired, and all of the files that the recipes are pinned to.
 
-use super::{OK, merge::read_recipe, table};
+use super::{OK, merge::read_recipe_file, pins, table};
 use crate::asking::read_run;
 use crate::cli;
 use crate::data::read_references;
 use crate::device;
-use crate::evaluator::{Control, Evaluator};
+use crate::evaluator::Control;
 use crate::figures::{FITNESS, Figures, add_fitness, differences, figures};
 use crate::locate::Locator;
+use crate::memory;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Exam, Pipeline};
 use crate::summary::{Comparison, Summary};
 use anyhow::{Context, Result, bail};
 use common::dataset::Reference;
-use common::digest::{Digest, Manifest};
+use common::digest::{Digest, FileDigest, Manifest};
 use common::evaluation::SampleResult;
+use common::files;
+use common::provenance::{self, RecipeFile};
 use common::recipe::Recipe;
 use common::run::{DatasetPlan, RunPlan};
-use common::{files, provenance};
 use hub::Meter;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A row of a table before it is summed up.
@@ -34,23 +37,33 @@ struct Scored {
 
 /// Runs the command.
 pub fn run(args: &cli::Compare) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
-    let plan = read_run(&args.run, &args.set)?;
+    let mut plan = read_run(&args.run, &args.set)?;
+    if plan.evaluator.is_some() {
+        bail!(
+            "{}: candidates of this run are scored by its evaluator; compare generates reports",
+            args.run.display()
+        );
+    }
+    let given = args.recipe.iter().map(|p| read_recipe_file(p)).collect::<Result<Vec<_>>>()?;
+    let named: Vec<(&Path, &Recipe)> =
+        args.recipe.iter().map(PathBuf::as_path).zip(given.iter().map(|f| &f.recipe)).collect();
+    pins::adopt(&mut plan, &args.run, &named)?;
     let mut locator = Locator::new(args.models.clone(), None);
     obtain(&mut locator, plan.model_refs(), &Meter::stderr())?;
-    let recipes = args.recipe.iter().map(|p| read_recipe(p)).collect::<Result<Vec<_>>>()?;
-    for (recipe, path) in recipes.iter().zip(&args.recipe) {
-        let known = |name: &str| plan.model_refs().iter().any(|m| m.name == name);
-        if let Some(s) = recipe.sources.iter().find(|s| !known(&s.model.name)) {
-            bail!("{}: source {:?} is not in {}", path.display(), s.model.name, args.run.display());
-        }
-    }
-    let bench = Arc::new(Bench::open(&plan, &locator, &chosen)?);
+    let mut bench = Bench::open(&plan, &locator, &chosen)?;
+    memory::guard_run(&mut bench, &plan, args.memory.ignore_memory_plan)?;
+    let bench = Arc::new(bench);
+    let models = pins::digests(&bench.merger)?;
+    let changed = changed(args, &given, &models)?;
     for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
         eprintln!("note: {}: {fit}", fit.model);
+    }
+    if let Some(left_out) = bench.placement.note() {
+        eprintln!("note: {left_out}");
     }
     let read = |dataset: &DatasetPlan| -> Result<(Arc<Exam>, Manifest)> {
         let references = read_references(dataset)?;
@@ -61,14 +74,15 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     // The constant is chosen from the search samples alone, as the search's own knowledge is.
     let constant = most_frequent(search.references()).context("the dataset has samples")?;
     let mut pipeline = Pipeline::new(bench.clone(), search.clone())?;
-    let rows = rows(&plan, &recipes);
+    let rows = rows(&plan, &given);
     let mut compare = |exam: &Arc<Exam>| -> Result<Comparison> {
         pipeline.set_exam(exam.clone());
-        let mut results =
-            vec![Scored { name: "constant".into(), samples: constant_row(&bench, exam, &constant) }];
+        let texts = vec![constant.clone(); exam.references().len()];
+        let samples = pipeline.score(&texts, &Control::default())?;
+        let mut results = vec![Scored { name: "constant".into(), samples }];
         for (name, recipe) in &rows {
             eprintln!("  {name} on {} samples", exam.references().len());
-            let evaluation = pipeline.evaluate(recipe, &Control::default())?;
+            let evaluation = pipeline.assess(recipe)?;
             results.push(Scored { name: name.clone(), samples: evaluation.samples });
         }
         for row in &mut results {
@@ -93,6 +107,8 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
         plan_digest: plan.digest(),
         program_version: proto::PROGRAM_VERSION.into(),
         recipes: found.map(|(name, recipe)| (name.clone(), provenance::merge_digest(recipe))).collect(),
+        models,
+        changed,
         search: on_search,
         held_out,
     };
@@ -112,17 +128,38 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
 }
 
 /// Name and recipe of every model row.
-fn rows(plan: &RunPlan, recipes: &[Recipe]) -> Vec<(String, Recipe)> {
+fn rows(plan: &RunPlan, given: &[RecipeFile]) -> Vec<(String, Recipe)> {
     let middle = plan.authors_middle();
     let mut rows = vec![("base".to_string(), middle.base_alone())];
     rows.extend((0..middle.sources.len()).map(|i| (middle.sources[i].model.name.clone(), middle.single(i))));
     rows.push(("uniform".into(), middle.uniform()));
     rows.push(("middle".into(), middle));
-    rows.extend(recipes.iter().enumerate().map(|(i, r)| match i {
-        0 => ("best".to_string(), r.clone()),
-        _ => (format!("best-{}", i + 1), r.clone()),
-    }));
+    rows.extend(given.iter().enumerate().map(|(i, file)| (row_name(i), file.recipe.clone())));
     rows
+}
+
+/// What the row of a given recipe is called.
+fn row_name(recipe: usize) -> String {
+    if recipe == 0 { "best".into() } else { format!("best-{}", recipe + 1) }
+}
+
+/// By row of a given recipe: how the files here differ from those that its run was pinned to. Refused unless allowed.
+fn changed(
+    args: &cli::Compare,
+    given: &[RecipeFile],
+    models: &[FileDigest],
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut all = BTreeMap::new();
+    for ((i, file), path) in given.iter().enumerate().zip(&args.recipe) {
+        let changed = pins::changed(file, models);
+        pins::refuse(&changed, args.allow_changed_sources, "compare")
+            .with_context(|| path.display().to_string())?;
+        if !changed.is_empty() {
+            eprintln!("note: {}: not the run's files: {}", path.display(), changed.join("; "));
+            all.insert(row_name(i), changed);
+        }
+    }
+    Ok(all)
 }
 
 /// The reference that occurs most often; of several, the first.
@@ -140,10 +177,6 @@ fn shared_images(search: &Manifest, files: &Manifest) -> usize {
     };
     let seen: BTreeSet<Digest> = images(search).into_iter().collect();
     images(files).iter().filter(|d| seen.contains(d)).count()
-}
-
-fn constant_row(bench: &Bench, exam: &Exam, text: &str) -> Vec<SampleResult> {
-    exam.score_texts(&bench.scorer, &vec![text.to_string(); exam.references().len()])
 }
 
 fn comparison(rows: Vec<Scored>, constant_text: &str) -> Result<Comparison> {

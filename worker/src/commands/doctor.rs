@@ -7,7 +7,7 @@ use crate::cli;
 use crate::data::{read_image, read_references};
 use crate::device::{self, Chosen};
 use crate::locate::Locator;
-use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, Workload, words};
+use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, words};
 use crate::pipeline::{Bench, scorer};
 use anyhow::{Context, Result, bail};
 use common::group::{self, Stack};
@@ -42,7 +42,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
     };
 
     note("program", Ok(format!("{} (protocol {})", proto::PROGRAM_VERSION, proto::PROTOCOL_VERSION)));
-    let chosen = device::choose(&args.device.device);
+    let chosen = device::choose(&args.device);
     let words = chosen.as_ref().map(|c| match &c.note {
         Some(n) => format!("{}; {n}", c.words),
         None => c.words.clone(),
@@ -79,13 +79,21 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         let mut locator = Locator::new(args.models.clone(), None);
         for model in plan.model_refs() {
             let placed = cached(&mut locator, model);
-            note(&model.name, placed.and_then(|()| open_model(&locator, model)));
+            let opened = |more: &str| Ok(open_model(&locator, model)? + more);
+            note(&model.name, placed.and_then(opened));
         }
-        if let Ok(chosen) = &chosen {
+        for (what, tried) in commands(&plan) {
+            note(&what, tried);
+        }
+        // With an evaluator of its own, a run generates nothing here.
+        if let (Ok(chosen), None) = (&chosen, &plan.evaluator) {
             match opened(&plan, &locator, chosen, args.slots as usize) {
                 Ok((bench, memory)) => {
                     for fit in &bench.fits {
                         note(&fit.model, Ok(fit.to_string()));
+                    }
+                    if let Some(left_out) = bench.placement.note() {
+                        note("base", Ok(left_out));
                     }
                     for (tensor, placed, rows) in bench.placement.resized() {
                         note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
@@ -110,6 +118,9 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         if let Some(held_out) = &plan.held_out {
             note("held out", dataset(held_out));
         }
+        if let Some(validation) = &plan.validation {
+            note("validation", dataset(validation));
+        }
     }
     if let Some(check) = checks.iter_mut().find(|c| c.what == "memory plan") {
         check.plan = planned;
@@ -118,6 +129,29 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
         out!("{}", serde_json::to_string_pretty(&checks)?);
     }
     Ok(if checks.iter().all(|c| c.ok) { OK } else { FAILED })
+}
+
+/// Tries every command of the run: metrics on a sentence compared with itself; an evaluator only for what it names, since
+/// asking it is a candidate's work.
+fn commands(plan: &RunPlan) -> Vec<(String, Result<String>)> {
+    let metric = |(name, metric): (&String, &common::run::ExternalPlan)| {
+        let began = Instant::now();
+        let text = "右胸水を認める。";
+        let row = external::Row { sample: "doctor", text, reference: text, image: None };
+        let one = std::collections::BTreeMap::from([(name.clone(), metric.clone())]);
+        let scored = external::Metrics::new(&one).score(&[row], &|| false);
+        let told = scored
+            .map(|s| format!("{:?} for a text and itself, in {:.1} s", s[0], began.elapsed().as_secs_f64()));
+        (format!("metric {name}"), told.map_err(Into::into))
+    };
+    let files = |program: &common::run::ProgramPlan| -> Result<String> {
+        match program.files.iter().find(|f| !std::path::Path::new(f).is_file()) {
+            Some(absent) => bail!("{absent} is not here"),
+            None => Ok(format!("{} (its files are here; it is not tried)", program.command.join(" "))),
+        }
+    };
+    let evaluator = plan.evaluator.iter().map(|e| ("evaluator".to_string(), files(&e.program)));
+    plan.scoring.external.iter().map(metric).chain(evaluator).collect()
 }
 
 fn memory(host: Option<&HostMemory>) -> String {
@@ -137,11 +171,18 @@ fn dictionary(plan: &common::run::ScoringPlan) -> Result<String> {
     Ok(format!("{} and lexicon ready in {:.1} s", plan.tokenizer, began.elapsed().as_secs_f64()))
 }
 
-/// Models of a hub are looked for in the cache; nothing is fetched to find out what would fail.
-fn cached(locator: &mut Locator, model: &common::recipe::ModelRef) -> Result<()> {
+/// Models of a hub are looked for in the cache; nothing is fetched to find out what would fail. Gives what there is to say
+/// of that.
+fn cached(locator: &mut Locator, model: &common::recipe::ModelRef) -> Result<&'static str> {
     let get = |reference: &hub::HubRef| hub::Hub::from_env()?.cached(reference);
-    locator.place(model, get).context("not here yet: `jradievo-worker fetch RUN.toml` brings it")?;
-    Ok(())
+    let placed = locator.place(model, get);
+    let placed = placed.context("not here yet: `jradievo-worker fetch RUN.toml` brings it")?;
+    Ok(match placed.is_some_and(|snapshot| snapshot.inferred) {
+        true => {
+            "; that the cache has all of it is inferred from its index: `jradievo-worker fetch RUN.toml` makes sure"
+        }
+        false => "",
+    })
 }
 
 fn open_model(locator: &Locator, model: &common::recipe::ModelRef) -> Result<String> {
@@ -162,8 +203,7 @@ fn opened(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> R
     let bench = Bench::open(plan, locator, chosen)?;
     // Without a dataset the plan is that of one sample, and the dataset's own check says why.
     let samples = read_references(&locator.dataset(&plan.dataset)).map_or(1, |r| r.len().max(1));
-    let work = Workload::of_run(&bench, plan, samples, slots)?;
-    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    let memory = memory::for_run(&bench, plan, samples, slots, chosen)?;
     Ok((bench, memory))
 }
 
@@ -179,13 +219,14 @@ fn fits_together(bench: &Bench, plan: &RunPlan) -> Result<String> {
 
 /// Every searched number has tensors that it moves, and every tensor has its numbers.
 fn groups(bench: &Bench, plan: &RunPlan) -> Result<String> {
-    let base = bench.merger.model(&plan.models.base.name).context("a run has a base")?;
-    let stack = Stack::of(base.names());
+    let names = bench.merger.merged(&plan.authors_middle())?;
+    let names = || names.iter().map(String::as_str);
+    let stack = Stack::of(names());
     for (kind, source, coefficient) in plan.space.coefficients() {
         let Coefficient::Cases(cases) = coefficient else { continue };
         let of = source.map(|i| format!(" of {}", plan.models.sources[i].model.name)).unwrap_or_default();
         let mut counts = vec![0; cases.len()];
-        for tensor in base.names() {
+        for tensor in names() {
             match group::find(cases, tensor, &stack) {
                 Some((_, group)) => counts[group.case] += 1,
                 None => bail!("{kind}{of}: {tensor} is in no group; add \"rest\" to the filters"),
@@ -236,6 +277,9 @@ fn name(value: &impl Serialize) -> String {
 
 fn dataset(plan: &DatasetPlan) -> Result<String> {
     let references = read_references(plan)?;
+    if plan.columns.image.is_empty() {
+        return Ok(format!("{} samples count", references.len()));
+    }
     for reference in &references {
         read_image(plan, reference)?;
     }

@@ -8,7 +8,7 @@ use crate::device;
 use crate::evaluator::Control;
 use crate::figures::{Figures, figures};
 use crate::locate::Locator;
-use crate::merge::{Merger, Placement};
+use crate::memory;
 use crate::obtain::folder;
 use crate::pipeline::{Bench, Exam, Pipeline, scorer};
 use crate::vlm::Vlm;
@@ -19,6 +19,7 @@ use common::report::{MissingPart, Part};
 use common::run::{DatasetPlan, EmptyReference, RunPlan, ScoringPlan};
 use hub::Meter;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub struct Scored<'a> {
 
 /// Runs the command.
 pub fn run(args: &cli::Evaluate) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
@@ -45,16 +46,12 @@ pub fn run(args: &cli::Evaluate) -> Result<u8> {
     let dataset = Locator::default().dataset(&dataset);
     let references = read_references(&dataset)?;
     let scoring = plan.map_or_else(default_scoring, |p| p.scoring);
-    let scorer = scorer(&scoring)?;
+    let (scorer, external) = (scorer(&scoring)?, scoring.external);
     let vlm = Vlm::open(&model, &chosen)?;
+    let memory = memory::for_model(&vlm, &question, references.len())?;
+    memory::guard(&memory, args.memory.ignore_memory_plan)?;
     let exam = Exam::prepare(&vlm, &scorer, &dataset, references, &question.task, &question.generation)?;
-    let bench = Arc::new(Bench {
-        merger: Merger::default(),
-        fits: Vec::new(),
-        placement: Placement::default(),
-        vlm,
-        scorer,
-    });
+    let bench = Arc::new(Bench::of_model(vlm, scorer, external));
     let evaluation = Pipeline::new(bench, Arc::new(exam))?.answer(&Control::default(), 0)?;
     let metrics = figures(&evaluation.samples);
     if args.json {
@@ -74,6 +71,7 @@ pub fn default_scoring() -> ScoringPlan {
         extend_lexicon: None,
         absent_weight: 1.0,
         nfkc: true,
+        external: BTreeMap::new(),
     }
 }
 

@@ -1,28 +1,24 @@
 //! `jradievo-worker merge` of a mergekit configuration.
 
 use super::OK;
+use super::merge::{report, title};
+use crate::card::Source;
+use crate::checkpoint::part;
 use crate::cli;
-use crate::merge::mergekit::{Error, Merge, Options};
+use crate::merge::mergekit::{Error, Merge, Options, Origin};
 use anyhow::{Context, Result, bail};
 use common::files;
 use common::location::{DEFAULT_REVISION, HubRef, SCHEME};
 use common::mergekit::{ModelName, parse};
 use hub::{Hub, Meter};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-/// Whether a file's text is a mergekit configuration and not a recipe: recipes are JSON objects with a format.
-pub fn is_configuration(text: &str) -> bool {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => value.get("merge_method").is_some() && value.get("format").is_none(),
-        // A recipe that is not sound JSON is still meant as one.
-        Err(_) => !text.trim_start().starts_with('{') || text.contains("merge_method"),
-    }
-}
-
 /// Runs the command for the configuration `text` that `args` names.
-pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
+pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
     if args.text_only || args.proof.is_some() || args.allow_changed_sources {
         bail!(
             "--text-only, --proof and --allow-changed-sources are for recipes, not for mergekit configurations"
@@ -42,19 +38,33 @@ pub fn run(args: &cli::Merge, text: &str) -> Result<u8> {
     };
     let beside = args.recipe.parent().map(Path::to_path_buf).unwrap_or_default();
     let began = Instant::now();
-    let get = |reference: &HubRef| Ok(Hub::from_env()?.obtain(reference, &Meter::stderr())?.folder);
+    let pinned: RefCell<BTreeMap<PathBuf, HubRef>> = RefCell::default();
+    let get = |reference: &HubRef| {
+        let snapshot = Hub::from_env()?.obtain(reference, &Meter::stderr())?;
+        pinned.borrow_mut().insert(snapshot.folder.clone(), snapshot.reference);
+        Ok(snapshot.folder)
+    };
     let merge =
         Merge::plan(parsed.config, options, |model| find(model, args.models.as_deref(), &beside, &get))
             .with_context(|| name.clone())?;
     for note in merge.notes() {
         eprintln!("note: {note}");
     }
-    let mut digests = Vec::new();
+    part::check_space(&args.out, &merge.specs())?;
+    let (mut digests, mut sources) = (Vec::new(), Vec::new());
     for (model, folder) in merge.models() {
-        digests.extend(files::digest_model(&model.to_string(), folder)?);
+        let name = model.to_string();
+        let path = pinned.borrow().get(folder).map_or_else(|| model.path.clone(), HubRef::to_string);
+        sources.push(Source::of_folder(&name, &path, &std::path::absolute(folder)?));
+        digests.extend(files::digest_model(&name, folder)?);
     }
-    merge.write(&args.out, text, &digests, &AtomicBool::new(false))?;
-    eprintln!("{}: written in {:.1} s", args.out.display(), began.elapsed().as_secs_f64());
+    let title = title(&args.out)?;
+    merge.write(
+        &args.out,
+        &Origin { title: &title, yaml: text, sources: &sources, digests: &digests },
+        stop,
+    )?;
+    report(&args.out, &sources, began);
     Ok(OK)
 }
 
@@ -106,15 +116,6 @@ pub fn refuse_options(args: &cli::Merge) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn configurations_are_told_from_recipes() {
-        assert!(is_configuration("merge_method: linear\nmodels: []"));
-        assert!(is_configuration("{merge_method: linear, models: []}"));
-        assert!(is_configuration("{\"merge_method\": \"linear\"}"));
-        assert!(!is_configuration("{\"format\": 1, \"convention\": \"paper\"}"));
-        assert!(!is_configuration("{\"format\": 1, "));
-    }
 
     #[test]
     fn models_are_looked_for_in_their_places() {

@@ -1,7 +1,7 @@
 //! `jradievo-worker rehearse`: what a full-size candidate costs on this machine, before real models are there.
 
-use super::signal::interrupted;
-use super::{OK, STOPPED, table};
+use super::signal::{clean_up_when_stopped, remove_folder};
+use super::{OK, table};
 use crate::checkpoint::Dtype;
 use crate::cli;
 use crate::device::{self, Chosen};
@@ -9,8 +9,7 @@ use crate::memory::{self, Machine, MemoryPlan, words};
 use crate::rehearse::{Family, Report, SIZES, Size, Stage, Tower, free_disk, rehearse};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What tokenizer and dictionary take of the process once they are open, and a margin for it; measured at 128,256 tokens.
 const TOKENIZER_AND_DICTIONARY: u64 = 400 << 20;
@@ -37,25 +36,14 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep {
-            remove(&self.path);
+            remove_folder(&self.path);
         }
     }
-}
-
-/// Removes a folder that another thread may still be writing into.
-fn remove(path: &Path) {
-    for _ in 0..100 {
-        if std::fs::remove_dir_all(path).is_ok() || !path.exists() {
-            return;
-        }
-        std::thread::yield_now();
-    }
-    eprintln!("{}: could not be removed whole; please remove it", path.display());
 }
 
 /// Runs the command.
 pub fn run(args: &cli::Rehearse) -> Result<u8> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         eprintln!("note: {note}");
     }
@@ -63,52 +51,39 @@ pub fn run(args: &cli::Rehearse) -> Result<u8> {
     let parent = std::path::absolute(&parent)?;
     let (family, batch) = choose(args, &chosen, &parent)?;
     let folder = Folder::create(&parent, args.keep)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    clean_up_when_stopped(&folder, stop.clone())?;
+    let (path, keep) = (folder.path.clone(), folder.keep);
+    let watch = clean_up_when_stopped(move || {
+        if !keep {
+            remove_folder(&path);
+        }
+    })?;
+    let result = rehearsed(args, &family, batch, &chosen, &folder, watch.flag());
+    watch.ended(result)
+}
+
+fn rehearsed(
+    args: &cli::Rehearse,
+    family: &Family,
+    batch: usize,
+    chosen: &Chosen,
+    folder: &Folder,
+    stop: &AtomicBool,
+) -> Result<u8> {
     if !args.json {
-        print_head(&family, batch, &chosen, &folder)?;
+        print_head(family, batch, chosen, folder)?;
     }
-    let check = |plan: &MemoryPlan| refuse(plan, args.ignore_memory_plan);
+    let check = |plan: &MemoryPlan| memory::guard(plan, args.memory.ignore_memory_plan);
     let mut tell = |stage: &Stage| {
         if !args.json {
             out!("  {:<10} {:>8.2} s", stage.name, stage.seconds);
         }
     };
-    let report = rehearse(&family, batch, &folder.path, &chosen, &stop, &check, &mut tell);
-    if stop.load(Ordering::Relaxed) {
-        // The thread that took the signal is removing the folder and ends the process.
-        return Ok(STOPPED);
-    }
-    let report = report?;
+    let report = rehearse(family, batch, &folder.path, chosen, stop, &check, &mut tell)?;
     match args.json {
         true => out!("{}", serde_json::to_string_pretty(&report)?),
         false => print(&report),
     }
     Ok(OK)
-}
-
-fn refuse(plan: &MemoryPlan, ignore: bool) -> Result<()> {
-    match plan.check() {
-        Err(e) if ignore => eprintln!("note: going on all the same: {e:#}"),
-        other => other.context("--ignore-memory-plan goes on all the same")?,
-    }
-    Ok(())
-}
-
-/// On the first Ctrl-C or SIGTERM the folder goes and the process ends, whatever the rehearsal is at.
-fn clean_up_when_stopped(folder: &Folder, stop: Arc<AtomicBool>) -> Result<()> {
-    let (path, keep) = (folder.path.clone(), folder.keep);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if runtime.block_on(interrupted()) {
-            stop.store(true, Ordering::Relaxed);
-            if !keep {
-                remove(&path);
-            }
-            std::process::exit(i32::from(STOPPED));
-        }
-    })?;
-    Ok(())
 }
 
 /// The size asked for, or the largest that fits, and why a larger one does not.
@@ -132,7 +107,7 @@ fn choose(args: &cli::Rehearse, chosen: &Chosen, folder: &Path) -> Result<(Famil
         let size = Size::named(name).with_context(|| format!("--params {name}"))?;
         let family = family(size);
         enough_disk(&family, folder)?;
-        refuse(&expected(&family, batch, chosen)?, args.ignore_memory_plan)?;
+        memory::guard(&expected(&family, batch, chosen)?, args.memory.ignore_memory_plan)?;
         return Ok((family, batch));
     }
     let mut reasons = Vec::new();
@@ -235,6 +210,8 @@ fn print(report: &Report) {
             if s.operations > 0.0 { format!("{:.2} T", s.operations / 1e12) } else { String::new() },
             words(s.peak),
             s.planned.map_or_else(String::new, words),
+            s.device_peak.map_or_else(String::new, words),
+            s.device_planned.map_or_else(String::new, words),
         ]
     };
     let head = [
@@ -249,14 +226,22 @@ fn print(report: &Report) {
         "operations",
         "peak",
         "planned",
+        "GPU peak",
+        "planned",
     ];
-    table::print(&head, &report.stages.iter().map(row).collect::<Vec<_>>());
-    let off = 100.0 * (report.peak as f64 / report.planned.max(1) as f64 - 1.0);
-    out!(
-        "\nhighest peak of own memory {}, planned {} ({off:+.1} %)",
-        words(report.peak),
-        words(report.planned)
-    );
+    // On a CPU there is nothing to say of a GPU.
+    let columns = if report.device_peak.is_some() { head.len() } else { head.len() - 2 };
+    let rows = report.stages.iter().map(|s| row(s)[..columns].to_vec());
+    table::print(&head[..columns], &rows.collect::<Vec<_>>());
+    let against = |what: &str, peak: u64, planned: u64| {
+        let off = 100.0 * (peak as f64 / planned.max(1) as f64 - 1.0);
+        out!("highest peak of {what} {}, planned {} ({off:+.1} %)", words(peak), words(planned));
+    };
+    out!("");
+    against("own memory", report.peak, report.planned);
+    if let (Some(peak), Some(planned)) = (report.device_peak, report.device_planned) {
+        against("the GPU's memory", peak, planned);
+    }
     out!("{} samples of {} positions, {} tokens written", report.samples, report.prompt, report.tokens);
     report.plan.notes.iter().for_each(|n| out!("{n}"));
 }

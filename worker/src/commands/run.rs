@@ -6,13 +6,14 @@ use crate::cli;
 use crate::data;
 use crate::device::{self, Chosen};
 use crate::evaluator::Evaluator;
+use crate::foreign::Foreign;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
-use crate::memory::{self, Machine, MemoryPlan, Workload};
+use crate::memory::{self, MemoryPlan};
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use common::run::RunPlan;
 use hub::Meter;
 use proto::convert::Description;
@@ -42,7 +43,7 @@ pub async fn run(args: cli::Run) -> Result<u8> {
 }
 
 async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending> {
-    let chosen = device::choose(&args.device.device)?;
+    let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         warn!("{note}");
     }
@@ -50,6 +51,7 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     let client = connect(&args.coordinator)?;
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
+    allow(&plan, args.allow_external)?;
 
     let mut locator = Locator::new(args.models.clone(), args.data.clone());
     let began = Instant::now();
@@ -84,47 +86,73 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     let opened = {
         let (plan, locator, chosen, slots) =
             (plan.clone(), locator.clone(), chosen.clone(), args.slots as usize);
-        tokio::task::spawn_blocking(move || open(&plan, &locator, &chosen, slots)).await?
+        tokio::task::spawn_blocking(move || -> Result<_> {
+            // With an evaluator of the run's own there is nothing to hold here.
+            plan.evaluator.is_none().then(|| open(&plan, &locator, &chosen, slots)).transpose()
+        })
+        .await?
     };
-    if let Ok((_, memory)) = &opened {
+    if let Ok(Some((_, memory))) = &opened {
         info!("memory: {}", memory.summary());
-        match memory.check() {
-            Err(e) if args.ignore_memory_plan => warn!("going on all the same: {e:#}"),
-            Err(e) => return Err(e.context("not joining (--ignore-memory-plan goes on all the same)")),
-            Ok(()) => {}
-        }
+        memory::guard(memory, args.memory.ignore_memory_plan).context("not joining")?;
     }
     let mut link = Link::register(client, patience, identity, &plan, manifest).await?;
 
     let began = Instant::now();
-    let (bench, memory) = opened?;
+    let opened = opened?;
     let stopped = stop.clone();
     let (first, make) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let Some((mut bench, memory)) = opened else {
+            let make: Arc<MakeEvaluator> = Foreign::maker(&plan, &locator, &plan.dataset)?;
+            return Ok((make()?, make));
+        };
         for fit in bench.fits.iter().filter(|f| !f.is_plain()) {
             info!(model = fit.model, "{fit}");
+        }
+        bench.follow(&memory)?;
+        if let Some(left_out) = bench.placement.note() {
+            info!("{left_out}");
         }
         keep_resident(&bench, &plan, &memory, &stopped)?;
         let bench = Arc::new(bench);
         let dataset = locator.dataset(&plan.dataset);
         let references = data::read_run_references(&dataset, &plan.samples)?;
-        let exam = Arc::new(bench.exam(&plan, &dataset, references)?);
+        let exam = bench.exam(&plan, &dataset, references)?;
+        let exam = Arc::new(exam.ending_early(plan.early_stop.as_ref()));
         let make: Arc<MakeEvaluator> =
             Arc::new(move || Ok(Box::new(Pipeline::new(bench.clone(), exam.clone())?) as Box<dyn Evaluator>));
         Ok((make()?, make))
     })
     .await??;
-    info!(seconds = began.elapsed().as_secs_f32(), "models and images ready");
+    info!(seconds = began.elapsed().as_secs_f32(), "ready");
 
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let slots = Slots::start(args.slots as usize, first, make, done_sender)?;
-    Ok(link.run(&slots, &mut done, &mut stop).await?)
+    let ended = link.run(&slots, &mut done, &mut stop).await;
+    // Nobody listens any more, so that what is at work is not wanted; less than the moment that a stop is given.
+    tokio::task::spawn_blocking(move || slots.end(Duration::from_secs(4))).await?;
+    Ok(ended?)
+}
+
+/// A plan comes over the network, and its commands would run with this worker's rights on its patients' data: whoever
+/// operates the worker has to say that they may. Said before anything is fetched, digested or registered.
+fn allow(plan: &RunPlan, allowed: bool) -> Result<()> {
+    let commands = external::commands(plan);
+    if !allowed && !commands.is_empty() {
+        bail!(
+            "this run makes its workers run commands:\n  {}\nnot joining: if you trust whoever started the run, and its \
+             files on this machine, start the worker with --allow-external",
+            commands.join("\n  ")
+        );
+    }
+    commands.iter().for_each(|c| info!("allowed: {c}"));
+    Ok(())
 }
 
 /// Opens the run's models without reading weights, and plans what this worker will hold.
 fn open(plan: &RunPlan, locator: &Locator, chosen: &Chosen, slots: usize) -> Result<(Bench, MemoryPlan)> {
     let bench = Bench::open(plan, locator, chosen)?;
-    let work = Workload::of_run(&bench, plan, plan.samples.len(), slots)?;
-    let memory = memory::plan(&work, &Machine::now(chosen))?;
+    let memory = memory::for_run(&bench, plan, plan.samples.len(), slots, chosen)?;
     Ok((bench, memory))
 }
 
@@ -136,6 +164,8 @@ fn keep_resident(
     stopped: &watch::Receiver<bool>,
 ) -> Result<()> {
     match memory.page_cache.room {
+        // The GPU keeps them, and reads them once.
+        _ if memory.resident > 0 => return Ok(()),
         Some(_) if memory.page_cache.from_disk == 0 => {}
         Some(_) => {
             memory.notes.iter().take(1).for_each(|n| warn!("{n}"));

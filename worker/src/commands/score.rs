@@ -1,12 +1,15 @@
 //! `jradievo-worker score`: texts against references, without a model.
 
+use super::evaluate::default_scoring;
 use super::{OK, table};
+use crate::asking::read_run;
 use crate::cli;
 use crate::figures::figures;
 use crate::pipeline::scorer;
 use anyhow::{Context, Result, bail};
 use common::evaluation::{SampleResult, Stop};
 use common::run::ScoringPlan;
+use external::{Metrics, Row};
 use rayon::prelude::*;
 use score::bootstrap::Interval;
 use score::term::Mention;
@@ -49,20 +52,14 @@ struct Sample<'a> {
 
 /// Runs the command.
 pub fn run(args: &cli::Score) -> Result<u8> {
-    let text = |p: &Path| p.display().to_string();
-    let scorer = scorer(&ScoringPlan {
-        tokenizer: args.tokenizer.clone(),
-        lexicon: args.lexicon.as_deref().map(text),
-        extend_lexicon: args.extend_lexicon.as_deref().map(text),
-        absent_weight: args.absent_weight,
-        nfkc: true,
-    })?;
+    let scoring = scoring(args)?;
+    let scorer = scorer(&scoring)?;
     let references = read(&args.references)?;
     let predictions = read(&args.predictions)?;
     let pairs = pair(args, &references, &predictions)?;
     let scores: Vec<SampleScores> =
         pairs.par_iter().map(|(_, reference, prediction)| scorer.score(reference, prediction)).collect();
-    let results: Vec<SampleResult> = pairs
+    let mut results: Vec<SampleResult> = pairs
         .iter()
         .zip(&scores)
         .map(|((id, _, prediction), s)| SampleResult {
@@ -73,15 +70,19 @@ pub fn run(args: &cli::Score) -> Result<u8> {
             scores: s.metrics.clone(),
         })
         .collect();
+    let rows: Vec<Row> =
+        pairs.iter().map(|&(sample, reference, text)| Row { sample, text, reference, image: None }).collect();
+    let external = Metrics::new(&scoring.external).score(&rows, &|| false)?;
+    results.iter_mut().zip(external).for_each(|(result, scores)| result.scores.extend(scores));
     let metrics = figures(&results);
     if !args.json {
         table::print_figures(&metrics, results.len());
         return Ok(OK);
     }
     let mentions = |text: &str| args.explain.then(|| scorer.matcher().mentions(text));
-    let samples = pairs.iter().zip(&scores).map(|((id, reference, prediction), s)| Sample {
+    let samples = pairs.iter().zip(&results).map(|((id, reference, prediction), s)| Sample {
         id,
-        scores: &s.metrics,
+        scores: &s.scores,
         reference_terms: mentions(reference),
         prediction_terms: mentions(prediction),
     });
@@ -89,6 +90,21 @@ pub fn run(args: &cli::Score) -> Result<u8> {
     let output = Output { n: results.len(), metrics: &metrics, corpus: &corpus, samples: samples.collect() };
     out!("{}", serde_json::to_string_pretty(&output)?);
     Ok(OK)
+}
+
+/// The run file's, or what the command line says.
+fn scoring(args: &cli::Score) -> Result<ScoringPlan> {
+    if let Some(run) = &args.run {
+        return Ok(read_run(run, &args.set)?.scoring);
+    }
+    let text = |p: &Path| p.display().to_string();
+    Ok(ScoringPlan {
+        tokenizer: args.tokenizer.clone(),
+        lexicon: args.lexicon.as_deref().map(text),
+        extend_lexicon: args.extend_lexicon.as_deref().map(text),
+        absent_weight: args.absent_weight,
+        ..default_scoring()
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<(String, String)>> {

@@ -4,13 +4,17 @@
 //! sample. Only greedy decoding: the repetition penalty is 1.0, which is none, and nothing is drawn.
 
 mod batch;
+mod degenerate;
+mod generator;
 mod prompt;
 mod questions;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 
-pub use batch::{Control, Generated, Generator, Options, Progress, Sizes, Spent, Stop};
+pub use batch::{Control, Generated, Options, Progress, Sizes, Spent, Stop};
+pub use degenerate::{Early, LEAST_CYCLE, is_japanese};
+pub use generator::Generator;
 pub use prompt::{TEMPLATE_AFTER, TEMPLATE_BEFORE, bunny_prompt, bunny_texts};
 pub use questions::{Group, Questions};
 pub use tokenizer::TextTokenizer;

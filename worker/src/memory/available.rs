@@ -49,7 +49,12 @@ pub struct Machine {
 impl Machine {
     /// This machine, as it stands now, with models on the device chosen.
     pub fn now(chosen: &Chosen) -> Machine {
-        Machine { host: host(), gpu: chosen.memory(), threads: rayon::current_num_threads() }
+        Machine { gpu: chosen.memory(), ..Machine::of_host() }
+    }
+
+    /// The same for what runs on the host alone.
+    pub fn of_host() -> Machine {
+        Machine { host: host(), gpu: None, threads: rayon::current_num_threads() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Memory: what a run will hold and where, worked out from shapes before a weight is read.
 //!
 //! [`Workload`] says what is to be held, as plain numbers from headers and configuration; [`Machine`] what there is;
-//! [`plan`] puts one against the other and gives a [`MemoryPlan`]: every item with its place, the peak of every phase,
+//! [`plan()`] puts one against the other and gives a [`MemoryPlan`]: every item with its place, the peak of every phase,
 //! what is missing, and what would help. The arithmetic follows the allocations of `model` and `generate` line by line
 //! (`activations.rs`); `rehearse` measures what a run really takes beside it.
 //!
@@ -10,7 +10,9 @@
 //! machine without room for it reads from the disk again and again.
 
 mod activations;
+mod advice;
 mod available;
+mod guard;
 mod plan;
 mod resident;
 #[cfg(test)]
@@ -20,9 +22,10 @@ mod workload;
 
 pub use activations::{VisionNeeds, decode_bytes, prefill_bytes};
 pub use available::{GpuMemory, HostMemory, Machine};
+pub use guard::{for_merge, for_model, for_run, guard, guard_run};
 pub use plan::{Budget, Item, MemoryPlan, PageCache, Peak, Phase, Place, plan};
 pub use resident::prefault;
-pub use watch::{Watch, anonymous, disk_bytes};
+pub use watch::{Peaks, Watch, anonymous, disk_bytes};
 pub use workload::{Mapped, Workload};
 
 /// `12.3 GB`, in powers of ten as disks and checkpoints are counted; smaller amounts in MB.

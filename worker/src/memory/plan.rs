@@ -1,12 +1,18 @@
-//! A workload against a machine: items, peaks, what is missing, what helps.
+//! A workload against a machine: items, peaks, what is missing.
+//!
+//! Where base and sources live follows from what is left: on a GPU that has room for all of them beside the rest they
+//! are kept there; on a smaller one they stay in the host's memory, mapped, and every tensor is streamed as it is merged;
+//! on a CPU they are mapped and read in place. What would help a machine that is too small is found in `advice.rs`.
 
 use super::activations::{decode_bytes, prefill_bytes};
+use super::advice::advice;
 use super::words;
 use super::{Machine, Workload};
-use crate::merge::trim_scratch_bytes;
+use crate::merge::{Merger, staging_bytes, trim_scratch_bytes};
 use crate::model::weights::STRIP_BYTES;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::DType;
+use common::recipe::Recipe;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -15,6 +21,8 @@ use std::fmt::Write;
 const KEPT_BYTES: u64 = 16 << 20;
 /// Memory of the GPU that its libraries take for themselves; not measured on a GPU yet.
 const GPU_RESERVE: u64 = 512 << 20;
+/// Page-locked buffers through which files go to a GPU.
+const PINNED_BYTES: u64 = 64 << 20;
 
 /// Where bytes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -24,8 +32,10 @@ pub enum Place {
     Device,
     /// The host's memory, pages of this process's own.
     Host,
-    /// Files mapped into memory, held by the page cache as far as there is room.
+    /// Files mapped into memory, held by the page cache as far as there is room, and read in place.
     Mapped,
+    /// The same, copied to the GPU tensor by tensor whenever a candidate is merged.
+    Streamed,
 }
 
 /// When bytes are held.
@@ -110,6 +120,8 @@ pub struct MemoryPlan {
     pub page_cache: PageCache,
     /// What the numbers mean here: where sources live and why.
     pub notes: Vec<String>,
+    /// Bytes of base and sources that are kept on the GPU.
+    pub resident: u64,
     /// What would make it fit.
     pub advice: Vec<String>,
 }
@@ -126,8 +138,26 @@ pub fn plan(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
     Ok(plan)
 }
 
-fn without_advice(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
-    let items = items(work, machine)?;
+/// The same, whether or not it fits.
+pub(super) fn without_advice(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
+    let streamed = placed(work, machine, false)?;
+    let free = streamed.device.as_ref().map_or(0, |d| d.available.saturating_sub(d.need));
+    match work.merges_on_gpu(machine) && free >= work.merge_reads() {
+        true => placed(work, machine, true),
+        false => Ok(streamed),
+    }
+}
+
+/// With base and sources `resident` on the GPU, or not.
+fn placed(work: &Workload, machine: &Machine, resident: bool) -> Result<MemoryPlan> {
+    let plan =
+        summed(items(work, machine, resident)?, machine, if resident { 0 } else { work.merge_reads() });
+    let notes = notes(work, machine, &plan, resident);
+    Ok(MemoryPlan { notes, resident: if resident { work.merge_reads() } else { 0 }, ..plan })
+}
+
+/// Items added up and held against the machine, with `wanted` bytes of mapped files read by every merge.
+fn summed(items: Vec<Item>, machine: &Machine, wanted: u64) -> MemoryPlan {
     let sum = |phase, place| {
         let alive = items.iter().filter(|i| i.place == place && i.phases.contains(&phase));
         alive.map(|i| i.bytes).sum::<u64>()
@@ -139,21 +169,50 @@ fn without_advice(work: &Workload, machine: &Machine) -> Result<MemoryPlan> {
     let host = machine.host.as_ref().map(|h| budget(host_need, h.own + h.free, &h.bound));
     let device =
         machine.gpu.as_ref().map(|g| budget(device_need, g.free, &format!("free memory of {}", g.name)));
-
-    let wanted = work.merge_reads();
     let room = machine.host.as_ref().map(|h| h.page_cache.saturating_sub(host_need.saturating_sub(h.own)));
     // The oldest page goes first and merges read in a fixed order: a cache that is too small for all keeps little.
     let from_disk = if room.is_some_and(|r| r < wanted) { wanted } else { 0 };
     let page_cache = PageCache { wanted, room, from_disk };
-    let notes = notes(work, machine, &page_cache, device_need);
-    Ok(MemoryPlan { items, peaks, host, device, page_cache, notes, advice: Vec::new() })
+    MemoryPlan { items, peaks, host, device, page_cache, notes: Vec::new(), resident: 0, advice: Vec::new() }
+}
+
+/// What merging `recipe` to a folder takes on the host: one tensor at a time, and the search for trim thresholds.
+pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) -> Result<MemoryPlan> {
+    let open = |name: &str| merger.model(name).with_context(|| format!("model {name} is not open"));
+    let (base, vlm) = (open(&recipe.base.name)?, open(&recipe.vlm.name)?);
+    let infos = || vlm.names().filter_map(|name| vlm.info(name));
+    let largest = infos().map(|i| (i.elements * i.dtype.width()) as u64).max().unwrap_or(0);
+    let elements = base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64).sum();
+    let item =
+        |what: &str, bytes, phase| Item { what: what.into(), bytes, place: Place::Host, phases: vec![phase] };
+    let own = machine.host.as_ref().map_or(0, |h| h.own);
+    let kept = (machine.threads as u64 + 1) * KEPT_BYTES;
+    // Where rows are put in their places the tensor is there twice. What does not fit is refused by who writes it: a text-only
+    // export has no such places.
+    let resized = merger.placement(recipe).is_ok_and(|p| p.resized().next().is_some());
+    let copies = if resized { 2 } else { 1 };
+    let items = vec![
+        item("program (as measured)", own, Phase::Merge),
+        item("kept by the allocator", kept, Phase::Merge),
+        item(
+            "merging the largest tensor, or trimming",
+            (copies * largest).max(trimming(recipe.sources.len(), elements, machine)),
+            Phase::Merge,
+        ),
+    ];
+    Ok(summed(items, machine, 0))
+}
+
+/// What finding trim thresholds takes on the host: one state a thread, and one in which they are added up.
+fn trimming(sources: usize, elements: u64, machine: &Machine) -> u64 {
+    sources as u64 * (machine.threads as u64 + 1) * trim_scratch_bytes(elements)
 }
 
 fn budget(need: u64, available: u64, bound: &str) -> Budget {
     Budget { need, available, missing: need.saturating_sub(available), bound: bound.into() }
 }
 
-fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
+fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>> {
     use Phase::{Decode, Features, Load, Merge, Prefill};
     let on_gpu = machine.gpu.is_some();
     let model = if on_gpu { Place::Device } else { Place::Host };
@@ -195,11 +254,24 @@ fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
     // On the way to a GPU a strip is copied on the host, moved, and converted there.
     let converted = if work.compute.size_in_bytes() as u64 == work.stored && !on_gpu { 0 } else { strip };
     add(each("reading the largest tensor"), slots * (tensor + converted), Place::Host, &[Load]);
-    // Thresholds are found before the first tensor is merged.
-    // One state a thread, and one in which they are added up.
-    let trim = work.sources as u64 * (machine.threads as u64 + 1) * trim_scratch_bytes(work.elements());
-    let merging = (work.merge_copies * tensor + converted).max(trim);
+    let by_kernels = work.merges_on_gpu(machine);
+    // Thresholds are found before the first tensor is merged. What a GPU merges never is on the host; what it does not,
+    // because the VLM keeps rows of its own, is.
+    let merging = match (work.mapped.is_empty(), by_kernels, work.merge_copies) {
+        (true, ..) | (_, true, 1) => 0,
+        (_, true, copies) => copies * tensor + converted,
+        (_, false, copies) => {
+            (copies * tensor + converted).max(trimming(work.sources, work.elements(), machine))
+        }
+    };
     add(each("merging the largest tensor, or trimming"), slots * merging, Place::Host, &[Merge]);
+    // Taken at the first merge, shared by the slots, and kept.
+    let merged: &[Phase] = if slots > 1 { later } else { &[Merge, Prefill, Decode] };
+    if by_kernels {
+        let staging = staging_bytes(work.sources, work.own_bases, work.largest, work.merged_width);
+        add("pieces of base and sources, histograms".into(), staging, Place::Device, merged);
+        add("page-locked buffers".into(), PINNED_BYTES, Place::Host, merged);
+    }
     if on_gpu {
         add(each("tensors on their way to the GPU"), slots * 2 * strip, Place::Device, &[Load, Merge]);
     }
@@ -213,90 +285,53 @@ fn items(work: &Workload, machine: &Machine) -> Result<Vec<Item>> {
     let decode = decode_bytes(&work.language, work.compute, fused, &sizes);
     add(each(&format!("one token for {} rows", sizes.rows)), slots * decode, model, &[Decode]);
 
+    let (place, while_held): (Place, &[Phase]) = match (by_kernels, resident) {
+        (true, true) => (Place::Device, merged),
+        (true, false) => (Place::Streamed, &[Merge]),
+        (false, _) => (Place::Mapped, &[Merge]),
+    };
     for model in &work.mapped {
-        add(format!("weights of {}", model.name), model.bytes, Place::Mapped, &[Merge]);
+        add(format!("weights of {}", model.name), model.bytes, place, while_held);
     }
     items.retain(|i| i.bytes > 0);
     Ok(items)
 }
 
-fn notes(work: &Workload, machine: &Machine, cache: &PageCache, device_need: u64) -> Vec<String> {
-    let mut notes = Vec::new();
-    let wanted = words(cache.wanted);
-    match (cache.room, cache.from_disk) {
-        (None, _) => notes.push(format!("base and sources are mapped: {wanted} that every merge reads")),
-        (Some(room), 0) => notes.push(format!(
-            "base and sources are mapped: {wanted} that every merge reads, which fit beside the rest ({} left for files)",
+fn notes(work: &Workload, machine: &Machine, plan: &MemoryPlan, resident: bool) -> Vec<String> {
+    if work.mapped.is_empty() {
+        return Vec::new();
+    }
+    let all = words(work.merge_reads());
+    if resident {
+        return vec![format!("base and sources are kept on the GPU: {all}, copied there by the first merge")];
+    }
+    let cache = &plan.page_cache;
+    let mut notes = vec![match (cache.room, cache.from_disk) {
+        (None, _) => format!("base and sources are mapped: {all} that every merge reads"),
+        (Some(room), 0) => format!(
+            "base and sources are mapped: {all} that every merge reads, which fit beside the rest ({} left for files)",
             words(room)
-        )),
-        (Some(room), _) => notes.push(format!(
-            "base and sources are mapped: every merge reads {wanted}, but only {} are left for files, so every candidate \
-             reads up to {wanted} from the disk; {} more memory would end that",
+        ),
+        (Some(room), _) => format!(
+            "base and sources are mapped: every merge reads {all}, but only {} are left for files, so every candidate \
+             reads up to {all} from the disk; {} more memory would end that",
             words(room),
             words(cache.wanted - room)
+        ),
+    }];
+    match (work.merges_on_gpu(machine), &plan.device) {
+        (true, Some(device)) => notes.push(format!(
+            "base and sources stay in the host's memory and are streamed to the GPU tensor by tensor: with {} more of its \
+             memory they would be kept there",
+            words(work.merge_reads().saturating_sub(device.available.saturating_sub(device.need)))
         )),
-    }
-    if let Some(gpu) = &machine.gpu {
-        let where_they_fit = match gpu.free.saturating_sub(device_need) >= cache.wanted {
-            true => "base and sources would fit on the GPU too, but",
-            false => "base and sources do not fit on the GPU beside the rest;",
-        };
-        notes.push(format!(
-            "{where_they_fit} merging runs on the host: each merged tensor ({} at most) is copied over the weights on the GPU",
+        (false, Some(_)) => notes.push(format!(
+            "merging runs on the host: each merged tensor ({} at most) is copied over the weights on the GPU",
             words(work.largest * work.stored)
-        ));
+        )),
+        _ => {}
     }
     notes
-}
-
-/// What would fit, each found by planning again.
-fn advice(work: &Workload, machine: &Machine) -> Result<Vec<String>> {
-    let fits = |work: &Workload| Ok::<bool, anyhow::Error>(without_advice(work, machine)?.missing() == 0);
-    let mut found = Vec::new();
-    let mut one = work.clone();
-    one.slots = 1;
-    if work.slots > 1 {
-        let mut slots = work.slots;
-        while slots > 1 {
-            slots -= 1;
-            if fits(&Workload { slots, ..work.clone() })? {
-                found.push(format!("--slots {slots} fits"));
-                return Ok(found);
-            }
-        }
-        found.push("even one slot does not fit".into());
-    }
-    // The need falls with the batch, so the largest that fits is found by halving.
-    let with = |batch: usize| {
-        let mut work = one.clone();
-        work.options.batch_size = batch;
-        work
-    };
-    let (mut low, mut high) = (0, work.options.batch_size.min(work.samples).max(1));
-    while high - low > 1 {
-        let middle = (low + high) / 2;
-        if fits(&with(middle))? { low = middle } else { high = middle }
-    }
-    if low > 0 {
-        let slots = if work.slots > 1 { " with --slots 1" } else { "" };
-        found.push(format!(
-            "generation.batch_size = {low} fits{slots}: the same reports, more passes over the weights"
-        ));
-        return Ok(found);
-    }
-    let least = without_advice(&with(1), machine)?;
-    if machine.gpu.is_some() {
-        let host = Machine { gpu: None, ..machine.clone() };
-        let on_host = Workload { compute: DType::F32, ..one.clone() };
-        if without_advice(&on_host, &host)?.missing() == 0 {
-            found.push("--device cpu fits, far slower".into());
-        }
-    }
-    found.push(format!(
-        "even one sample at a time is short of {}; use a machine with more memory, free some, or smaller models",
-        words(least.missing())
-    ));
-    Ok(found)
 }
 
 impl MemoryPlan {

@@ -50,6 +50,9 @@ fn workload(samples: usize, batch_size: usize, new_tokens: usize) -> Workload {
     Workload {
         mapped: vec![Mapped { name: "base".into(), bytes: 300 << 20 }],
         sources: 4,
+        own_bases: 0,
+        kernels: true,
+        merged_width: 2,
         merge_copies: 1,
         vision: needs(BUNNY, DType::F32),
         language: c.llama,
@@ -179,6 +182,9 @@ fn paper(dtype: DType) -> Workload {
     Workload {
         mapped: (0..5).map(|i| Mapped { name: i.to_string(), bytes: 16_060_522_496 }).collect(),
         sources: 4,
+        own_bases: 0,
+        kernels: true,
+        merged_width: 2,
         merge_copies: 1,
         vision: needs(text, dtype),
         language: c.llama,
@@ -204,23 +210,52 @@ fn the_papers_run_on_three_gpus_and_a_cpu() {
     assert_eq!(work.vision.weights, 2 * (397_745_440 + 30_941_184) + 2 * norms);
 
     let host = 256 << 30;
+    let places = |plan: &MemoryPlan| {
+        let weights = plan.items.iter().filter(|i| i.what.starts_with("weights of "));
+        weights.map(|i| i.place).collect::<Vec<_>>()
+    };
+    // 141 GB as its driver counts them: all five models stay there.
+    let sources = 5 * 16_060_522_496;
     let large = plan(&work, &machine(host, Some(140_000_000_000))).expect("room");
     large.check().expect("fits");
-    assert!(
-        large.notes[1].starts_with("base and sources would fit on the GPU too, but merging runs on the host")
-    );
+    assert_eq!((places(&large), large.resident), (vec![Place::Device; 5], sources));
+    assert_eq!(large.page_cache.wanted, 0);
+    assert!(large.device.as_ref().expect("known").need > sources + work.language_bytes());
+    assert!(large.notes[0].starts_with("base and sources are kept on the GPU"), "{:?}", large.notes);
+    // With one byte less than that takes they are streamed.
+    let need = large.device.as_ref().expect("known").need;
+    assert_eq!(plan(&work, &machine(host, Some(need))).expect("room").resident, sources);
+    let tight = plan(&work, &machine(host, Some(need - 1))).expect("room");
+    assert_eq!((places(&tight), tight.resident), (vec![Place::Streamed; 5], 0));
+
     let middle = plan(&work, &machine(host, Some(80_000_000_000))).expect("room");
     middle.check().expect("fits");
-    assert!(middle.notes[1].starts_with("base and sources do not fit on the GPU"));
-    // 24 GB: the cache of 50 rows is too much; some batch fits.
+    assert_eq!((places(&middle), middle.page_cache.wanted), (vec![Place::Streamed; 5], sources));
+    assert!(middle.notes[1].contains("streamed to the GPU tensor by tensor"), "{:?}", middle.notes);
+    // Pieces of 16 Mi elements of five models in two bytes, and four histograms.
+    let staging = middle.items.iter().find(|i| i.what.starts_with("pieces of base")).expect("streamed");
+    assert_eq!((staging.bytes, staging.place), (5 * (2 << 24) + 4 * (8 << 16), Place::Device));
+    // 24 GB: the cache of 50 rows is too much; some batch fits, and then sources are streamed.
     let small = plan(&work, &machine(host, Some(24_000_000_000))).expect("room");
     let message = small.check().expect_err("does not fit").to_string();
     assert!(
         message.contains("of GPU memory are missing") && message.contains("generation.batch_size = "),
         "{message}"
     );
-    // On a CPU weights are float32: more than 32 GB.
+    let advised = small.advice[0].split(' ').nth(2).and_then(|n| n.parse().ok()).expect("a number");
+    let mut fewer = work.clone();
+    fewer.options.batch_size = advised;
+    let fewer = plan(&fewer, &machine(host, Some(24_000_000_000))).expect("room");
+    fewer.check().expect("fits as advised");
+    assert_eq!(places(&fewer), [Place::Streamed; 5]);
+    // Where merges are wanted on the host nothing of theirs is on the GPU.
+    let on_host = Workload { kernels: false, ..work.clone() };
+    let on_host = plan(&on_host, &machine(host, Some(140_000_000_000))).expect("room");
+    assert_eq!((places(&on_host), on_host.resident), (vec![Place::Mapped; 5], 0));
+    assert!(on_host.notes[1].starts_with("merging runs on the host"), "{:?}", on_host.notes);
+    // On a CPU weights are float32: more than 32 GB. Base and sources are mapped.
     let cpu = plan(&paper(DType::F32), &machine(24 << 30, None)).expect("room");
+    assert_eq!(places(&cpu), [Place::Mapped; 5]);
     assert!(
         cpu.missing() > 8_000_000_000 && cpu.advice[0].contains("one sample at a time"),
         "{:?}",

@@ -1,12 +1,16 @@
 //! What is to be held, as numbers: from checkpoint headers, configuration and run plan, before a weight is read.
 
+use super::Machine;
 use super::activations::VisionNeeds;
+use crate::asking::Question;
 use crate::generate::{Options, Sizes};
 use crate::model::weights::expected_parameters;
 use crate::model::{LlamaConfig, Prompt};
 use crate::pipeline::{Bench, options};
+use crate::vlm::Vlm;
 use anyhow::{Context, Result};
 use candle_core::DType;
+use common::recipe::Convention;
 use common::run::RunPlan;
 
 /// Weights that stay in their files.
@@ -25,6 +29,12 @@ pub struct Workload {
     pub mapped: Vec<Mapped>,
     /// Sources of a merge.
     pub sources: usize,
+    /// Those of them that have a base of their own.
+    pub own_bases: usize,
+    /// Whether a GPU is to merge: the convention is one that it knows, and nobody asked otherwise.
+    pub kernels: bool,
+    /// Bytes of the widest element among base and sources.
+    pub merged_width: u64,
     /// Shape of the language model.
     pub language: LlamaConfig,
     /// Type of weights and activations where the model runs.
@@ -59,6 +69,7 @@ impl Workload {
         let base = bench.merger.model(&run.models.base.name).context("a run has a base")?;
         let mut folders = Vec::new();
         let mut mapped = Vec::new();
+        let mut merged_width = 0;
         for model in run.merged_models() {
             let opened = bench.merger.model(&model.name).with_context(|| model.name.clone())?;
             if folders.contains(&opened.folder()) {
@@ -66,29 +77,65 @@ impl Workload {
             }
             folders.push(opened.folder());
             let infos = base.names().filter_map(|name| opened.info(name));
-            let bytes = infos.map(|i| (i.elements * i.dtype.width()) as u64).sum();
+            let sizes: Vec<_> = infos.map(|i| (i.elements as u64, i.dtype.width() as u64)).collect();
+            merged_width = sizes.iter().map(|(_, width)| *width).fold(merged_width, u64::max);
+            let bytes = sizes.iter().map(|(elements, width)| elements * width).sum();
             mapped.push(Mapped { name: model.name.clone(), bytes });
         }
         let prompt: Prompt = vlm.longest_prompt(&run.task, run.generation.image_resize)?;
+        let sources = &run.models.sources;
+        Ok(Workload {
+            mapped,
+            sources: sources.len(),
+            own_bases: sources.iter().filter(|s| s.base.is_some()).count(),
+            kernels: vlm.chosen.merges_on_gpu && run.merge.convention == Convention::Paper,
+            merged_width,
+            merge_copies: if bench.placement.resized().next().is_some() { 2 } else { 1 },
+            options: options(vlm, &run.generation),
+            slots,
+            ..Workload::answering(vlm, &prompt, samples)
+        })
+    }
+
+    /// What one model holds that answers a question about each of `samples` images; nothing is merged.
+    ///
+    /// # Errors
+    /// When the task cannot be tokenised.
+    pub fn of_model(vlm: &Vlm, question: &Question, samples: usize) -> Result<Workload> {
+        let prompt = vlm.longest_prompt(&question.task, question.generation.image_resize)?;
+        let options = options(vlm, &question.generation);
+        Ok(Workload { options, ..Workload::answering(vlm, &prompt, samples) })
+    }
+
+    /// One slot of a model without merges, at the generator's ordinary limits.
+    fn answering(vlm: &Vlm, prompt: &Prompt, samples: usize) -> Workload {
         let parameters = expected_parameters(vlm.family.language());
         let widths =
             parameters.iter().filter_map(|(n, _)| vlm.checkpoint.info(n)).map(|i| i.dtype.width() as u64);
         let elements = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
-        Ok(Workload {
-            mapped,
-            sources: run.models.sources.len(),
+        Workload {
+            mapped: Vec::new(),
+            sources: 0,
+            own_bases: 0,
+            kernels: false,
+            merged_width: 0,
             language: vlm.family.language().clone(),
             compute: vlm.chosen.dtype,
             largest: elements.max().unwrap_or(0),
             stored: widths.max().unwrap_or(4),
-            merge_copies: if bench.placement.resized().next().is_some() { 2 } else { 1 },
+            merge_copies: 1,
             vision: vlm.vision_needs(),
             samples,
             shared: prompt.before.len(),
             prompt: prompt.positions(),
-            options: options(vlm, &run.generation),
-            slots,
-        })
+            options: Options::default(),
+            slots: 1,
+        }
+    }
+
+    /// Whether merges are made on the machine's GPU.
+    pub fn merges_on_gpu(&self, machine: &Machine) -> bool {
+        self.kernels && machine.gpu.is_some() && !self.mapped.is_empty()
     }
 
     /// The sizes that the generator will work with.

@@ -5,7 +5,7 @@
 
 use super::simd::widest;
 use super::vocabulary::RowMap;
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Dtype, Strided};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
@@ -26,6 +26,8 @@ pub(crate) struct Elements<'a> {
     dtype: Dtype,
     /// Where the tensor is to be seen with other rows than it is stored with.
     rows: Option<Rows<'a>>,
+    /// Where the elements are not stored in row-major order.
+    strided: Option<&'a Strided>,
 }
 
 /// Rows in another order, some of them missing.
@@ -54,7 +56,12 @@ impl<'a> Elements<'a> {
     /// `dtype` must be mergeable, which the caller has checked to give a better message.
     pub(crate) fn new(bytes: &'a [u8], dtype: Dtype) -> Elements<'a> {
         assert!(dtype.mergeable(), "only float32, float16 and bfloat16 reach the kernels");
-        Elements { bytes, dtype, rows: None }
+        Elements { bytes, dtype, rows: None, strided: None }
+    }
+
+    /// The same for elements that lie in another order.
+    pub(crate) fn in_order(self, strided: Option<&'a Strided>) -> Elements<'a> {
+        Elements { strided, ..self }
     }
 
     /// The same seen through a map of rows of `columns` elements, which is at least 1. The map must not lead beyond
@@ -85,7 +92,25 @@ impl<'a> Elements<'a> {
     #[inline(always)]
     fn stored(&self, first: usize, out: &mut [f32]) {
         let (width, count) = (self.dtype.width(), out.len());
-        let bytes = &self.bytes[first * width..(first + count) * width];
+        if let Some(strided) = self.strided {
+            return self.widen_strided(strided, first, out);
+        }
+        self.widen_bytes(&self.bytes[first * width..(first + count) * width], out);
+    }
+
+    // Few torch files hold transposed weights, so this stays out of the kernels' way.
+    #[inline(never)]
+    fn widen_strided(&self, strided: &Strided, first: usize, out: &mut [f32]) {
+        let mut bytes = [0; BLOCK * 4];
+        let bytes = &mut bytes[..out.len() * self.dtype.width()];
+        strided.gather(self.bytes, self.dtype.width(), first, bytes);
+        self.widen_bytes(bytes, out);
+    }
+
+    /// As many elements as `out` has.
+    #[inline(always)]
+    fn widen_bytes(&self, bytes: &[u8], out: &mut [f32]) {
+        let count = out.len();
         match self.dtype {
             Dtype::F32 => {
                 for (out, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -123,6 +148,44 @@ impl<'a> Elements<'a> {
         if let Some(rows) = self.rows {
             clear(rows, first, &mut out[..count]);
         }
+    }
+
+    /// The type that the elements are stored in.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// All stored bytes, where the tensor's rows are the stored ones and in their order.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn plain_bytes(&self) -> Option<&'a [u8]> {
+        (self.rows.is_none() && self.strided.is_none()).then_some(self.bytes)
+    }
+
+    /// The stored bytes of `count` elements from `first` on in the order in which the rows are seen; zeros for missing
+    /// rows. `out` is overwritten.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn gather(&self, first: usize, count: usize, out: &mut Vec<u8>) {
+        let width = self.dtype.width();
+        out.clear();
+        out.resize(count * width, 0);
+        let copy = |stored: usize, out: &mut [u8]| match self.strided {
+            Some(strided) => strided.gather(self.bytes, width, stored, out),
+            None => out.copy_from_slice(&self.bytes[stored * width..][..out.len()]),
+        };
+        let Some(rows) = self.rows else { return copy(first, out) };
+        rows.pieces(first, count, |at, length, stored| {
+            if let Some(stored) = stored {
+                copy(stored, &mut out[at * width..][..length * width]);
+            }
+        });
+    }
+
+    /// Where rows are matched: elements of a row, and which rows are missing.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn missing_rows(&self) -> Option<(usize, Vec<bool>)> {
+        let Rows { map, columns } = self.rows?;
+        Some((columns, (0..map.len()).map(|row| map.get(row).is_none()).collect()))
     }
 
     /// Takes what is missing of `count` elements from `other`, whose rows are as the map shows them.
@@ -270,7 +333,8 @@ mod tests {
     #[test]
     fn rows_may_be_seen_in_another_order() {
         let stored: Vec<f32> = (0..15).map(|i| i as f32).collect();
-        let bytes: Vec<u8> = stored.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes_of = |stored: &[f32]| -> Vec<u8> { stored.iter().flat_map(|v| v.to_le_bytes()).collect() };
+        let bytes = bytes_of(&stored);
         // Five stored rows of three: the output's rows are 4, none, 0.
         let tokens = |list: &[(&str, u32)]| list.iter().map(|(t, n)| (t.to_string(), *n)).collect();
         let map =
@@ -284,6 +348,12 @@ mod tests {
         assert_eq!(out[..8], [13.0, 14.0, 3.0, 4.0, 5.0, 0.0, 1.0, 0.0]);
         mapped.clear_missing(1, 7, &mut out);
         assert_eq!(out[..8], [13.0, 14.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let mut bytes = Vec::new();
+        mapped.gather(1, 7, &mut bytes);
+        let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        assert_eq!(numbers, out[..7]);
+        assert_eq!(mapped.missing_rows(), Some((3, vec![false, true, false])));
+        assert_eq!((plain.missing_rows(), plain.plain_bytes()), (None, Some(&bytes_of(&stored)[..])));
     }
 
     #[test]
@@ -291,5 +361,25 @@ mod tests {
         let mut out = [7.0; BLOCK];
         Elements::new(&[0, 0, 0x80, 0x3f], Dtype::F32).widen(0, 1, &mut out);
         assert_eq!((out[0], out[1], out[BLOCK - 1]), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn elements_in_another_order_are_read_as_if_they_were_in_order() {
+        // A transposed matrix of 3 rows and 700 columns, longer than a block: element (r, c) lies at c · 3 + r.
+        let value = |r: usize, c: usize| (r * 1000 + c) as f32;
+        let stored: Vec<u8> = (0..700 * 3).flat_map(|i| value(i % 3, i / 3).to_le_bytes()).collect();
+        let strided = Strided::new(vec![3, 700], vec![1, 3]);
+        let elements = Elements::new(&stored, Dtype::F32).in_order(Some(&strided));
+        for first in [0, 1, 699, 700, 1076] {
+            let mut out = [0.0; BLOCK];
+            elements.widen(first, BLOCK, &mut out);
+            let expected: Vec<f32> = (first..first + BLOCK).map(|i| value(i / 700, i % 700)).collect();
+            assert_eq!(out[..], expected[..], "{first}");
+        }
+        // Rows in another order on top of it.
+        let map = RowMap::cut(4, 3);
+        let mut out = [1.0; 5];
+        elements.with_rows(&map, 700).widen_slice(2 * 700 + 697, &mut out);
+        assert_eq!(out, [value(2, 697), value(2, 698), value(2, 699), 0.0, 0.0]);
     }
 }

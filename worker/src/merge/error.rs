@@ -23,6 +23,14 @@ pub enum Error {
         /// The names that are open, comma separated.
         opened: String,
     },
+    /// A vision-language model's configuration, or a file beside it, is at fault.
+    #[error("model {model}: {reason}")]
+    Family {
+        /// The model's name.
+        model: String,
+        /// The file, the key and what is wrong with it.
+        reason: String,
+    },
     /// Two references give one name to different folders.
     #[error("model name {model} stands for both {first} and {second}; give each model a name of its own")]
     Ambiguous {
@@ -136,6 +144,12 @@ pub enum Error {
     #[error("{reason}")]
     Beside {
         /// The file, and what is wrong with it.
+        reason: String,
+    },
+    /// The device on which a merge runs failed.
+    #[error("the GPU could not merge: {reason}; --merge-on host merges on the host")]
+    Device {
+        /// What its driver or compiler said.
         reason: String,
     },
     /// The caller asked to stop.

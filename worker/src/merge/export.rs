@@ -3,8 +3,8 @@
 use super::error::{Error, Result};
 use super::prepare::Prepared;
 use super::text_only::TextOnly;
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
+use crate::checkpoint::{Checkpoint, part};
 use common::recipe::Recipe;
 use std::collections::HashMap;
 use std::path::Path;
@@ -46,6 +46,18 @@ impl<'a> Export<'a> {
         Export { recipe, merged, vlm, part: Part::Whole, documents: Vec::new(), shard_bytes: SHARD_BYTES }
     }
 
+    /// Whether the disk has room for the folder `out`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] with the number that is missing; as [`Export::write`] for a VLM that cannot be written.
+    pub fn check_space(&self, out: &Path) -> Result<()> {
+        let specs = match self.part {
+            Part::Whole => self.as_stored().into_iter().map(|(_, spec)| spec).collect(),
+            Part::Language => TextOnly::of(self.vlm, &self.recipe.vlm.name)?.specs,
+        };
+        Ok(part::check_space(out, &specs)?)
+    }
+
     /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `stop` is looked at between tensors.
     /// Code in the VLM's folder is copied and never run.
     ///
@@ -85,7 +97,7 @@ impl<'a> Export<'a> {
             let merged = self.merged.filter(|m| m.info(name).is_some());
             match merged.zip(placement.as_ref()) {
                 Some((merged, placement)) => placement.tensor_bytes(merged, self.vlm, name, buffer)?,
-                None => buffer.extend_from_slice(self.vlm.bytes(name)?),
+                None => buffer.extend_from_slice(&self.vlm.elements(name)?),
             }
             Ok(())
         })?;

@@ -130,11 +130,11 @@ impl Fitted {
         Ok(stored.with_rows(map, columns))
     }
 
-    /// What there is to say of it.
-    pub(super) fn describe(&self, base: &Opened) -> Fit {
+    /// What there is to say of it, where the merge makes `names`.
+    pub(super) fn describe(&self, base: &Opened, names: &[String]) -> Fit {
         let missing: Vec<String> =
-            base.model.names().filter(|n| self.opened.model.info(n).is_none()).map(String::from).collect();
-        let shared = base.model.names().len() - missing.len();
+            names.iter().filter(|n| self.opened.model.info(n).is_none()).cloned().collect();
+        let shared = base.model.names().filter(|n| self.opened.model.info(n).is_some()).count();
         let rows =
             self.rows.iter().map(|(n, map)| (n.clone(), map.len() - map.absent(), map.len())).collect();
         let further = self.opened.model.names().len() - shared;

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One base tensor with what its sources contribute. Sources that contribute nothing have no term.
 pub(crate) struct Tensor<'a> {
-    /// Its position among the base's tensors.
-    pub(crate) position: usize,
     pub(crate) base: Elements<'a>,
     pub(crate) elements: usize,
     pub(crate) terms: Vec<Term<'a>>,
@@ -20,9 +18,9 @@ pub(crate) struct Tensor<'a> {
 pub(crate) struct Flat<'a> {
     pub(crate) tensors: Vec<Tensor<'a>>,
     pieces: Vec<Piece>,
-    /// Elements of all tensors together.
+    /// Elements of all tensors together: the N of the trim.
     pub(crate) elements: u64,
-    arithmetic: Arithmetic,
+    pub(crate) arithmetic: Arithmetic,
 }
 
 struct Piece {

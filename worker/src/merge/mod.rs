@@ -5,7 +5,9 @@
 //! then gives each tensor in one fused, multi-threaded pass, in the type asked for. Which tensors exist is the
 //! base's to say. Results are the same bits whatever the number of threads.
 //!
-//! Not here: devices, the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
+//! A [`Mill`] does passes and tensors on a GPU, by the kernels in `cuda/`, with the same outcome.
+//!
+//! Not here: the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
 //! by [`Checkpoint::open_renamed`], rows of vocabularies by `vocabulary.rs` and `fit.rs`, and `placement.rs` finds the merge's
 //! place in the VLM. Methods: `paper.rs` and `linear.rs`, with
 //! `numbers.rs` (which number is for which tensor), `field.rs` (the random mask) and `trim.rs` (the exact trim), each stating its formulas and their source.
@@ -24,18 +26,23 @@
 //! ```
 
 mod block;
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
 mod error;
 mod export;
 pub mod field;
 mod fit;
 mod flat;
+mod language;
 mod linear;
 pub mod mergekit;
+mod mill;
 mod numbers;
 mod paper;
 mod placement;
 mod prepare;
 mod simd;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod text_only;
@@ -46,6 +53,7 @@ pub use block::Element;
 pub use error::{Error, Result};
 pub use export::{Export, Part};
 pub use fit::Fit;
+pub use mill::{Mill, mill, staging_bytes};
 pub use placement::Placement;
 pub use prepare::Prepared;
 pub use trim::scratch_bytes as trim_scratch_bytes;
@@ -57,6 +65,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use survey::OnHost;
 use vocabulary::Tokens;
 
 /// The models of a run, opened once, by the names that recipes use.
@@ -92,12 +101,12 @@ impl Opened {
 /// The stored elements of a tensor, in a type that merging reads.
 fn elements<'a>(opened: &'a Opened, name: &str) -> Result<Elements<'a>> {
     let model: &'a Arc<Checkpoint> = &opened.model;
-    let bytes = model.bytes(name)?;
+    let (bytes, strided) = model.stored(name)?;
     let dtype = model.info(name).map_or(Dtype::U8, |i| i.dtype);
     if !dtype.mergeable() {
         return Err(Error::Dtype { tensor: name.into(), model: opened.name.clone(), dtype: dtype.name() });
     }
-    Ok(Elements::new(bytes, dtype))
+    Ok(Elements::new(bytes, dtype).in_order(strided))
 }
 
 impl Merger {
@@ -105,7 +114,7 @@ impl Merger {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a model that cannot be opened; [`Error::Ambiguous`] when one name has two folders
-    /// or two sets of renamed prefixes.
+    /// or two sets of renamed prefixes; [`Error::Family`] for a VLM whose configuration is at fault.
     pub fn open<'a>(
         models: impl IntoIterator<Item = &'a ModelRef>,
         folder: impl Fn(&ModelRef) -> PathBuf,
@@ -115,7 +124,8 @@ impl Merger {
             let path = folder(model);
             // What the run file says of names counts; where it is silent, a VLM's family knows its own.
             let rename = match model.rename.is_empty() {
-                true => crate::vlm::family::renames(&path),
+                true => crate::vlm::family::renames(&path)
+                    .map_err(|e| Error::Family { model: model.name.clone(), reason: e.to_string() })?,
                 false => model.rename.clone(),
             };
             if let Some(open) = merger.model(&model.name) {
@@ -164,7 +174,15 @@ impl Merger {
     /// [`Error::Recipe`], [`Error::Unknown`], [`Error::Shape`], [`Error::Dtype`], [`Error::Missing`]: the recipe does not
     /// fit the models; [`Error::Stopped`].
     pub fn plan(&self, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
-        Prepared::new(recipe, |name| self.opened(name), stop)
+        Prepared::new(recipe, |name| self.opened(name), &OnHost, stop)
+    }
+
+    /// The same with the passes over the whole model made by `mill`.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`], and [`Error::Device`].
+    pub fn plan_with(&self, mill: &dyn Mill, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
+        mill.prepare(self, recipe, stop)
     }
 
     /// How the recipe's sources and their own bases fit its base, without the passes that [`Merger::plan`] makes.
@@ -173,6 +191,14 @@ impl Merger {
     /// As [`Merger::plan`] where models do not fit.
     pub fn fits(&self, recipe: &Recipe) -> Result<Vec<Fit>> {
         Ok(Prepared::fitted(recipe, |name| self.opened(name))?.fits())
+    }
+
+    /// Names of the tensors that merges of `recipe` make, without the passes that [`Merger::plan`] makes.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`] where models do not fit.
+    pub fn merged(&self, recipe: &Recipe) -> Result<Vec<String>> {
+        Ok(Prepared::fitted(recipe, |name| self.opened(name))?.names().map(String::from).collect())
     }
 
     /// Where merges of `recipe` go in its VLM.

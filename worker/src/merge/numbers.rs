@@ -20,7 +20,7 @@ type Key = (Option<Group>, Option<Group>);
 /// One source's rules.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// By tensor, in the base's order; one for all where nothing differs.
+    /// By tensor, in the order of the merge's names.
     each: Vec<TensorRule>,
     /// The trim groups.
     pub(super) groups: Vec<TrimGroup>,
@@ -38,8 +38,6 @@ struct TensorRule {
 pub(super) struct TrimGroup {
     /// Share of their elements that is zeroed.
     pub(super) rate: f64,
-    /// Elements of them all, those that the source lacks included.
-    pub(super) elements: u64,
     /// False when nothing of them is left: everything dropped or trimmed.
     pub(super) live: bool,
 }
@@ -50,21 +48,20 @@ pub(super) fn at(amount: &Amount, what: &str, tensor: &str, stack: &Stack) -> Re
 }
 
 impl Rules {
-    /// The rules of a source for the base's tensors, given by name and elements; thresholds are still unknown.
-    pub(super) fn new(term: &SourceTerm, tensors: &[(&str, u64)], stack: &Stack) -> Result<Rules> {
+    /// The rules of a source for the tensors that are merged; thresholds are still unknown.
+    pub(super) fn new(term: &SourceTerm, tensors: &[String], stack: &Stack) -> Result<Rules> {
         let name = &term.model.name;
         let mut keys: BTreeMap<Key, usize> = BTreeMap::new();
         let (mut each, mut groups) = (Vec::with_capacity(tensors.len()), Vec::new());
-        for (tensor, elements) in tensors {
+        for tensor in tensors {
             let held = |what: &str, amount| at(amount, &format!("{what} of {name}"), tensor, stack);
             let weight = held("weight", &term.weight)?;
             let (drop, trim) = (held("drop_rate", &term.drop_rate)?, held("trim_rate", &term.trim_rate)?);
             let limit = drop_limit(drop.value);
             let group = *keys.entry((trim.group, drop.group)).or_insert_with(|| {
-                groups.push(TrimGroup { rate: trim.value, elements: 0, live: limit < DROP_ALL });
+                groups.push(TrimGroup { rate: trim.value, live: limit < DROP_ALL });
                 groups.len() - 1
             });
-            groups[group].elements += elements;
             let keep = (1.0 - drop.value) as f32;
             let rule = Rule { weight: weight.value as f32, drop: limit, keep, threshold: 0 };
             each.push(TensorRule { rule, group });
@@ -72,7 +69,7 @@ impl Rules {
         Ok(Rules { each, groups })
     }
 
-    /// The rule of the base's tensor of that position; `None` where nothing of the source is left in it.
+    /// The rule of the merged tensor of that position; `None` where nothing of the source is left in it.
     pub(super) fn of(&self, position: usize) -> Option<Rule> {
         let TensorRule { rule, group } = self.each[position];
         self.groups[group].live.then_some(rule)
@@ -83,9 +80,9 @@ impl Rules {
         self.each[position].rule.weight
     }
 
-    /// The trim group of the tensor of that position.
-    pub(super) fn group(&self, position: usize) -> usize {
-        self.each[position].group
+    /// The positions of a trim group's tensors, rising.
+    pub(super) fn members(&self, group: usize) -> Vec<usize> {
+        (0..self.each.len()).filter(|&position| self.each[position].group == group).collect()
     }
 
     /// Sets the threshold of a group.

@@ -2,29 +2,39 @@
 //!
 //! The merge has the base's rows. In a VLM with more of them, or other ones, the rows that both have are replaced and
 //! all others stay the VLM's own, in the VLM's order and number.
+//! What a base has beyond the VLM's language model is left out, see `language.rs`.
 
 use super::Opened;
 use super::error::{Error, Result};
+use super::language::{Language, Place, is_merged};
 use super::prepare::Prepared;
 use super::vocabulary::{RowMap, Tokens, is_vocabulary};
 use crate::checkpoint::{Checkpoint, Dtype};
 use common::recipe::Vocabulary;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The checked place of a merge in a VLM.
 #[derive(Debug, Default)]
 pub struct Placement {
     /// For tensors whose rows are not the base's row by row: the merge's row for every row of the VLM.
     rows: BTreeMap<String, RowMap>,
+    /// The base's tensors that are not merged into the VLM.
+    skipped: BTreeSet<String>,
 }
 
 impl Placement {
-    /// Checks that every tensor of `base` has its place in `vlm`, which recipes call `model`.
+    /// Checks that every merged tensor of `base` that a Llama has, has its place in `vlm`, which recipes call `model`.
     pub(super) fn new(base: &Opened, model: &str, vlm: &Checkpoint, choice: Vocabulary) -> Result<Placement> {
         let mut rows = BTreeMap::new();
+        let mut skipped = BTreeSet::new();
         let mut known = None;
+        let language = Language::of(vlm);
         for name in base.model.names() {
-            let Some(found) = vlm.info(name) else {
+            if language.place(name) == Place::Skipped || !is_merged(&base.model, name) {
+                skipped.insert(name.to_string());
+                continue;
+            }
+            let Some(found) = vlm.info(name).filter(|_| language.place(name) == Place::Taken) else {
                 let why = "whose language model the merge replaces";
                 return Err(Error::Missing { tensor: name.into(), model: model.into(), why });
             };
@@ -80,12 +90,32 @@ impl Placement {
                 });
             }
         }
-        Ok(Placement { rows })
+        Ok(Placement { rows, skipped })
     }
 
     /// Tensors of which the VLM keeps rows of its own, or has them in another order: name, replaced rows, all rows.
     pub fn resized(&self) -> impl Iterator<Item = (&str, usize, usize)> {
         self.rows.iter().map(|(name, map)| (name.as_str(), map.len() - map.absent(), map.len()))
+    }
+
+    /// Tensors of the base that are not merged into the VLM, sorted: it has no place for them, or they are not of
+    /// floating point.
+    pub fn skipped(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.skipped.iter().map(String::as_str)
+    }
+
+    /// What there is to say of them, for people.
+    pub fn note(&self) -> Option<String> {
+        const NAMED: usize = 3;
+        let named: Vec<&str> = self.skipped().take(NAMED).collect();
+        let more = if self.skipped.len() > NAMED { ", …" } else { "" };
+        (!named.is_empty()).then(|| {
+            format!(
+                "{} tensors of the base are left out: they are no weights of the VLM's language model ({}{more})",
+                self.skipped.len(),
+                named.join(", ")
+            )
+        })
     }
 
     /// Whether the VLM's tensor of that name is the merge's as a whole.
@@ -105,7 +135,7 @@ impl Placement {
         name: &str,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let stored = vlm.bytes(name)?;
+        let stored = vlm.elements(name)?;
         let dtype = vlm.info(name).map_or(Dtype::U8, |i| i.dtype);
         out.clear();
         let elements = prepared.info(name).map_or(0, |i| i.elements);
@@ -116,7 +146,7 @@ impl Placement {
         let mut merged = vec![0; elements * dtype.width()];
         prepared.tensor_bytes(name, dtype, &mut merged)?;
         let row_bytes = stored.len() / map.len().max(1);
-        out.extend_from_slice(stored);
+        out.extend_from_slice(&stored);
         for (row, place) in out.chunks_exact_mut(row_bytes.max(1)).enumerate() {
             if let Some(from) = map.get(row) {
                 place.copy_from_slice(&merged[from * row_bytes..][..row_bytes]);

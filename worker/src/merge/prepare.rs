@@ -5,25 +5,27 @@ use super::error::{Error, Result};
 use super::field::Key;
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
+use super::language::{Language, Place, is_merged};
 use super::numbers::{self, Rules};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
+use super::survey::Survey;
 use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
 use common::group::Stack;
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
 pub struct Prepared {
     base: Opened,
+    /// The base's tensors that are merged, sorted.
+    names: Vec<String>,
     sources: Vec<Source>,
-    /// Factor λ, by the base's tensors.
+    /// Factor λ of each of `names`.
     scales: Vec<f32>,
-    /// The base's tensors by position.
-    positions: HashMap<String, usize>,
     method: Method,
     mask: Mask,
     seed: u64,
@@ -48,12 +50,13 @@ impl Prepared {
     pub(super) fn new(
         recipe: &Recipe,
         open: impl Fn(&str) -> Result<Opened>,
+        survey: &dyn Survey,
         stop: &AtomicBool,
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
         if let Method::Paper(_) = prepared.method {
-            prepared.trim(stop)?;
-            prepared.method = Method::Paper(prepared.tie(stop)?);
+            prepared.trim(survey, stop)?;
+            prepared.method = Method::Paper(prepared.tie(survey, stop)?);
         }
         Ok(prepared)
     }
@@ -62,9 +65,13 @@ impl Prepared {
     pub(super) fn fitted(recipe: &Recipe, open: impl Fn(&str) -> Result<Opened>) -> Result<Prepared> {
         recipe.check()?;
         let base = open(&recipe.base.name)?;
-        let elements = |name| base.model.info(name).map_or(0, |i: &TensorInfo| i.elements as u64);
-        let tensors: Vec<(&str, u64)> = base.model.names().map(|n| (n, elements(n))).collect();
-        let stack = Stack::of(base.model.names());
+        // A merge without its VLM, as in tests, makes all that can be merged.
+        let vlm = open(&recipe.vlm.name).ok();
+        let language = vlm.as_ref().map(|v| Language::of(&v.model));
+        let has_place = |name: &str| language.as_ref().is_none_or(|l| l.place(name) != Place::Skipped);
+        let names = base.model.names().filter(|name| has_place(name) && is_merged(&base.model, name));
+        let names: Vec<String> = names.map(String::from).collect();
+        let stack = Stack::of(names.iter().map(String::as_str));
         let mut sources = Vec::with_capacity(recipe.sources.len());
         for term in &recipe.sources {
             let own = term.base.as_ref().filter(|b| b.name != recipe.base.name);
@@ -72,18 +79,16 @@ impl Prepared {
             let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
             let model = fit(&term.model.name)?;
             let own = own.map(|b| fit(&b.name)).transpose()?;
-            sources.push(Source { model, own, rules: Rules::new(term, &tensors, &stack)? });
+            sources.push(Source { model, own, rules: Rules::new(term, &names, &stack)? });
         }
-        let scale =
-            |(name, _): &(&str, u64)| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
-        let scales = tensors.iter().map(scale).collect::<Result<Vec<f32>>>()?;
-        let positions = tensors.iter().enumerate().map(|(i, (name, _))| (name.to_string(), i)).collect();
+        let scale = |name: &String| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
+        let scales = names.iter().map(scale).collect::<Result<Vec<f32>>>()?;
         let method = match recipe.convention {
             Convention::Paper => Method::Paper(0.0),
             Convention::Linear => Method::Linear,
         };
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
-        let prepared = Prepared { base, sources, scales, positions, method, mask, seed, arithmetic };
+        let prepared = Prepared { base, names, sources, scales, method, mask, seed, arithmetic };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -91,7 +96,7 @@ impl Prepared {
     /// How each source, and each own base, fits the base.
     pub fn fits(&self) -> Vec<Fit> {
         let models = self.sources.iter().flat_map(|s| std::iter::once(&s.model).chain(&s.own));
-        models.map(|m| m.describe(&self.base)).collect()
+        models.map(|m| m.describe(&self.base, &self.names)).collect()
     }
 
     /// Where the merge goes in the model `vlm`, which recipes call `name`.
@@ -102,13 +107,14 @@ impl Prepared {
         Placement::new(&self.base, name, vlm, choice)
     }
 
-    /// Names of the tensors that the merge makes: the base's, sorted.
+    /// Names of the tensors that the merge makes, sorted: the base's that have a place in the VLM and are of floating point.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.base.model.names()
+        self.names.iter().map(String::as_str)
     }
 
-    /// Type and shape of the base's tensor of that name. The merge can be rounded to any type.
+    /// Type and shape of the base's tensor of that name, if it is merged. The merge can be rounded to any type.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.names.binary_search_by(|n| n.as_str().cmp(name)).ok()?;
         self.base.model.info(name)
     }
 
@@ -134,6 +140,17 @@ impl Prepared {
         self.compute(name, out, dtype.width(), |from, to| narrow_bytes(from, dtype, to))
     }
 
+    /// The tensor with its sources and what is applied to their sum, where it is merged by the paper's convention.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a name that the base lacks.
+    #[cfg(any(feature = "cuda", test))]
+    pub(super) fn paper(&self, name: &str) -> Result<Option<(Tensor<'_>, Whole, Arithmetic)>> {
+        let Method::Paper(tie) = self.method else { return Ok(None) };
+        let whole = Whole { scale: self.scales[self.position(name)?], tie };
+        Ok(Some((self.flat_tensor(name)?, whole, self.arithmetic)))
+    }
+
     /// `per` entries of `out` hold one element.
     fn compute<O: Send>(
         &self,
@@ -151,7 +168,7 @@ impl Prepared {
         match self.method {
             Method::Paper(tie) => {
                 let terms = self.terms(name)?;
-                let whole = Whole { scale: self.scales[self.position(name)], tie };
+                let whole = Whole { scale: self.scales[self.position(name)?], tie };
                 chunks.for_each_init(
                     || paper::Scratch::new(terms.len(), self.arithmetic),
                     |scratch, (i, out)| {
@@ -163,7 +180,8 @@ impl Prepared {
                 );
             }
             Method::Linear => {
-                let (position, total) = (self.position(name), self.total(self.position(name)));
+                let position = self.position(name)?;
+                let total = self.total(position);
                 let shares = self.sources.iter().map(|s| {
                     Ok(linear::Share {
                         weight: s.rules.weight(position),
@@ -185,7 +203,7 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for (position, name) in self.base.model.names().enumerate() {
+        for (position, name) in self.names().enumerate() {
             elements(&self.base, name)?;
             if matches!(self.method, Method::Linear) && self.total(position) == 0.0 {
                 return Err(Error::NoWeight { tensor: name.into() });
@@ -214,7 +232,7 @@ impl Prepared {
 
     /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
     fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
-        let position = self.position(name);
+        let position = self.position(name)?;
         let present = |s: &Source| s.model.opened.model.info(name).is_some();
         let ruled = self.sources.iter().enumerate().filter(|(_, s)| present(s));
         let live = ruled.filter_map(|(source, s)| Some((source, s, s.rules.of(position)?)));
@@ -230,65 +248,55 @@ impl Prepared {
         .collect()
     }
 
-    /// The position of one of the base's tensors, whose name the caller has checked.
-    fn position(&self, name: &str) -> usize {
-        self.positions[name]
+    /// The position of a merged tensor.
+    fn position(&self, name: &str) -> Result<usize> {
+        let found = self.names.binary_search_by(|n| n.as_str().cmp(name));
+        let (tensor, model) = (name.into(), self.base.name.clone());
+        found.map_err(|_| Error::Missing { tensor, model, why: "as one that the merge makes" })
     }
 
-    /// The divisor of an average, by the base's tensors.
+    /// The divisor of an average, for the merged tensor of that position.
     fn total(&self, position: usize) -> f32 {
         self.sources.iter().map(|s| s.rules.weight(position)).sum()
     }
 
-    /// The tensors of the positions wanted, as blocks.
-    fn flat(&self, wanted: impl Fn(usize) -> bool) -> Result<Flat<'_>> {
-        let tensor = |(position, name): (usize, &str)| {
-            let elements_count = self.info(name).map_or(0, |i| i.elements);
-            Ok(Tensor {
-                position,
-                base: elements(&self.base, name)?,
-                elements: elements_count,
-                terms: self.terms(name)?,
-            })
-        };
-        let names = self.names().enumerate().filter(|(position, _)| wanted(*position));
-        Ok(Flat::new(names.map(tensor).collect::<Result<_>>()?, self.arithmetic))
+    fn flat_tensor(&self, name: &str) -> Result<Tensor<'_>> {
+        let count = self.info(name).map_or(0, |i| i.elements);
+        Ok(Tensor { base: elements(&self.base, name)?, elements: count, terms: self.terms(name)? })
     }
 
-    /// Finds the threshold of each source's trim groups: the first group of every source in one pass, then the second,
-    /// so that a pass holds as many histograms as there are sources, and all passes together read as much as one over
-    /// the whole model.
-    fn trim(&mut self, stop: &AtomicBool) -> Result<()> {
-        let most = self.sources.iter().map(|s| s.rules.groups.len()).max().unwrap_or(0);
-        for group in 0..most {
-            let asked: Vec<(usize, u64, u64)> = self
-                .sources
-                .iter()
-                .enumerate()
-                .filter_map(|(source, s)| {
-                    let g = s.rules.groups.get(group).filter(|g| g.live)?;
-                    Some((source, trim::rank(g.rate, g.elements), g.elements))
-                })
-                .collect();
-            let queries: Vec<trim::Query> = asked
-                .iter()
-                .filter(|(_, rank, elements)| (1..*elements).contains(rank))
-                .map(|&(source, rank, elements)| trim::Query { source, rank, elements })
-                .collect();
-            let found = match queries.is_empty() {
-                true => Vec::new(),
-                false => {
-                    let among =
-                        |source: usize, position: usize| self.sources[source].rules.group(position) == group;
-                    let flat = self.flat(|p| queries.iter().any(|q| among(q.source, p)))?;
-                    trim::thresholds(&flat, &queries, &among, stop)?
-                }
-            };
-            for (query, bits) in queries.iter().zip(found) {
-                self.sources[query.source].rules.set_threshold(group, bits);
+    /// The tensors of these positions.
+    fn flat(&self, positions: impl IntoIterator<Item = usize>) -> Result<Flat<'_>> {
+        let tensors = positions.into_iter().map(|position| self.flat_tensor(&self.names[position]));
+        Ok(Flat::new(tensors.collect::<Result<_>>()?, self.arithmetic))
+    }
+
+    /// Finds the threshold of each source's trim groups. Groups of the same tensors, as sources have that are divided
+    /// alike, share a pass; all passes of a source together read as much as one over the whole model.
+    fn trim(&mut self, survey: &dyn Survey, stop: &AtomicBool) -> Result<()> {
+        let mut passes: BTreeMap<Vec<usize>, Vec<(usize, usize)>> = BTreeMap::new();
+        for (source, s) in self.sources.iter().enumerate() {
+            for group in (0..s.rules.groups.len()).filter(|&g| s.rules.groups[g].live) {
+                passes.entry(s.rules.members(group)).or_default().push((source, group));
             }
-            for (source, rank, elements) in asked {
-                self.sources[source].rules.groups[group].live &= rank < elements;
+        }
+        for (positions, asked) in passes {
+            let flat = self.flat(positions)?;
+            let all = flat.elements;
+            let rank = |&(source, group): &(usize, usize)| {
+                trim::rank(self.sources[source].rules.groups[group].rate, all)
+            };
+            let ranks: Vec<u64> = asked.iter().map(rank).collect();
+            let some: Vec<usize> = (0..asked.len()).filter(|&i| (1..all).contains(&ranks[i])).collect();
+            let query = |&i: &usize| trim::Query { source: asked[i].0, rank: ranks[i] };
+            let queries: Vec<trim::Query> = some.iter().map(query).collect();
+            let thresholds = survey.thresholds(&flat, &queries, stop)?;
+            for (i, bits) in some.into_iter().zip(thresholds) {
+                let (source, group) = asked[i];
+                self.sources[source].rules.set_threshold(group, bits);
+            }
+            for ((source, group), rank) in asked.into_iter().zip(ranks) {
+                self.sources[source].rules.groups[group].live &= rank < all;
             }
         }
         Ok(())
@@ -298,7 +306,7 @@ impl Prepared {
     ///
     /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
     /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
-    fn tie(&self, stop: &AtomicBool) -> Result<f32> {
+    fn tie(&self, survey: &dyn Survey, stop: &AtomicBool) -> Result<f32> {
         let matters = |position: usize| {
             let rules: Vec<Rule> = self.sources.iter().filter_map(|s| s.rules.of(position)).collect();
             rules.len() >= 2 && rules.iter().any(|r| r.weight != 0.0) && self.scales[position] != 0.0
@@ -306,14 +314,7 @@ impl Prepared {
         if !(0..self.scales.len()).any(matters) {
             return Ok(0.0);
         }
-        let flat = self.flat(|_| true)?;
-        let state = || (flat.scratch(), 0i64);
-        let states = flat.walk(stop, state, |(scratch, total), tensor, spans| {
-            for span in spans {
-                paper::signs(scratch, tensor.base, &tensor.terms, span.first, span.count, total);
-            }
-        })?;
-        let total: i64 = states.iter().map(|(_, total)| total).sum();
+        let total = survey.signs(&self.flat(0..self.names.len())?, stop)?;
         Ok(total.signum() as f32)
     }
 }

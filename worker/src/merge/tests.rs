@@ -282,3 +282,96 @@ fn what_a_source_lacks_or_has_more_is_told() {
     let e = plan(&recipe).err().unwrap().to_string();
     assert!(e.starts_with("tensor b: bad has shape [2], the base base has [1]"), "{e}");
 }
+
+/// A tied VLM of a known family with one layer, its base with more than the VLM has, and one source.
+#[test]
+fn what_a_base_has_beyond_the_language_model_is_left_out_and_told() {
+    let parameters = |config: &crate::model::LlamaConfig| crate::model::expected_parameters(config);
+    let parent = tempfile::tempdir().unwrap();
+    let config = serde_json::json!({
+        "model_type": "bunny-llama", "mm_projector_type": "mlp2x_gelu", "mm_hidden_size": 1152,
+        "mm_vision_tower": "google/siglip-so400m-patch14-384",
+        "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "vocab_size": 6, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu",
+        "max_position_embeddings": 64, "tie_word_embeddings": true, "eos_token_id": 1,
+        "bos_token_id": 0, "use_s2": false
+    });
+    let text = config.to_string();
+    let llama = crate::model::LlamaConfig::from_json(&text, "config.json").unwrap();
+    let make = |name: &str, value: f32, more: &[(&str, Dtype, usize)]| {
+        let mut specs: Vec<Spec> = parameters(&llama)
+            .into_iter()
+            .map(|(name, shape)| Spec { name, dtype: Dtype::F32, shape })
+            .collect();
+        specs.extend(more.iter().map(|(n, dtype, len)| Spec {
+            name: (*n).into(),
+            dtype: *dtype,
+            shape: vec![*len],
+        }));
+        let writer = Writer::create(&parent.path().join(name)).unwrap();
+        let fill = |spec: &Spec, out: &mut Vec<u8>| -> crate::checkpoint::Result<()> {
+            let elements: usize = spec.shape.iter().product();
+            match spec.dtype {
+                Dtype::F32 => out.extend((0..elements).flat_map(|_| value.to_le_bytes())),
+                other => out.resize(elements * other.width(), value as u8),
+            }
+            Ok(())
+        };
+        writer.tensors(&specs, SHARD_BYTES, fill).unwrap();
+        writer.file("config.json", text.as_bytes()).unwrap();
+        writer.finish().unwrap();
+        ModelRef::new(name, parent.path().join(name).display().to_string())
+    };
+    let buffer = "model.layers.0.self_attn.rotary_emb.inv_freq";
+    let (_folder, mut recipe) = set_up(&[("unused", &[("a", &[1.0])]), ("s", &[("a", &[1.0])])]);
+    recipe.vlm = make("vlm", 9.0, &[("model.vision_tower.x", Dtype::F32, 3), (buffer, Dtype::F32, 2)]);
+    recipe.base = make(
+        "base",
+        1.0,
+        &[
+            (buffer, Dtype::F32, 2),
+            ("lm_head.weight", Dtype::F32, 48),
+            ("steps", Dtype::I64, 1),
+            ("odd", Dtype::F8E4M3, 4),
+        ],
+    );
+    recipe.sources[0].model = make("source", 3.0, &[]);
+    for convention in [Convention::Paper, Convention::Linear] {
+        recipe.convention = convention;
+        let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
+        let placement = merger.placement(&recipe).unwrap();
+        let skipped: Vec<&str> = placement.skipped().collect();
+        assert_eq!(skipped, ["lm_head.weight", buffer, "odd", "steps"]);
+        let note = placement.note().unwrap();
+        assert!(note.starts_with("4 tensors of the base are left out") && note.contains(buffer), "{note}");
+        let prepared = merger.plan(&recipe, &AtomicBool::new(false)).unwrap();
+        assert_eq!(prepared.names().len(), parameters(&llama).len());
+        assert!(prepared.info("steps").is_none() && prepared.info(buffer).is_none());
+        let out = parent.path().join(format!("out-{convention:?}"));
+        let vlm = merger.model("vlm").unwrap();
+        Export::new(&recipe, &prepared, vlm).write(&out, &AtomicBool::new(false)).unwrap();
+        let written = Checkpoint::open(&out).unwrap();
+        assert_eq!(written.names().len(), vlm.names().len());
+        assert_eq!(written.bytes("model.norm.weight").unwrap(), [3f32; 8].map(f32::to_le_bytes).concat());
+        assert_eq!(written.bytes(buffer).unwrap(), [9f32; 2].map(f32::to_le_bytes).concat());
+    }
+    // A parameter of a type that cannot be merged, or that the VLM would need, is no such extra.
+    recipe.base = make("deeper", 1.0, &[("model.layers.1.mlp.up_proj.weight", Dtype::F32, 64)]);
+    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
+    let e = merger.placement(&recipe).unwrap_err().to_string();
+    assert!(e.contains("model.layers.1.mlp.up_proj.weight is missing from vlm"), "{e}");
+    recipe.base = make("packed", 1.0, &[("model.layers.0.mlp.up_proj.bias", Dtype::U8, 64)]);
+    recipe.convention = Convention::Paper;
+    let e = plan(&recipe).err().unwrap().to_string();
+    assert!(e.contains("up_proj.bias of packed is stored as U8"), "{e}");
+}
+
+#[test]
+fn a_vlm_with_a_faulty_file_is_not_taken_for_a_plain_model() {
+    let (_folder, recipe) = set_up(&[("base", &[("a", &[1.0])]), ("s", &[("a", &[2.0])])]);
+    let folder = Path::new(&recipe.base.path);
+    std::fs::write(folder.join("config.json"), include_str!("../../tests/data/minicpm/config.json")).unwrap();
+    std::fs::write(folder.join("preprocessor_config.json"), "{\"slice_mode\": 3").unwrap();
+    let e = plan(&recipe).err().unwrap().to_string();
+    assert!(e.starts_with("model base: ") && e.contains("preprocessor_config.json"), "{e}");
+}

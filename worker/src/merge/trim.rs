@@ -1,6 +1,6 @@
 //! The exact global trim: the magnitude of given rank among all elements of a source's task vector.
 //!
-//! The **rule**: with N elements over all tensors of a trim group (see `numbers.rs`), by default all that the base names (zeros from DARE and from tensors that the
+//! The **rule**: with N elements over all tensors that the base names (zeros from DARE and from tensors that the
 //! source lacks included) and `k = ⌊r · N⌋`, the threshold t is the magnitude of rank k, counted from 0 in rising
 //! order, and elements with `|τ| < t` become zero. Elements equal to t stay, so at most k are zeroed. `k = N`
 //! zeroes all, `k = 0` none.
@@ -43,12 +43,7 @@ pub(crate) struct Query {
     pub(crate) source: usize,
     /// Rank from 0, below the number of elements.
     pub(crate) rank: u64,
-    /// Elements that are ranked: of all tensors that the query is about.
-    pub(crate) elements: u64,
 }
-
-/// Whether a source's query is about the base's tensor of that position.
-pub(crate) type Among<'a> = &'a (dyn Fn(usize, usize) -> bool + Sync);
 
 /// The number of elements to trim: `⌊rate · elements⌋`.
 pub(crate) fn rank(rate: f64, elements: u64) -> u64 {
@@ -56,27 +51,22 @@ pub(crate) fn rank(rate: f64, elements: u64) -> u64 {
 }
 
 /// For each query the bits of the magnitude of its rank.
-pub(crate) fn thresholds(
-    flat: &Flat,
-    queries: &[Query],
-    among: Among,
-    stop: &AtomicBool,
-) -> Result<Vec<u32>> {
+pub(crate) fn thresholds(flat: &Flat, queries: &[Query], stop: &AtomicBool) -> Result<Vec<u32>> {
     let mut found = vec![None; queries.len()];
     if flat.elements >= SAMPLE_FROM_ELEMENTS {
-        round(flat, queries, among, &mut found, (STRIDE, MARGIN), stop)?;
+        round(flat, queries, &mut found, STRIDE, MARGIN, stop)?;
     }
-    round(flat, queries, among, &mut found, (1, 0.0), stop)?;
+    round(flat, queries, &mut found, 1, 0.0, stop)?;
     Ok(found.into_iter().map(|f| f.expect("a full histogram always holds the rank")).collect())
 }
 
-/// Tries to answer the queries that are still open from a histogram of one block in so many, with this margin.
+/// Tries to answer the queries that are still open from a histogram of one block in `stride`.
 fn round(
     flat: &Flat,
     queries: &[Query],
-    among: Among,
     found: &mut [Option<u32>],
-    (stride, margin): (usize, f64),
+    stride: usize,
+    margin: f64,
     stop: &AtomicBool,
 ) -> Result<()> {
     let open: Vec<usize> = (0..queries.len()).filter(|&q| found[q].is_none()).collect();
@@ -84,15 +74,15 @@ fn round(
         return Ok(());
     }
     let asked: Vec<Query> = open.iter().map(|&q| queries[q]).collect();
-    let coarse = coarse(flat, &asked, among, stride, stop)?;
+    let coarse = coarse(flat, &asked, stride, stop)?;
     let windows: Vec<Option<Window>> = asked
         .iter()
         .zip(&coarse)
-        .map(|(query, bins)| Window::around(query.rank, query.elements, bins, margin))
+        .map(|(query, bins)| Window::around(query.rank, flat.elements, bins, margin))
         .collect();
     let kept: Vec<usize> = (0..open.len()).filter(|&i| windows[i].is_some()).collect();
     let searched: Vec<(Query, Window)> = kept.iter().filter_map(|&i| Some((asked[i], windows[i]?))).collect();
-    for (&i, bits) in kept.iter().zip(fine(flat, &searched, among, stop)?) {
+    for (&i, bits) in kept.iter().zip(fine(flat, &searched, stop)?) {
         found[open[i]] = bits;
     }
     Ok(())
@@ -130,21 +120,12 @@ impl Window {
 }
 
 /// Per query the histogram of the upper bits over one block in `stride`.
-fn coarse(
-    flat: &Flat,
-    queries: &[Query],
-    among: Among,
-    stride: usize,
-    stop: &AtomicBool,
-) -> Result<Vec<Vec<u64>>> {
+fn coarse(flat: &Flat, queries: &[Query], stride: usize, stop: &AtomicBool) -> Result<Vec<Vec<u64>>> {
     let state = || (flat.scratch_for_one(), vec![vec![0u64; BINS]; queries.len()]);
     let states = flat.walk(stop, state, |(scratch, counts), tensor, spans| {
         let mut bits = [0u32; BLOCK];
         for span in spans.filter(|s| s.number.is_multiple_of(stride)) {
             for (query, counts) in queries.iter().zip(counts.iter_mut()) {
-                if !among(query.source, tensor.position) {
-                    continue;
-                }
                 let Some(term) = tensor.terms.iter().find(|t| t.source == query.source) else {
                     counts[0] += span.count as u64;
                     continue;
@@ -168,12 +149,7 @@ struct Count {
 }
 
 /// Per query the magnitude of its rank, where that lies in its window (or is zero).
-fn fine(
-    flat: &Flat,
-    searched: &[(Query, Window)],
-    among: Among,
-    stop: &AtomicBool,
-) -> Result<Vec<Option<u32>>> {
+fn fine(flat: &Flat, searched: &[(Query, Window)], stop: &AtomicBool) -> Result<Vec<Option<u32>>> {
     if searched.is_empty() {
         return Ok(vec![]);
     }
@@ -185,9 +161,6 @@ fn fine(
         let mut bits = [0u32; BLOCK];
         for span in spans {
             for ((query, window), count) in searched.iter().zip(counts.iter_mut()) {
-                if !among(query.source, tensor.position) {
-                    continue;
-                }
                 let Some(term) = tensor.terms.iter().find(|t| t.source == query.source) else {
                     count.below += span.count as u64;
                     continue;
@@ -265,14 +238,12 @@ mod tests {
         let model = Elements::new(&bytes, Dtype::F32);
         let terms = vec![Term { source: 3, rule, key: Key([0; 2]), model, base: None }];
         let base = Elements::new(&zeros, Dtype::F32);
-        let flat =
-            Flat::new(vec![Tensor { position: 0, base, elements: values.len(), terms }], Arithmetic::Float32);
+        let flat = Flat::new(vec![Tensor { base, elements: values.len(), terms }], Arithmetic::Float32);
         let mut sorted: Vec<u32> = values.iter().map(|v| v.abs().to_bits()).collect();
         sorted.sort_unstable();
-        let queries: Vec<Query> =
-            ranks.iter().map(|&rank| Query { source: 3, rank, elements: values.len() as u64 }).collect();
+        let queries: Vec<Query> = ranks.iter().map(|&rank| Query { source: 3, rank }).collect();
         let mut found = vec![None; ranks.len()];
-        round(&flat, &queries, &|_, _| true, &mut found, (stride, margin), &AtomicBool::new(false)).unwrap();
+        round(&flat, &queries, &mut found, stride, margin, &AtomicBool::new(false)).unwrap();
         for (rank, bits) in ranks.iter().zip(&found) {
             assert!(bits.is_none_or(|b| b == sorted[*rank as usize]), "rank {rank}: {bits:?}");
         }

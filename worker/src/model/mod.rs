@@ -103,11 +103,20 @@ impl Features {
         &self.0
     }
 
-    /// Rows `start .. start + len`, sharing storage.
+    /// The rows of these numbers, ascending; without a gap between them they share storage, else they are copied.
     ///
     /// # Errors
-    /// If the range is outside.
-    pub fn rows(&self, start: usize, len: usize) -> Result<Tensor> {
-        Ok(self.0.narrow(0, start, len)?)
+    /// If there is none, or one is outside.
+    pub fn pick(&self, numbers: &[usize]) -> Result<Tensor> {
+        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
+            let expected = "at least one row".into();
+            return Err(Error::Argument { what: "image features", expected, got: "none".into() });
+        };
+        if last - first + 1 == numbers.len() {
+            return Ok(self.0.narrow(0, *first, numbers.len())?);
+        }
+        let (count, numbers) = (numbers.len(), numbers.iter().map(|n| *n as u32).collect());
+        let numbers = Tensor::from_vec(numbers, count, self.0.device())?;
+        Ok(self.0.index_select(&numbers, 0)?)
     }
 }

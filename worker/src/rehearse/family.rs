@@ -111,6 +111,9 @@ impl Family {
         Ok(Workload {
             mapped: folders.collect(),
             sources: self.sources,
+            own_bases: 0,
+            kernels: chosen.merges_on_gpu,
+            merged_width: self.dtype.width().max(2) as u64,
             merge_copies: 1,
             vision: Bunny::from_json(&text, "the rehearsal's config.json")?.vision_needs(chosen.dtype, 2),
             prompt: shared + config.image_tokens() + after,

@@ -6,11 +6,12 @@ use crate::data::{manifest, read_references};
 use crate::device::Chosen;
 use crate::evaluator::Control;
 use crate::locate::Locator;
-use crate::memory::{self, Machine, MemoryPlan, Phase, Watch, Workload, disk_bytes};
+use crate::memory::{self, Machine, MemoryPlan, Peak, Phase, Watch, Workload, disk_bytes};
 use crate::model::BunnyConfig;
 use crate::model::weights::expected_parameters;
 use crate::pipeline::{Bench, Pipeline};
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use common::evaluation::Stop;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -46,6 +47,12 @@ pub struct Stage {
     pub peak: u64,
     /// What the memory plan says of this stage's phase, on the host; none for stages that it does not cover.
     pub planned: Option<u64>,
+    /// The same two of the GPU's memory, where models run on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_peak: Option<u64>,
+    /// What is planned of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_planned: Option<u64>,
 }
 
 /// A whole rehearsal.
@@ -81,6 +88,12 @@ pub struct Report {
     pub peak: u64,
     /// The plan's highest.
     pub planned: u64,
+    /// Highest peak of the GPU's memory, where models run on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_peak: Option<u64>,
+    /// The plan's highest of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_planned: Option<u64>,
 }
 
 /// What a stage has to do at least.
@@ -97,6 +110,7 @@ struct Work {
 
 struct Clock<'a> {
     watch: &'a Watch,
+    device: &'a Device,
     stages: Vec<(Stage, Work)>,
     tell: &'a mut dyn FnMut(&Stage),
     stop: &'a AtomicBool,
@@ -106,12 +120,14 @@ impl Clock<'_> {
     fn run<T>(
         &mut self,
         name: &'static str,
-        planned: Option<u64>,
+        planned: Option<Peak>,
         work: Work,
         stage: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let meter = self.meter();
         let result = stage().with_context(|| format!("stage {name}"))?;
+        // What a GPU was told to do belongs to this stage.
+        self.device.synchronize()?;
         let spent = meter.read();
         self.record(name, planned, work, spent);
         if self.stop.load(Ordering::Relaxed) {
@@ -122,7 +138,7 @@ impl Clock<'_> {
 
     /// Begins a stretch.
     fn meter(&self) -> Meter {
-        self.watch.take_peak();
+        self.watch.take_peaks();
         Meter {
             began: Instant::now(),
             processor: processor_seconds(),
@@ -130,7 +146,8 @@ impl Clock<'_> {
         }
     }
 
-    fn record(&mut self, name: &'static str, planned: Option<u64>, work: Work, spent: Stretch) {
+    fn record(&mut self, name: &'static str, planned: Option<Peak>, work: Work, spent: Stretch) {
+        let peaks = self.watch.take_peaks();
         let stage = Stage {
             name,
             seconds: spent.seconds,
@@ -142,8 +159,10 @@ impl Clock<'_> {
             operations: work.operations,
             floor: 0.0,
             floor_of: "",
-            peak: self.watch.take_peak(),
-            planned,
+            peak: peaks.host,
+            planned: planned.map(|p| p.host),
+            device_planned: peaks.device.and(planned).map(|p| p.device),
+            device_peak: peaks.device,
         };
         (self.tell)(&stage);
         self.stages.push((stage, work));
@@ -211,8 +230,8 @@ pub fn rehearse(
     let probe = if family.parameters()? > 500_000_000 { 512 << 20 } else { 32 << 20 };
     let shape = (config.llama.hidden_size, config.llama.intermediate_size);
     let rates = Rates::measure(chosen, shape, folder, probe)?;
-    let watch = Watch::start()?;
-    let mut clock = Clock { watch: &watch, stages: Vec::new(), tell, stop };
+    let watch = Watch::start(chosen)?;
+    let mut clock = Clock { watch: &watch, device: &chosen.device, stages: Vec::new(), tell, stop };
 
     let weights = family.disk_bytes()?;
     let write = Work { written: weights, to_disk: weights, ..Work::default() };
@@ -222,13 +241,14 @@ pub fn rehearse(
     let locator = Locator::default();
     let digest = Work { read: weights, ..Work::default() };
     clock.run("digest", None, digest, || manifest(&run, &locator))?;
-    let bench =
-        clock.run("open", None, Work::default(), || Ok(Arc::new(Bench::open(&run, &locator, chosen)?)))?;
+    let mut bench = clock.run("open", None, Work::default(), || Bench::open(&run, &locator, chosen))?;
 
     let work = Workload::of_run(&bench, &run, family.samples, 1)?;
     let plan = memory::plan(&work, &Machine::now(chosen))?;
     check(&plan)?;
-    let planned = |phase| Some(plan.peak(phase).host);
+    bench.follow(&plan)?;
+    let bench = Arc::new(bench);
+    let planned = |phase| Some(plan.peak(phase));
     let cost = Cost { config: &config, work: &work, samples: family.samples };
 
     let references = read_references(&run.dataset)?;
@@ -239,11 +259,10 @@ pub fn rehearse(
         clock.run("load", planned(Phase::Load), cost.load(), || Pipeline::new(bench.clone(), exam));
     let mut pipeline = pipeline?;
     let recipe = run.authors_middle();
-    // At the first candidate the cache has not been taken yet.
-    let cache = if chosen.device.is_cpu() { work.cache_bytes()? } else { 0 };
-    let merging = planned(Phase::Merge).map(|b| b - cache);
+    let cache = work.cache_bytes()?;
+    let merging = Some(before_cache(plan.peak(Phase::Merge), cache, chosen));
     let reads = Work { read: work.merge_reads(), ..Work::default() };
-    let prepared = clock.run("thresholds", merging, reads, || Ok(bench.merger.plan(&recipe, stop)?))?;
+    let prepared = clock.run("thresholds", merging, reads, || Ok(bench.prepare(&recipe, stop)?))?;
     let stopped = || stop.load(Ordering::Relaxed);
     clock.run("merge", merging, cost.merge(), || Ok(pipeline.write(&prepared, &stopped)?))?;
     drop(prepared);
@@ -258,7 +277,9 @@ pub fn rehearse(
         let processor = whole.processor * seconds / whole.seconds.max(1e-9);
         Stretch { seconds, processor, disk: (0, 0) }
     };
-    let generating = planned(Phase::Prefill).max(planned(Phase::Decode));
+    let (first, rest) = (plan.peak(Phase::Prefill), plan.peak(Phase::Decode));
+    let generating =
+        Some(Peak { host: first.host.max(rest.host), device: first.device.max(rest.device), ..first });
     let prefill = Stretch { disk: whole.disk, ..part(spent.prefill.as_secs_f64()) };
     clock.record("prefill", generating, cost.prefill(), prefill);
     let decode = cost.decode(spent.steps, spent.row_steps);
@@ -274,7 +295,6 @@ pub fn rehearse(
     // What disturbs a measurement only ever makes it slower, and others may have been at work at either end.
     let rates = rates.or_faster(&Rates::measure(chosen, shape, folder, probe)?);
     let stages = clock.finish(&rates);
-    let peak = stages.iter().filter(|s| s.planned.is_some()).map(|s| s.peak).max().unwrap_or(0);
     Ok(Report {
         size: family.size.name.into(),
         parameters: family.parameters()?,
@@ -287,10 +307,12 @@ pub fn rehearse(
         samples: family.samples,
         tokens,
         rates,
-        planned: reached(&plan, cache),
+        planned: reached(&plan, cache, chosen, |p| p.host),
+        device_planned: chosen.memory().map(|_| reached(&plan, cache, chosen, |p| p.device)),
+        device_peak: covered(&stages).filter_map(|s| s.device_peak).max(),
+        peak: covered(&stages).map(|s| s.peak).max().unwrap_or(0),
         plan,
         stages,
-        peak,
     })
 }
 
@@ -300,10 +322,23 @@ fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// Stages that the plan covers.
+fn covered(stages: &[Stage]) -> impl Iterator<Item = &Stage> {
+    stages.iter().filter(|s| s.planned.is_some())
+}
+
+/// A phase's peak as long as the cache of a first candidate has not been taken.
+fn before_cache(peak: Peak, cache: u64, chosen: &Chosen) -> Peak {
+    match chosen.device.is_cpu() {
+        true => Peak { host: peak.host - cache, ..peak },
+        false => Peak { device: peak.device.saturating_sub(cache), ..peak },
+    }
+}
+
 /// The highest peak of the plan that one candidate reaches: while it is merged there is no cache yet.
-fn reached(plan: &MemoryPlan, cache: u64) -> u64 {
-    let host = |p: &memory::Peak| if p.phase == Phase::Merge { p.host - cache } else { p.host };
-    plan.peaks.iter().map(host).max().unwrap_or(0)
+fn reached(plan: &MemoryPlan, cache: u64, chosen: &Chosen, of: fn(Peak) -> u64) -> u64 {
+    let reached = |p: &Peak| of(if p.phase == Phase::Merge { before_cache(*p, cache, chosen) } else { *p });
+    plan.peaks.iter().map(reached).max().unwrap_or(0)
 }
 
 /// Bytes and operations of each stage, from shapes alone.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::checkpoint::{Checkpoint, Dtype};
-use crate::device;
+use crate::device::Chosen;
 use crate::locate::Locator;
 use crate::memory::Workload;
 use crate::pipeline::Bench;
@@ -30,7 +30,7 @@ fn the_published_shapes_have_their_known_sizes() {
 #[test]
 fn what_is_written_is_what_was_planned_from_shapes_alone() {
     let dir = tempfile::tempdir().expect("a folder");
-    let chosen = device::choose("cpu").expect("a CPU");
+    let chosen = Chosen::cpu(None);
     let family = Family {
         size: Size::named("0.01b").expect("a size"),
         tower: Tower::Scaled,

@@ -135,9 +135,22 @@ pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
 }
 
 /// The prefixes under which the tensors in a model folder are known here, by its family; empty for a model of no known
-/// family, such as a plain language model.
-pub fn renames(folder: &Path) -> BTreeMap<String, String> {
-    open(folder).map(|family| family.renames()).unwrap_or_default()
+/// family, such as a plain language model, and for a folder without `config.json`.
+///
+/// # Errors
+/// As [`open`], for a model of a known family; [`Error::Json`] where the family cannot be told.
+pub fn renames(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let path = folder.join("config.json");
+    let file = path.display().to_string();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(source) => return Err(Error::Read { file, source }),
+    };
+    match Family::of(&text, &file)? {
+        Some(_) => Ok(open(folder)?.renames()),
+        None => Ok(BTreeMap::new()),
+    }
 }
 
 /// The same for a configuration given as text; `file` is used in errors only.
@@ -208,5 +221,20 @@ mod tests {
         assert!(e.starts_with("m/config.json: model_type: not a vision-language model"), "{e}");
         assert!(e.contains("bunny-llama (BunnyLlamaForCausalLM)"), "{e}");
         assert!(from_json("[", "x").is_err());
+    }
+
+    #[test]
+    fn a_fault_of_a_known_family_is_told_and_other_models_have_no_renames() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).expect("written");
+        assert_eq!(renames(folder.path()).expect("no configuration"), BTreeMap::new());
+        write("config.json", r#"{"model_type": "llama"}"#);
+        write("preprocessor_config.json", "[");
+        assert_eq!(renames(folder.path()).expect("no VLM"), BTreeMap::new());
+        write("config.json", include_str!("../../tests/data/minicpm/config.json"));
+        let e = renames(folder.path()).expect_err("a faulty file").to_string();
+        assert!(e.contains("preprocessor_config.json"), "{e}");
+        write("config.json", "{");
+        assert!(renames(folder.path()).is_err());
     }
 }

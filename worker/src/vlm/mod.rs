@@ -8,11 +8,12 @@ pub use bunny::Bunny;
 pub use family::{Encoded, Slices, VisionEncoder, VisionLanguageModel};
 pub use minicpm::MiniCpm;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device::Chosen;
 use crate::generate::{Questions, TextTokenizer};
 use crate::image::{Rgb8, resize_bicubic};
 use crate::memory::VisionNeeds;
+use crate::model::weights::expected_parameters;
 use crate::model::{Error as ModelError, Llama, Prompt, TensorSource, eos_from_generation_config};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
@@ -34,6 +35,14 @@ impl TensorSource for Stored<'_> {
     }
 }
 
+/// The type in which most of the language model is stored.
+fn language_type(checkpoint: &Checkpoint, family: &dyn VisionLanguageModel) -> Dtype {
+    let infos = expected_parameters(family.language());
+    let infos = infos.iter().filter_map(|(name, _)| checkpoint.info(name));
+    // Norms may differ; the largest tensor is never one.
+    infos.max_by_key(|i| i.elements).map_or(Dtype::F16, |i| i.dtype)
+}
+
 /// An opened VLM: files, configuration and tokenizer; weights are read when a part is asked for.
 #[derive(Debug)]
 pub struct Vlm {
@@ -45,14 +54,14 @@ pub struct Vlm {
     pub tokenizer: TextTokenizer,
     /// Ids that end an answer.
     pub eos: Vec<u32>,
-    /// Where it runs.
+    /// Where it runs, and in which type.
     pub chosen: Chosen,
 }
 
 impl Vlm {
     /// Opens the model in `folder`.
     pub fn open(folder: &Path, chosen: &Chosen) -> Result<Vlm> {
-        let checkpoint = Checkpoint::open_renamed(folder, &family::renames(folder))?;
+        let checkpoint = Checkpoint::open_renamed(folder, &family::renames(folder)?)?;
         Vlm::of(Arc::new(checkpoint), chosen)
     }
 
@@ -78,7 +87,8 @@ impl Vlm {
         if let Some(id) = eos.iter().find(|id| **id as usize >= rows) {
             bail!("{}: eos_token_id {id} is not below the vocabulary's {rows}; mend it", folder.display());
         }
-        Ok(Vlm { checkpoint, family, tokenizer, eos, chosen: chosen.clone() })
+        let chosen = chosen.suited(language_type(&checkpoint, &*family));
+        Ok(Vlm { checkpoint, family, tokenizer, eos, chosen })
     }
 
     /// The model's prompt around a task, for a picture that is cut so.

@@ -45,6 +45,25 @@ pub enum LexiconChoice {
     Extend(PathBuf),
 }
 
+impl LexiconChoice {
+    /// The built-in one, a file in its place, or the built-in one and a file over it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where both files are given.
+    pub fn of_files(in_place: Option<&str>, over: Option<&str>) -> Result<Self> {
+        match (in_place, over) {
+            (Some(_), Some(over)) => Err(Error::Setting {
+                field: "extend_lexicon",
+                got: over.into(),
+                expected: "nothing beside lexicon",
+            }),
+            (Some(path), None) => Ok(Self::Path(path.into())),
+            (None, Some(path)) => Ok(Self::Extend(path.into())),
+            (None, None) => Ok(Self::Default),
+        }
+    }
+}
+
 /// A concept of the lexicon.
 #[derive(Debug, Clone)]
 pub struct Concept {

@@ -6,6 +6,7 @@ use super::methods::{self, Call, Compute, Method, Values};
 use super::model::{EMBEDDING, Model};
 use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
+use crate::card::{Source, licence_texts};
 use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use crate::merge::block::{BLOCK, CHUNK, narrow_bytes};
@@ -36,6 +37,19 @@ impl Default for Options {
     fn default() -> Options {
         Options { seed: 0, truncate_embeddings: false, torch_threads: 1, shard_bytes: SHARD_BYTES }
     }
+}
+
+/// What the folder tells of where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The folder's name, which is the model's.
+    pub title: &'a str,
+    /// The configuration's text.
+    pub yaml: &'a str,
+    /// The models with their licences.
+    pub sources: &'a [Source],
+    /// The files that the merge is made from; may be empty.
+    pub digests: &'a [FileDigest],
 }
 
 /// A merge of which every tensor can be computed. Holds no weights itself.
@@ -154,8 +168,8 @@ impl Merge {
 
     /// The elements of each input, with their rows where the result wants them.
     fn inputs(&self, tensor: &Tensor) -> Result<Vec<Cow<'_, [u8]>>> {
-        let stored = |input: &plan::Input| -> Result<&[u8]> {
-            Ok(self.models[input.model].checkpoint.bytes(&input.stored)?)
+        let stored = |input: &plan::Input| -> Result<Cow<'_, [u8]>> {
+            Ok(self.models[input.model].checkpoint.elements(&input.stored)?)
         };
         let Some(tokens) = self.tokens.as_ref().filter(|_| tensor.rows == Rows::Aligned) else {
             return tensor
@@ -165,7 +179,14 @@ impl Merge {
                     let bytes = stored(input)?;
                     let dtype = self.models[input.model].info(&input.stored)?.dtype;
                     let wanted = tensor.shape.iter().product::<usize>() * dtype.width();
-                    Ok(Cow::Borrowed(if tensor.rows == Rows::Cut { &bytes[..wanted] } else { bytes }))
+                    Ok(match (tensor.rows, bytes) {
+                        (Rows::Cut, Cow::Borrowed(bytes)) => Cow::Borrowed(&bytes[..wanted]),
+                        (Rows::Cut, Cow::Owned(mut bytes)) => {
+                            bytes.truncate(wanted);
+                            Cow::Owned(bytes)
+                        }
+                        (_, bytes) => bytes,
+                    })
                 })
                 .collect();
         };
@@ -181,12 +202,11 @@ impl Merge {
         Ok((0..models.len()).map(one).collect())
     }
 
-    /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `yaml` is the configuration's text,
-    /// `digests` are the files that the merge is made from and may be empty; `stop` is looked at between tensors.
+    /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `stop` is looked at between tensors.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; as [`Merge::tensor`].
-    pub fn write(&self, out: &Path, yaml: &str, digests: &[FileDigest], stop: &AtomicBool) -> Result<()> {
+    pub fn write(&self, out: &Path, origin: &Origin<'_>, stop: &AtomicBool) -> Result<()> {
         let mut files = match &self.tokens {
             Some(tokens) => tokens.files()?,
             None => folder::tokenizer(&self.models[0])?,
@@ -199,11 +219,11 @@ impl Merge {
         let changed = self.plan.tensors.iter().any(|t| t.rows != Rows::Same);
         let config = folder::config(&self.config, &self.models, &self.plan, rows.filter(|_| changed));
         files.push(("config.json".into(), config));
-        let names: Vec<&ModelName> = self.models.iter().map(|m| &m.name).collect();
         let random = self.method.random().then_some(self.options.seed);
-        let card = folder::card(&self.config, &names, yaml, random, digests);
+        let card = folder::card(&self.config, random, origin);
         files.push(("README.md".into(), card.into_bytes()));
-        files.push(("mergekit_config.yml".into(), yaml.as_bytes().to_vec()));
+        files.push(("mergekit_config.yml".into(), origin.yaml.as_bytes().to_vec()));
+        files.extend(licence_texts(origin.sources));
 
         let writer = Writer::create(out)?;
         for (name, content) in &files {
@@ -224,7 +244,7 @@ impl Merge {
 
 /// A stored matrix of one row a token.
 struct Matrix<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     dtype: Dtype,
     columns: usize,
 }

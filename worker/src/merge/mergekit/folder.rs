@@ -1,11 +1,13 @@
 //! The files of the result beside its weights: configuration, tokenizer, chat template, model card.
 
+use super::build::Origin;
 use super::error::{Error, Result};
 use super::model::Model;
 use super::plan::Plan;
+use crate::card::markdown::{code, text};
+use crate::card::sources;
 use crate::checkpoint;
-use common::digest::FileDigest;
-use common::mergekit::{Config, ModelName};
+use common::mergekit::Config;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -23,8 +25,8 @@ pub(super) const TOKENIZER_FILES: [&str; 9] = [
     "chat_template.json",
 ];
 
-/// Files of the first model that hold for the result too. Its licence is one of those that apply.
-const TAKEN_OVER: [&str; 4] = ["generation_config.json", "LICENSE", "LICENSE.txt", "NOTICE"];
+/// Files of the first model that hold for the result too. Licences are those of all models, and stand in `licences/`.
+const TAKEN_OVER: [&str; 1] = ["generation_config.json"];
 
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
@@ -145,47 +147,75 @@ fn template(model: &Model) -> Option<String> {
     text.map(|t| t.trim().to_string()).filter(|t| !t.is_empty())
 }
 
-/// The text of README.md.
-pub(super) fn card(
-    config: &Config,
-    names: &[&ModelName],
-    yaml: &str,
-    random: Option<u64>,
-    digests: &[FileDigest],
-) -> String {
-    let mut text = String::from(
-        "---\nlibrary_name: transformers\ntags:\n- merge\n- mergekit\n---\n# A merged language model\n\n",
-    );
+/// The text of README.md. `random` is the seed of a method that draws masks.
+pub(super) fn card(config: &Config, random: Option<u64>, origin: &Origin<'_>) -> String {
+    let mut out = String::from("---\n");
+    sources::front_matter(&mut out, origin.sources, "merge");
     // Writing to a String cannot fail.
     let _ = write!(
-        text,
-        "Made by jradievo-worker {} with the method `{}` of mergekit 0.1.5's convention",
+        out,
+        "library_name: transformers\npipeline_tag: text-generation\ntags:\n- merge\n- mergekit\n- jradievo\n---\n\n# {}\n\n",
+        text(origin.title)
+    );
+    sources::displayed(&mut out, origin.sources);
+    let _ = write!(
+        out,
+        "A merged language model, made by jradievo-worker {} with the method {} of mergekit 0.1.5's convention",
         env!("CARGO_PKG_VERSION"),
-        config.method
+        code(&config.method)
     );
     if let Some(base) = &config.base {
-        let _ = write!(text, ", on the base `{base}`");
+        let _ = write!(out, ", on the base {}", code(&base.to_string()));
     }
-    let _ = write!(text, ". `mergekit_config.yml` repeats the merge");
+    out.push_str(". `mergekit_config.yml` repeats the merge");
     match random {
         Some(seed) => {
-            let _ = write!(text, "; its random masks have the seed {seed} (`--seed`).\n\n");
+            let _ = write!(out, "; its random masks have the seed {seed} (`--seed`).\n\n");
         }
-        None => text.push_str(".\n\n"),
+        None => out.push_str(".\n\n"),
     }
-    text.push_str("Models:\n\n");
-    for name in names {
-        let _ = writeln!(text, "- `{name}`");
-    }
-    text.push_str("\nThe licences of all models named above apply.\n\n## Configuration\n\n");
-    let longest = yaml.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    sources::licences(&mut out, origin.sources, origin.title);
+    out.push_str("## Configuration\n\n");
+    let longest = origin.yaml.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest + 1));
-    let _ = write!(text, "{fence}yaml\n{}\n{fence}\n", yaml.trim_end());
-    if !digests.is_empty() {
-        text.push_str("\n## Made from\n\n| file | bytes | BLAKE3 |\n|---|---|---|\n");
-        for d in digests {
-            let _ = writeln!(text, "| `{}` | {} | `{}` |", d.name, d.bytes, d.digest);
+    let _ = write!(out, "{fence}yaml\n{}\n{fence}\n\n", origin.yaml.trim_end());
+    sources::files(&mut out, origin.digests);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::card::Source;
+    use crate::card::licence::Licence;
+
+    #[test]
+    fn the_card_names_licences_commits_and_what_a_llama_asks() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let yaml = "merge_method: linear\nmodels: [{model: o/a, parameters: {weight: 1}}]\n";
+        let config = common::mergekit::parse("x", yaml).unwrap().config;
+        let source = |name: &str, id: &str| Source {
+            name: name.into(),
+            title: name.into(),
+            pinned: format!("hf://{name}@{commit}").parse().ok(),
+            licence: Licence { id: Some(id.into()), ..Licence::default() },
+        };
+        let sources = [source("o/a", "llama3"), source("o/b", "mit")];
+        let text = card(&config, Some(7), &Origin { title: "merged", yaml, sources: &sources, digests: &[] });
+        let block = text.strip_prefix("---\n").unwrap().split_once("---\n").unwrap().0;
+        for line in
+            ["base_model:\n- \"o/a\"\n- \"o/b\"\n", "license: \"other\"", "base_model_relation: merge"]
+        {
+            assert!(block.contains(line), "{line} in {block}");
+        }
+        for part in [
+            &format!("| `o/b` | `hf://o/b@{commit}` | `mit` |"),
+            "**Built with Meta Llama 3**",
+            "rename it first",
+            "have the seed 7",
+            "```yaml\nmerge_method: linear",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
         }
     }
-    text
 }

@@ -14,10 +14,11 @@
 //! ```no_run
 //! # use std::{path::PathBuf, sync::atomic::AtomicBool};
 //! # fn f(text: &str) -> Result<(), Box<dyn std::error::Error>> {
-//! use worker::merge::mergekit::{Merge, Options};
+//! use worker::merge::mergekit::{Merge, Options, Origin};
 //! let parsed = common::mergekit::parse("merge.yml", text)?;
 //! let merge = Merge::plan(parsed.config, Options::default(), |model| Ok(PathBuf::from(&model.path)))?;
-//! merge.write("merged".as_ref(), text, &[], &AtomicBool::new(false))?;
+//! let origin = Origin { title: "merged", yaml: text, sources: &[], digests: &[] };
+//! merge.write("merged".as_ref(), &origin, &AtomicBool::new(false))?;
 //! # Ok(())
 //! # }
 //! ```
@@ -30,5 +31,5 @@ mod model;
 mod plan;
 mod tokens;
 
-pub use build::{Merge, Options};
+pub use build::{Merge, Options, Origin};
 pub use error::{Error, Result};

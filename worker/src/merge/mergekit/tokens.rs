@@ -23,12 +23,14 @@ const SPECIAL: [&str; 7] =
 #[derive(Clone)]
 struct Vocabulary {
     folder: PathBuf,
-    /// Token and number, by number.
+    /// Token and number, by number; what was added last may stand at the end.
     tokens: Vec<(String, usize)>,
+    /// The same by token.
+    numbers: HashMap<String, usize>,
     /// Entries of `added_tokens` by token.
     added: BTreeMap<String, Value>,
-    /// Tokens that the tokenizer's model has itself.
-    own: usize,
+    /// The number of the next token that is added: behind the tokenizer's model and behind every added token.
+    next: usize,
 }
 
 /// The tokenizer of the result and how every model's rows belong to it.
@@ -277,7 +279,8 @@ impl Vocabulary {
             }
             _ => return Err(bad("model.vocab is not there")),
         }
-        let own = numbers.len();
+        // As many as the tokenizer's model has itself.
+        let mut next = numbers.len();
         let mut added = BTreeMap::new();
         for entry in root.get("added_tokens").and_then(Value::as_array).into_iter().flatten() {
             let token = entry.get("content").and_then(Value::as_str);
@@ -286,11 +289,12 @@ impl Vocabulary {
                 return Err(bad("an added token has no content or no id"));
             };
             numbers.insert(token.into(), number);
+            next = next.max(number + 1);
             added.insert(token.to_string(), entry.clone());
         }
-        let mut tokens: Vec<(String, usize)> = numbers.into_iter().collect();
+        let mut tokens: Vec<(String, usize)> = numbers.iter().map(|(token, n)| (token.clone(), *n)).collect();
         tokens.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        let mut vocabulary = Vocabulary { folder: folder.into(), tokens, added, own };
+        let mut vocabulary = Vocabulary { folder: folder.into(), tokens, numbers, added, next };
         for (token, entry) in configured(folder)? {
             vocabulary.add(&token, entry.as_ref(), &mut Vec::new());
         }
@@ -305,13 +309,12 @@ impl Vocabulary {
     /// Adds a token, under the next number unless it is there already. A token of the tokenizer's model for which an
     /// entry is given becomes an added one.
     fn add(&mut self, token: &str, entry: Option<&Value>, additions: &mut Vec<(usize, Value)>) {
-        let present = self.tokens.iter().find(|(t, _)| t == token).map(|(_, n)| *n);
+        let present = self.numbers.get(token).copied();
         if self.added.contains_key(token) || (present.is_some() && entry.is_none()) {
             return;
         }
-        let last = self.added.values().filter_map(|e| e.get("id").and_then(index)).max();
-        let next = last.map_or(self.own, |last| self.own.max(last + 1));
-        let number = present.unwrap_or(next);
+        let number = present.unwrap_or(self.next);
+        self.next = self.next.max(number + 1);
         let flag = |key: &str, default: bool| {
             entry.and_then(|e| e.get(key)).and_then(Value::as_bool).unwrap_or(default)
         };
@@ -327,6 +330,7 @@ impl Vocabulary {
         });
         if present.is_none() {
             self.tokens.push((token.into(), number));
+            self.numbers.insert(token.into(), number);
         }
         self.added.insert(token.into(), entry.clone());
         additions.push((number, entry));
@@ -334,9 +338,11 @@ impl Vocabulary {
 
     fn drop_from(&mut self, limit: usize) {
         self.tokens.retain(|(_, n)| *n < limit);
-        let kept: HashSet<&str> = self.tokens.iter().map(|(t, _)| t.as_str()).collect();
-        self.added.retain(|token, _| kept.contains(token.as_str()));
-        self.own = self.tokens.iter().filter(|(t, _)| !self.added.contains_key(t)).count();
+        self.numbers.retain(|_, n| *n < limit);
+        self.added.retain(|token, _| self.numbers.contains_key(token));
+        let own = self.tokens.iter().filter(|(t, _)| !self.added.contains_key(t)).count();
+        let last = self.added.values().filter_map(|e| e.get("id").and_then(index)).max();
+        self.next = last.map_or(own, |last| own.max(last + 1));
     }
 }
 
@@ -448,3 +454,7 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
         remedy: "get the model's own file",
     })
 }
+
+#[cfg(test)]
+#[path = "tokens_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! The crate against a hub on loopback: what is asked, what arrives, what is refused.
 
+mod cached;
+
 use hub::{Error, Hub, HubRef, Meter, PinnedBy, Settings, Silent, State, Token};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,8 +105,8 @@ fn only_what_is_needed_arrives_and_the_second_time_nobody_is_asked() {
     assert_eq!(hub.obtain(&pinned, &Silent).unwrap().folder, snapshot.folder);
     let offline = Hub::new(Settings { offline: true, ..hub.settings().clone() }).unwrap();
     assert_eq!(offline.obtain(&tiny(), &Silent).unwrap().folder, snapshot.folder);
-    assert!(matches!(offline.pin(&tiny()).unwrap().by, PinnedBy::Cache { .. }));
-    assert!(matches!(hub.pin(&tiny()).unwrap().by, PinnedBy::Cache { .. }));
+    assert!(matches!(offline.pin(&tiny(), &Silent).unwrap().by, PinnedBy::Cache { .. }));
+    assert!(matches!(hub.pin(&tiny(), &Silent).unwrap().by, PinnedBy::Cache { .. }));
     assert_eq!(offline.verify(&pinned, &Silent).unwrap().files.len(), 5);
 }
 
@@ -248,14 +250,14 @@ fn what_does_not_exist_is_named() {
 fn a_branch_is_pinned_and_what_is_pinned_does_not_move() {
     let world = World::new();
     let hub = world.hub();
-    let first = hub.pin(&tiny()).unwrap();
+    let first = hub.pin(&tiny(), &Silent).unwrap();
     assert_eq!(first.by, PinnedBy::Hub);
     let snapshot = hub.obtain(&first.reference, &Silent).unwrap();
     let second = world.publish("main", &content(1000, 9));
-    let moved = hub.pin(&tiny()).unwrap().reference;
+    let moved = hub.pin(&tiny(), &Silent).unwrap().reference;
     assert_eq!(moved.commit(), Some(second.as_str()));
     assert_ne!(moved, first.reference);
-    assert_eq!(hub.pin(&first.reference).unwrap().by, PinnedBy::Itself);
+    assert_eq!(hub.pin(&first.reference, &Silent).unwrap().by, PinnedBy::Itself);
     assert_eq!(hub.obtain(&first.reference, &Silent).unwrap().folder, snapshot.folder);
     let new = hub.obtain(&tiny(), &Silent).unwrap();
     assert_eq!(std::fs::read(new.folder.join(WEIGHTS)).unwrap(), content(1000, 9));
@@ -263,14 +265,14 @@ fn a_branch_is_pinned_and_what_is_pinned_does_not_move() {
     // Branches may have slashes in their names.
     let third = world.publish("refs/pr/3", &content(500, 1));
     let slashed: HubRef = "hf://lab/tiny@refs/pr/3".parse().unwrap();
-    assert_eq!(hub.pin(&slashed).unwrap().reference.commit(), Some(third.as_str()));
+    assert_eq!(hub.pin(&slashed, &Silent).unwrap().reference.commit(), Some(third.as_str()));
 }
 
 #[test]
 fn an_unknown_branch_cannot_be_pinned_without_the_hub() {
     let world = World::new();
     let offline = Hub::new(Settings { offline: true, ..world.settings() }).unwrap();
-    let e = offline.pin(&tiny()).unwrap_err().to_string();
+    let e = offline.pin(&tiny(), &Silent).unwrap_err().to_string();
     assert!(e.contains("HF_HUB_OFFLINE") && e.contains("hf://lab/tiny@0123"), "{e}");
     let e =
         offline.obtain(&"hf://lab/tiny@0123456789012345678901234567890123456789".parse().unwrap(), &Silent);
@@ -278,7 +280,7 @@ fn an_unknown_branch_cannot_be_pinned_without_the_hub() {
     assert!(world.server.take_requests().is_empty());
     let hub = world.hub();
     drop(world.server);
-    assert!(matches!(hub.pin(&tiny()), Err(Error::NotPinned { .. })));
+    assert!(matches!(hub.pin(&tiny(), &Silent), Err(Error::NotPinned { .. })));
 }
 
 #[test]
