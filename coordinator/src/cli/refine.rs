@@ -130,7 +130,10 @@ mod tests {
         let Snapshot::Starting { queue, search } = &durable.searched.snapshot else { panic!() };
         let Snapshot::CmaEs(saved) = &**search else { panic!() };
         let start = Start::of(&saved.clone().restore()).unwrap();
-        assert!(queue.is_empty() && start.mean.iter().all(|m| *m == 0.5), "nothing was scored yet: {start:?}");
+        assert!(
+            queue.is_empty() && start.mean.iter().all(|m| *m == 0.5),
+            "nothing was scored yet: {start:?}"
+        );
         // The first two of the new weights are children of one parent, and part by as much as it varies.
         let spread = start.spread();
         let difference = spread.at(4, 4) + spread.at(5, 5) - 2.0 * spread.at(4, 5);
@@ -145,7 +148,8 @@ mod tests {
         let coarse = plan(&["parameters.trim_rate=0.2"]);
         let done = uninterrupted(&coarse);
         let folder = stored(&done.durable());
-        let fine = plan(&["parameters.trim_rate=0.2", "parameters.weight={ layers = 4, low = -1.0, high = 2.0 }"]);
+        let fine =
+            plan(&["parameters.trim_rate=0.2", "parameters.weight={ layers = 4, low = -1.0, high = 2.0 }"]);
         let mut durable = Durable::new(&fine, manifest(), Millis(8));
         let line = refine(&mut durable, &fine, folder.path()).unwrap();
         let (id, _) = done.best().unwrap();

@@ -35,11 +35,11 @@ pub mod roster;
 mod schedule;
 
 pub use event::{Changes, Event, Note, Reply};
+pub(crate) use record::domain;
 pub use record::{
     Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched,
 };
 pub use results::{Partial, Parts};
-pub(crate) use record::domain;
 
 use candidate::{Candidate, Ended, How};
 use common::fitness::Fitness;

@@ -128,7 +128,10 @@ fn where_a_search_stands_another_begins() {
         cma.tell(&told.collect::<Vec<_>>());
     }
     let start = Start::of(&cma).unwrap();
-    assert_eq!((start.mean.len(), start.mean[1], start.mean[2]), (4, cma.distribution.mean[3], cma.distribution.mean[4]));
+    assert_eq!(
+        (start.mean.len(), start.mean[1], start.mean[2]),
+        (4, cma.distribution.mean[3], cma.distribution.mean[4])
+    );
     let spread = start.spread();
     assert!(spread.at(1, 3) > 0.0 && spread.at(0, 1) == 0.0, "{spread:?}");
     let given = Start::given(start.mean.clone(), &spread).unwrap();
