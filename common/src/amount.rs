@@ -87,17 +87,17 @@ impl PartialEq<f64> for Amount {
     }
 }
 
-/// `0.5`, or `0.1 to 0.9 (8 groups)`.
+/// `0.5`, or `0.1 to 0.9 (8 numbers)`.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Amount::Same(value) => write!(f, "{value}"),
-            Amount::Cases(cases) => {
+            Amount::Cases(_) => {
                 let numbers = self.numbers();
                 let fold = |f: fn(f64, f64) -> f64, first| numbers.iter().fold(first, |a, (_, x)| f(a, *x));
                 let (low, high) = (fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY));
-                let plural = if cases.len() == 1 { "" } else { "s" };
-                write!(f, "{low} to {high} ({} group{plural})", cases.len())
+                let plural = if numbers.len() == 1 { "" } else { "s" };
+                write!(f, "{low} to {high} ({} number{plural})", numbers.len())
             }
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         let text = r#"[{"filter":"mlp","knots":[0.0,1.0]},{"value":0.25}]"#;
         let cases = read(text).unwrap();
         assert_eq!(serde_json::to_string(&cases).unwrap(), text);
-        assert_eq!(cases.to_string(), "0 to 1 (2 groups)");
+        assert_eq!(cases.to_string(), "0 to 1 (3 numbers)");
         assert!(cases != 0.25 && Amount::from(0.25).is_everywhere(0.25));
         let fields: Vec<String> = cases.numbers().into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields, ["[0].knots[0]", "[0].knots[1]", "[1].value"]);
