@@ -228,6 +228,13 @@ impl Recipe {
         refs
     }
 
+    /// Whether any number differs by layer or name.
+    pub fn has_cases(&self) -> bool {
+        let of_source =
+            |s: &SourceTerm| [&s.weight, &s.drop_rate, &s.trim_rate].iter().any(|a| a.same().is_none());
+        self.scale.same().is_none() || self.sources.iter().any(of_source)
+    }
+
     /// Checks every number (rates in [0, 1], everything finite) and every reference to a hub.
     pub fn check(&self) -> Result<(), RecipeError> {
         let all = |field: String, amount: &Amount, fits: fn(f64) -> bool, expected| match amount

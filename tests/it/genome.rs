@@ -72,5 +72,5 @@ fn an_exported_merge_by_groups_scores_what_the_search_recorded() {
         assert!((there - here).abs() < 1e-9, "{metric}: {there} in the search, {here} from the folder");
     }
     let card = std::fs::read_to_string(run.path("model/README.md")).unwrap();
-    assert!(card.contains("(3 numbers)"), "a range instead of one number: {card}");
+    assert!(card.contains("(3 numbers)") && card.contains("each is in `recipe.json`"), "{card}");
 }
