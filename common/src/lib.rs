@@ -8,7 +8,9 @@
 //! | module | yields |
 //! |---|---|
 //! | [`run`] | [`run::RunFile`] as a person typed it → [`run::RunPlan`], checked once and immutable |
-//! | [`space`] | the searched parameters: names, bounds, what is shared and what is fixed |
+//! | [`space`], [`parameter`] | the searched parameters: names, bounds, what is shared, divided or fixed |
+//! | [`group`], [`amount`] | numbers that differ by layer and by tensor name |
+//! | [`refine`] | a finished search's outcome as the beginning of one with more parameters |
 //! | [`genome`] | a point of the unit cube, one coordinate per searched parameter |
 //! | [`recipe`] | a genome decoded to every number of one merge |
 //! | [`location`] | where a model is: a folder, or `hf://owner/name@revision` |
@@ -31,17 +33,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod amount;
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;
 pub mod files;
 pub mod fitness;
 pub mod genome;
+pub mod group;
 pub mod id;
 pub mod location;
 pub mod mergekit;
+pub mod parameter;
 pub mod provenance;
 pub mod recipe;
+pub mod refine;
 pub mod report;
 pub mod run;
 pub mod seed;

@@ -3,6 +3,7 @@
 //! A recipe needs neither the run nor the search that found it: `jradievo-worker merge` makes a model from it
 //! alone. Files hold it as JSON, with a format version.
 
+use crate::amount::Amount;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -29,6 +30,16 @@ pub enum Mask {
     Independent,
     /// By seed and index alone, as in the authors' code: all sources and all tensors share one mask.
     Shared,
+}
+
+impl Mask {
+    /// The words of run files and recipes.
+    pub const WORDS: [(&str, Mask); 2] = [("independent", Mask::Independent), ("shared", Mask::Shared)];
+
+    /// The mask that a word names.
+    pub fn from_word(word: &str) -> Option<Mask> {
+        Mask::WORDS.into_iter().find(|(name, _)| *name == word).map(|(_, mask)| mask)
+    }
 }
 
 /// The numbers that a merge computes in.
@@ -96,11 +107,20 @@ pub struct SourceTerm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<Vocabulary>,
     /// Factor of the task vector (or of the model itself, for [`Convention::Linear`]).
-    pub weight: f64,
+    pub weight: Amount,
     /// DARE's drop probability, in [0, 1]. Survivors are divided by `1 − drop_rate`.
-    pub drop_rate: f64,
-    /// Share of the whole task vector's elements, smallest magnitudes first, that is set to zero, in [0, 1].
-    pub trim_rate: f64,
+    pub drop_rate: Amount,
+    /// Share of the task vector's elements, smallest magnitudes first, that is set to zero, in [0, 1]: of all elements,
+    /// or by groups of those that share a case of this rate and of the drop rate.
+    pub trim_rate: Amount,
+}
+
+impl SourceTerm {
+    /// The source with weight 1, nothing of it dropped or trimmed.
+    fn whole(&self) -> SourceTerm {
+        let [weight, none] = [1.0, 0.0].map(Amount::from);
+        SourceTerm { weight, drop_rate: none.clone(), trim_rate: none, ..self.clone() }
+    }
 }
 
 /// Every number of one merge.
@@ -118,7 +138,7 @@ pub struct Recipe {
     /// The sources. An empty list stands for the base itself.
     pub sources: Vec<SourceTerm>,
     /// Factor λ of the merged task vector.
-    pub scale: f64,
+    pub scale: Amount,
     /// What keys DARE's mask.
     pub mask: Mask,
     /// Seed of DARE's mask.
@@ -208,34 +228,45 @@ impl Recipe {
         refs
     }
 
+    /// Whether any number differs by layer or name.
+    pub fn has_cases(&self) -> bool {
+        let of_source =
+            |s: &SourceTerm| [&s.weight, &s.drop_rate, &s.trim_rate].iter().any(|a| a.same().is_none());
+        self.scale.same().is_none() || self.sources.iter().any(of_source)
+    }
+
     /// Checks every number (rates in [0, 1], everything finite) and every reference to a hub.
     pub fn check(&self) -> Result<(), RecipeError> {
-        let finite = |field: String, value: f64| match value.is_finite() {
-            true => Ok(()),
-            false => Err(RecipeError::Range { field, value, expected: "a finite number" }),
+        let all = |field: String, amount: &Amount, fits: fn(f64) -> bool, expected| match amount
+            .numbers()
+            .into_iter()
+            .find(|(_, value)| !fits(*value))
+        {
+            None => Ok(()),
+            Some((at, value)) => Err(RecipeError::Range { field: field + &at, value, expected }),
         };
-        let rate = |field: String, value: f64| match (0.0..=1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(RecipeError::Range { field, value, expected: "a rate from 0 to 1" }),
-        };
+        let finite = |field, amount: &Amount| all(field, amount, f64::is_finite, "a finite number");
+        let rate =
+            |field, amount: &Amount| all(field, amount, |x| (0.0..=1.0).contains(&x), "a rate from 0 to 1");
         let located = |field: &str, model: &ModelRef| match model.location() {
             Ok(_) => Ok(()),
             Err(fault) => Err(RecipeError::Location { field: format!("{field}.path"), fault }),
         };
         located("base", &self.base)?;
         located("vlm", &self.vlm)?;
-        finite("scale".into(), self.scale)?;
+        finite("scale".into(), &self.scale)?;
         for (i, s) in self.sources.iter().enumerate() {
             located(&format!("sources[{i}].model"), &s.model)?;
             if let Some(base) = &s.base {
                 located(&format!("sources[{i}].base"), base)?;
             }
-            finite(format!("sources[{i}].weight"), s.weight)?;
-            rate(format!("sources[{i}].drop_rate"), s.drop_rate)?;
-            rate(format!("sources[{i}].trim_rate"), s.trim_rate)?;
+            finite(format!("sources[{i}].weight"), &s.weight)?;
+            rate(format!("sources[{i}].drop_rate"), &s.drop_rate)?;
+            rate(format!("sources[{i}].trim_rate"), &s.trim_rate)?;
         }
-        let total: f64 = self.sources.iter().map(|s| s.weight).sum();
-        if self.convention == Convention::Linear && total == 0.0 {
+        // Where weights differ by group, only who has the tensors' names can tell.
+        let total: Option<f64> = self.sources.iter().map(|s| s.weight.same()).sum();
+        if self.convention == Convention::Linear && total == Some(0.0) {
             return Err(RecipeError::NoWeight);
         }
         if self.convention != Convention::Paper && self.arithmetic != Arithmetic::Float32 {
@@ -259,26 +290,22 @@ impl Recipe {
 
     /// The recipe under which the merged language model is one source itself, untouched.
     pub fn single(&self, index: usize) -> Recipe {
-        let source =
-            SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..self.sources[index].clone() };
-        self.average(vec![source])
+        self.average(vec![self.sources[index].whole()])
     }
 
     /// The recipe under which the language model is the base itself.
     pub fn base_alone(&self) -> Recipe {
-        Recipe { convention: Convention::Paper, sources: Vec::new(), scale: 1.0, ..self.clone() }
+        Recipe { convention: Convention::Paper, sources: Vec::new(), scale: 1.0.into(), ..self.clone() }
     }
 
     /// The plain average of the sources.
     pub fn uniform(&self) -> Recipe {
-        let equal = |s: &SourceTerm| SourceTerm { weight: 1.0, drop_rate: 0.0, trim_rate: 0.0, ..s.clone() };
-        let sources = self.sources.iter().map(equal).collect();
-        self.average(sources)
+        self.average(self.sources.iter().map(SourceTerm::whole).collect())
     }
 
     fn average(&self, sources: Vec<SourceTerm>) -> Recipe {
         let (convention, arithmetic) = (Convention::Linear, Arithmetic::Float32);
-        Recipe { convention, arithmetic, sources, scale: 1.0, ..self.clone() }
+        Recipe { convention, arithmetic, sources, scale: 1.0.into(), ..self.clone() }
     }
 }
 
@@ -292,9 +319,9 @@ pub(crate) mod tests {
             model: model(n),
             base: None,
             vocabulary: None,
-            weight: 0.5,
-            drop_rate: 0.1,
-            trim_rate: 0.2,
+            weight: 0.5.into(),
+            drop_rate: 0.1.into(),
+            trim_rate: 0.2.into(),
         };
         Recipe {
             format: FORMAT,
@@ -302,7 +329,7 @@ pub(crate) mod tests {
             base: model("base"),
             vlm: model("vlm"),
             sources: vec![source("a"), source("b")],
-            scale: 1.0,
+            scale: 1.0.into(),
             mask: Mask::Independent,
             mask_seed: 42,
             arithmetic: Arithmetic::Float32,
@@ -347,16 +374,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn numbers_may_differ_by_layer_and_name() {
+        let mut r = sample();
+        let cases =
+            r#"[{"layers":"1/2","filter":"attention","value":0.1},{"knots":[0.2,0.30000000000000004,0.5]}]"#;
+        r.sources[0].trim_rate = serde_json::from_str(cases).unwrap();
+        r.scale = serde_json::from_str(r#"[{"filter":"*.q_proj.*","value":0.5},{"value":2.0}]"#).unwrap();
+        let text = serde_json::to_string(&r).unwrap();
+        assert!(text.contains(&format!("\"trim_rate\":{cases}")), "{text}");
+        assert_eq!(Recipe::parse(&r.to_json()).unwrap(), r);
+        assert_eq!(Recipe::parse(&text).unwrap().digest(), r.digest());
+        let e = Recipe::parse(&text.replace("0.30000000000000004", "1.5")).unwrap_err();
+        assert_eq!(e.to_string(), "sources[0].trim_rate[1].knots[1] is 1.5: expected a rate from 0 to 1");
+        let e = Recipe::parse(&text.replace("\"1/2\"", "\"3/2\"")).unwrap_err().to_string();
+        assert!(e.contains("names no layers"), "{e}");
+    }
+
+    #[test]
     fn refuses_bad_numbers_and_later_formats() {
         let mut r = sample();
-        r.sources[1].drop_rate = 1.2;
+        r.sources[1].drop_rate = 1.2.into();
         let e = Recipe::parse(&r.to_json()).unwrap_err();
         assert_eq!(e.to_string(), "sources[1].drop_rate is 1.2: expected a rate from 0 to 1");
         let later = sample().to_json().replace("\"format\": 1", "\"format\": 9");
         assert_eq!(Recipe::parse(&later), Err(RecipeError::Format { found: 9 }));
         assert!(matches!(Recipe::parse("{"), Err(RecipeError::Form(_))));
         let mut zero = sample().uniform();
-        zero.sources.iter_mut().for_each(|s| s.weight = 0.0);
+        zero.sources.iter_mut().for_each(|s| s.weight = 0.0.into());
         assert_eq!(zero.check(), Err(RecipeError::NoWeight));
     }
 }

@@ -92,8 +92,13 @@ impl Run {
 
     /// Starts a coordinator on a new state folder.
     pub fn start(&self, state: &str) -> Coordinator {
+        self.start_with(state, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&self, state: &str, more: &[&str]) -> Coordinator {
         let mut command = Command::new(programs().join("jradievo"));
-        command.arg("start").arg(self.path("run.toml")).args(self.overrides());
+        command.arg("start").arg(self.path("run.toml")).args(self.overrides()).args(more);
         command.arg("--state").arg(self.path(state)).args(["--listen", "127.0.0.1:0"]);
         Coordinator::serve(&mut command)
     }
@@ -107,7 +112,12 @@ impl Run {
 
     /// Runs a search to its end with `workers` workers.
     pub fn search(&self, state: &str, workers: usize) -> Ended {
-        let coordinator = self.start(state);
+        self.search_with(state, workers, &[])
+    }
+
+    /// The same with more arguments for `start`.
+    pub fn search_with(&self, state: &str, workers: usize, more: &[&str]) -> Ended {
+        let coordinator = self.start_with(state, more);
         let workers: Vec<Process> = (0..workers).map(|i| coordinator.worker(&format!("w{i}"), &[])).collect();
         let ended = coordinator.process.expect(0);
         workers.into_iter().for_each(|w| drop(w.expect(0)));
@@ -119,6 +129,38 @@ impl Run {
         let output = jradievo(&[&[command, &self.path(state).display().to_string()], more].concat());
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Merges the best of a run to the folder `model` beside it and evaluates that on the run's samples: what
+    /// `evaluate --json` prints.
+    pub fn exported(&self, state: &str, model: &str) -> serde_json::Value {
+        let recipe = self.path(&format!("{model}.json"));
+        std::fs::write(&recipe, self.look("recipe", state, &[])).expect("a writable folder");
+        let worker = || Command::new(programs().join("jradievo-worker"));
+        let out = self.path(model);
+        let done = |output: Output| {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            output.stdout
+        };
+        done(worker().arg("merge").arg(&recipe).arg("--out").arg(&out).output().expect("a worker"));
+        // The dataset's images are found beside it.
+        let images = self.path("images");
+        if !images.exists() {
+            std::os::unix::fs::symlink(root().join("tests/data/search/images"), images).expect("a link");
+        }
+        let mut evaluate = worker();
+        evaluate.arg("evaluate").arg("--model").arg(&out).arg("--dataset").arg(self.path("samples.jsonl"));
+        evaluate.arg("--run").arg(self.path("run.toml")).arg("--json");
+        serde_json::from_slice(&done(evaluate.output().expect("a worker"))).expect("JSON")
+    }
+
+    /// What was recorded of the best candidate.
+    pub fn best(&self, state: &str) -> serde_json::Value {
+        let status: serde_json::Value =
+            serde_json::from_str(&self.look("status", state, &["--json"])).expect("JSON");
+        let candidates = jsonl(&self.look("candidates", state, &["--json"]));
+        let best = candidates.into_iter().find(|c| c["candidate"] == status["best"]["candidate"]);
+        best.expect("a run with results")
     }
 
     /// Candidate, genome and fitness of every candidate, in order.

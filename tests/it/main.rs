@@ -4,6 +4,7 @@ mod afterwards;
 mod command_line;
 mod export;
 mod external;
+mod genome;
 mod hub;
 mod models;
 mod rehearsal;

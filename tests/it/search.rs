@@ -27,35 +27,12 @@ fn the_same_genomes_and_best_whatever_the_number_of_workers() {
 fn what_was_scored_is_what_an_exported_model_scores() {
     let run = Run::new(8, 4);
     run.search("state", 1);
-    let recipe = run.path("best.json");
-    std::fs::write(&recipe, run.look("recipe", "state", &[])).unwrap();
-    let status: serde_json::Value = serde_json::from_str(&run.look("status", "state", &["--json"])).unwrap();
-    let best = status["best"]["candidate"].as_u64().unwrap();
-    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
-    let recorded = &candidates.iter().find(|c| c["candidate"] == best).unwrap()["metrics"];
-
+    let recorded = &run.best("state")["metrics"];
+    let evaluated = run.exported("state", "model");
     let out = run.path("model");
-    let worker = || Command::new(programs().join("jradievo-worker"));
-    let merged = worker().arg("merge").arg(&recipe).arg("--out").arg(&out).output().unwrap();
-    assert!(merged.status.success(), "{}", String::from_utf8_lossy(&merged.stderr));
     for file in ["config.json", "tokenizer.json", "recipe.json", "README.md"] {
         assert!(out.join(file).is_file(), "{file}");
     }
-    // The dataset's images are found beside it.
-    std::os::unix::fs::symlink(tests::root().join("tests/data/search/images"), run.path("images")).unwrap();
-    let evaluated = worker()
-        .arg("evaluate")
-        .arg("--model")
-        .arg(&out)
-        .arg("--dataset")
-        .arg(run.path("samples.jsonl"))
-        .arg("--run")
-        .arg(run.path("run.toml"))
-        .arg("--json")
-        .output()
-        .unwrap();
-    assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
-    let evaluated: serde_json::Value = serde_json::from_slice(&evaluated.stdout).unwrap();
     assert_eq!(evaluated["n"], 8);
     for metric in ["rouge_l", "term_f1", "bleu_4", "sacrebleu"] {
         let (there, here) =
@@ -68,7 +45,8 @@ fn what_was_scored_is_what_an_exported_model_scores() {
         );
     }
     // A second merge does not overwrite.
-    let again = worker().arg("merge").arg(&recipe).arg("--out").arg(&out).output().unwrap();
+    let mut again = Command::new(programs().join("jradievo-worker"));
+    let again = again.arg("merge").arg(run.path("model.json")).arg("--out").arg(&out).output().unwrap();
     assert_eq!(again.status.code(), Some(1));
 }
 

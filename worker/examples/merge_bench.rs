@@ -7,6 +7,7 @@
 //! element written once, at the speed of a multi-threaded copy on this machine. Beside the seconds on the clock
 //! stand those that the processors worked, for machines that others use at the same time.
 
+use common::amount::Amount;
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use rayon::prelude::*;
 use std::path::Path;
@@ -40,7 +41,8 @@ fn main() {
     let source = |i: usize| {
         let model = model(format!("source{i}"));
         write(Path::new(&model.path), tensors, dtype, i as u32 + 1);
-        SourceTerm { model, base: None, vocabulary: None, weight: 0.5, drop_rate, trim_rate }
+        let [weight, drop_rate, trim_rate] = [0.5, drop_rate, trim_rate].map(Amount::from);
+        SourceTerm { model, base: None, vocabulary: None, weight, drop_rate, trim_rate }
     };
     let sources: Vec<SourceTerm> = (0..sources).map(source).collect();
     let read_bytes = (sources.len() + 1) * tensors * TENSOR * dtype.width();
@@ -60,7 +62,7 @@ fn main() {
         base,
         vlm,
         sources,
-        scale: 1.0,
+        scale: 1.0.into(),
         mask: Mask::Independent,
         mask_seed: 42,
         arithmetic: Arithmetic::Float32,

@@ -143,7 +143,7 @@ mod tests {
             base: model.clone(),
             vlm: model,
             sources: Vec::new(),
-            scale: 1.0,
+            scale: 1.0.into(),
             mask: Mask::Shared,
             mask_seed,
             arithmetic: Arithmetic::Float32,

@@ -91,7 +91,7 @@ fn float16_does_not_depend_on_threads() {
 fn a_shared_mask_drops_the_same_elements_of_every_tensor() {
     let (_, mut recipe) = recipes().into_iter().find(|(name, _)| name == "plain").unwrap();
     recipe.sources.retain(|s| s.model.name != "bio");
-    recipe.sources.iter_mut().for_each(|s| s.drop_rate = 0.4);
+    recipe.sources.iter_mut().for_each(|s| s.drop_rate = 0.4.into());
     let base = worker::checkpoint::Checkpoint::open(&data("merge/models/base")).unwrap();
     let mut dropped = |mask, source: usize, tensor: &str| -> Vec<bool> {
         recipe.mask = mask;

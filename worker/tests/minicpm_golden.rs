@@ -386,8 +386,8 @@ fn merges_go_into_the_vlm_by_the_bases_names_and_come_out_under_its_own() {
     let mut pipeline = Pipeline::new(bench.clone(), exam).expect("memory");
 
     let mut recipe = Recipe { convention: plan.merge.convention, ..plan.authors_middle() };
-    recipe.sources[0].weight = 0.75;
-    recipe.sources[1].weight = 0.25;
+    recipe.sources[0].weight = 0.75.into();
+    recipe.sources[1].weight = 0.25.into();
     pipeline.merge(&recipe, &|| false).expect("a merge");
     let evaluated = pipeline.answer(&EvaluatorControl::default(), 0).expect("reports");
     assert_eq!(evaluated.samples.len(), 3);

@@ -86,7 +86,10 @@ fn reports(plan: &RunPlan) -> Vec<String> {
     // One without trims, whose elements would tie otherwise with the rows that are not there; one source alone; the
     // plain average.
     let mut untrimmed: Recipe = middle.clone();
-    untrimmed.sources.iter_mut().for_each(|s| (s.trim_rate, s.drop_rate, s.weight) = (0.0, 0.0, 1.0));
+    untrimmed
+        .sources
+        .iter_mut()
+        .for_each(|s| (s.trim_rate, s.drop_rate, s.weight) = (0.0.into(), 0.0.into(), 1.0.into()));
     let recipes = [untrimmed, middle.single(japanese), middle.uniform()];
     let texts = recipes.iter().flat_map(|recipe| {
         let evaluation = pipeline.assess(recipe).unwrap();

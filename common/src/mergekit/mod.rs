@@ -5,11 +5,12 @@
 //! | `yaml` | text → values with their lines, plain data only |
 //! | `read` | values → [`Config`]: every fault at once, keys without effect noted |
 //! | `config` | models, slices, bases, tokenizer, and where a parameter is looked for |
-//! | `recipe` | a recipe → text for mergekit, or why there is none |
+//! | `recipe`, `amount` | a recipe → text for mergekit, or why there is none |
 //! | `setting` | filters by tensor name, gradients over layers |
 //!
 //! What the methods and their parameters are is not known here: the worker has that, with the models.
 
+mod amount;
 mod config;
 mod read;
 mod recipe;

@@ -5,6 +5,7 @@
 //! nothing of the vision-language model around it.
 
 use super::config::FloatType;
+use crate::amount::Amount;
 use crate::location::{HubRef, SCHEME};
 use crate::recipe::{Arithmetic, Convention, ModelRef, Recipe, SourceTerm, Vocabulary};
 use std::fmt::Write;
@@ -33,12 +34,12 @@ fn no(reason: impl Into<String>) -> Inexpressible {
 pub fn from_recipe(recipe: &Recipe, out_dtype: Option<FloatType>) -> Result<String, Inexpressible> {
     check_common(recipe)?;
     // A source of which nothing is left counts nowhere.
-    let gone = |s: &&SourceTerm| s.drop_rate == 1.0 || s.trim_rate == 1.0;
+    let gone = |s: &&SourceTerm| s.drop_rate.is_everywhere(1.0) || s.trim_rate.is_everywhere(1.0);
     let written = match recipe.convention {
         Convention::Linear => linear(recipe),
         Convention::Paper => {
             let live: Vec<&SourceTerm> = recipe.sources.iter().filter(|s| !gone(s)).collect();
-            let idle = recipe.scale == 0.0 || live.iter().all(|s| s.weight == 0.0);
+            let idle = recipe.scale.is_everywhere(0.0) || live.iter().all(|s| s.weight.is_everywhere(0.0));
             match live[..] {
                 _ if idle => Ok(base_alone(recipe)),
                 [source] => single(recipe, source),
@@ -133,20 +134,20 @@ fn folder(recipe: &Recipe, model: &ModelRef) -> String {
     serde_json::Value::from(path).to_string()
 }
 
-/// A number that every reader of YAML takes for one, and that reads back the same.
-fn number(x: f64) -> String {
-    let text = format!("{x:?}");
-    let Some((mantissa, exponent)) = text.split_once('e') else { return text };
-    let point = if mantissa.contains('.') { "" } else { ".0" };
-    let sign = if exponent.starts_with('-') { "" } else { "+" };
-    format!("{mantissa}{point}e{sign}{exponent}")
+/// The line of a model, with what is given for it.
+fn model_line(recipe: &Recipe, model: &ModelRef, given: &str) -> String {
+    format!("  - {{model: {}{given}}}\n", folder(recipe, model))
 }
 
-fn model_line(recipe: &Recipe, model: &ModelRef, parameters: &[(&str, f64)]) -> String {
-    let given: Vec<String> = parameters.iter().map(|(name, x)| format!("{name}: {}", number(*x))).collect();
-    let given =
-        if given.is_empty() { String::new() } else { format!(", parameters: {{{}}}", given.join(", ")) };
-    format!("  - {{model: {}{given}}}\n", folder(recipe, model))
+/// The line of a model with its weight.
+fn weighted_line(recipe: &Recipe, model: &ModelRef, weight: &Amount) -> Result<String, Inexpressible> {
+    let given = format!(", parameters: {{weight: {}}}", setting("weight", weight)?);
+    Ok(model_line(recipe, model, &given))
+}
+
+fn setting(name: &str, amount: &Amount) -> Result<String, Inexpressible> {
+    super::amount::setting(amount)
+        .map_err(|why| no(format!("the {name} differs by tensor in a way it cannot say: {why}")))
 }
 
 fn twice(recipe: &Recipe) -> Option<&SourceTerm> {
@@ -158,27 +159,25 @@ fn linear(recipe: &Recipe) -> Result<Written<'_>, Inexpressible> {
     if let Some(source) = twice(recipe) {
         return Err(no(format!("{} is a source twice", source.model.path)));
     }
-    let models = recipe.sources.iter().map(|s| model_line(recipe, &s.model, &[("weight", s.weight)]));
-    let lines = format!(
-        "merge_method: linear\nmodels:\n{}parameters: {{normalize: true}}\n",
-        models.collect::<String>()
-    );
+    let models = recipe.sources.iter().map(|s| weighted_line(recipe, &s.model, &s.weight));
+    let models = models.collect::<Result<String, _>>()?;
+    let lines = format!("merge_method: linear\nmodels:\n{models}parameters: {{normalize: true}}\n");
     Ok(Written { lines, models: recipe.sources.iter().map(|s| &s.model).collect() })
 }
 
 fn base_alone(recipe: &Recipe) -> Written<'_> {
-    let lines = format!("merge_method: passthrough\nmodels:\n{}", model_line(recipe, &recipe.base, &[]));
+    let lines = format!("merge_method: passthrough\nmodels:\n{}", model_line(recipe, &recipe.base, ""));
     Written { lines, models: vec![&recipe.base] }
 }
 
 fn single<'a>(recipe: &'a Recipe, source: &'a SourceTerm) -> Result<Written<'a>, Inexpressible> {
     let name = &source.model.name;
-    if source.drop_rate > 0.0 {
+    if !source.drop_rate.is_everywhere(0.0) {
         return Err(no(format!(
             "{name} has a random mask, and mergekit draws its own from another generator"
         )));
     }
-    if source.trim_rate > 0.0 {
+    if !source.trim_rate.is_everywhere(0.0) {
         return Err(no(format!(
             "{name} is trimmed over the whole model, which mergekit does tensor by tensor"
         )));
@@ -196,8 +195,8 @@ fn single<'a>(recipe: &'a Recipe, source: &'a SourceTerm) -> Result<Written<'a>,
     let lines = format!(
         "merge_method: task_arithmetic\nbase_model: {}\nmodels:\n{}parameters: {{lambda: {}, normalize: false}}\n",
         folder(recipe, &recipe.base),
-        model_line(recipe, &source.model, &[("weight", source.weight)]),
-        number(recipe.scale)
+        weighted_line(recipe, &source.model, &source.weight)?,
+        setting("scale", &recipe.scale)?
     );
     Ok(Written { lines, models: vec![&recipe.base, &source.model] })
 }
@@ -205,10 +204,10 @@ fn single<'a>(recipe: &'a Recipe, source: &'a SourceTerm) -> Result<Written<'a>,
 /// Several sources: there is always something.
 fn many(live: &[&SourceTerm]) -> Inexpressible {
     let mut why = Vec::new();
-    if live.iter().any(|s| s.drop_rate > 0.0) {
+    if live.iter().any(|s| !s.drop_rate.is_everywhere(0.0)) {
         why.push("its random masks come from another generator");
     }
-    if live.iter().any(|s| s.trim_rate > 0.0) {
+    if live.iter().any(|s| !s.trim_rate.is_everywhere(0.0)) {
         why.push("it trims over the whole model, mergekit tensor by tensor");
     }
     if live.iter().any(|s| s.weight != live[0].weight) {
@@ -248,15 +247,15 @@ mod tests {
 
     fn plain() -> Recipe {
         let mut recipe = sample();
-        recipe.sources.iter_mut().for_each(|s| (s.drop_rate, s.trim_rate) = (0.0, 0.0));
+        recipe.sources.iter_mut().for_each(|s| (s.drop_rate, s.trim_rate) = (0.0.into(), 0.0.into()));
         recipe
     }
 
     #[test]
     fn averages() {
         let mut recipe = sample().uniform();
-        recipe.sources[0].weight = 1e-7;
-        recipe.sources[1].weight = 0.1 + 0.2;
+        recipe.sources[0].weight = 1e-7.into();
+        recipe.sources[1].weight = (0.1 + 0.2).into();
         let config = config(&recipe);
         assert_eq!((config.method.as_str(), config.base.as_ref()), ("linear", None));
         let Inputs::Models(models) = &config.inputs else { panic!() };
@@ -268,8 +267,8 @@ mod tests {
     #[test]
     fn one_source_is_task_arithmetic() {
         let mut recipe = plain();
-        recipe.scale = 1.75;
-        recipe.sources[1].trim_rate = 1.0;
+        recipe.scale = 1.75.into();
+        recipe.sources[1].trim_rate = 1.0.into();
         let config = config(&recipe);
         assert_eq!(config.method, "task_arithmetic");
         assert_eq!(config.base.as_ref().map(|b| b.path.as_str()), Some("/models/base"));
@@ -279,13 +278,28 @@ mod tests {
     }
 
     #[test]
+    fn numbers_by_tensor_become_conditions() {
+        let mut recipe = plain();
+        recipe.sources.truncate(1);
+        recipe.sources[0].weight =
+            serde_json::from_str(r#"[{"filter":"mlp","value":0.5},{"value":1.5}]"#).unwrap();
+        recipe.scale = serde_json::from_str(r#"[{"knots":[0.5,1.0]}]"#).unwrap();
+        let text = from_recipe(&recipe, None).unwrap();
+        assert!(text.contains(r#"weight: [{filter: "mlp", value: 0.5}, {value: 1.5}]"#), "{text}");
+        assert!(text.contains(r#"{filter: "lm_head.weight", value: 1.0}, {value: [0.5, 1.0]}]"#), "{text}");
+        config(&recipe);
+        recipe.scale = serde_json::from_str(r#"[{"layers":"1/2","value":0.5},{"value":1.0}]"#).unwrap();
+        assert!(reason(&recipe).contains("the scale differs by tensor"));
+    }
+
+    #[test]
     fn nothing_to_add_is_the_base() {
         let mut still = plain();
-        still.scale = 0.0;
+        still.scale = 0.0.into();
         let mut weightless = sample();
-        weightless.sources.iter_mut().for_each(|s| s.weight = 0.0);
+        weightless.sources.iter_mut().for_each(|s| s.weight = 0.0.into());
         let mut dropped = sample();
-        dropped.sources.iter_mut().for_each(|s| s.drop_rate = 1.0);
+        dropped.sources.iter_mut().for_each(|s| s.drop_rate = 1.0.into());
         for recipe in [sample().base_alone(), still, weightless, dropped] {
             let config = config(&recipe);
             assert_eq!(config.method, "passthrough");
@@ -358,10 +372,10 @@ mod tests {
             recipe
         };
         let mut recipe = one();
-        recipe.sources[0].drop_rate = 0.3;
+        recipe.sources[0].drop_rate = 0.3.into();
         assert!(reason(&recipe).contains("a has a random mask"));
         let mut recipe = one();
-        recipe.sources[0].trim_rate = 0.3;
+        recipe.sources[0].trim_rate = 0.3.into();
         assert!(reason(&recipe).contains("a is trimmed over the whole model"));
         let mut recipe = one();
         recipe.sources[0].base = Some(ModelRef::new("a.base", "/models/other"));
@@ -379,7 +393,7 @@ mod tests {
         let all = reason(&sample());
         assert!(all.contains("generator") && all.contains("tensor by tensor"), "{all}");
         let mut recipe = plain();
-        recipe.sources[1].weight = 0.75;
+        recipe.sources[1].weight = 0.75.into();
         assert!(reason(&recipe).contains("elects signs by the plain sum"));
         let mut recipe = sample().uniform();
         recipe.sources[1].model.path = recipe.sources[0].model.path.clone();
@@ -389,7 +403,7 @@ mod tests {
     #[test]
     fn numbers_read_back() {
         for x in [0.5, 1e-7, 1.5e-10, 1e300, -2.5e17, 1.0 / 3.0, 0.0, 100.0] {
-            let text = number(x);
+            let text = super::super::amount::number(x);
             assert_eq!(text.parse::<f64>().unwrap(), x);
             let parsed =
                 parse("x", &format!("merge_method: a\nmodels: [{{model: m}}]\nparameters: {{w: {text}}}"));

@@ -4,6 +4,7 @@
 //! first whose filter is part of the tensor's name counts; a list of numbers is interpolated linearly between its ends,
 //! at `t` = index of the layer within its slice ÷ (layers − 1), 1 in a slice of one layer, 0 outside of layers.
 
+use crate::group::interpolate;
 use std::fmt;
 
 /// One value as the file has it. What it means is for the parameter to say.
@@ -123,17 +124,12 @@ impl Graded {
             Graded::One(value) => return read(value).map(Some),
             Graded::Gradient(values) => values.iter().map(read).collect::<Result<Vec<_>, _>>()?,
         };
-        let last = values.len().saturating_sub(1);
-        let scaled = t * last as f64;
-        let lower = scaled as usize;
-        let Some(low) = values.get(lower) else { return Ok(None) };
-        let high = &values[last.min(lower + 1)];
         let numbers: Option<Vec<f64>> = values.iter().map(Scalar::number).collect();
-        let (Some(_), Some(low_number), Some(high_number)) = (numbers, low.number(), high.number()) else {
-            return Ok(Some(low.clone()));
+        let between = match numbers {
+            Some(numbers) if !numbers.is_empty() => interpolate(&numbers, t),
+            // What cannot be interpolated is chosen.
+            _ => return Ok(values.get((t * values.len().saturating_sub(1) as f64) as usize).cloned()),
         };
-        let share = scaled - lower as f64;
-        let between = (1.0 - share) * low_number + share * high_number;
         read(&Scalar::Float(between)).map(Some)
     }
 }

@@ -70,7 +70,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
 
     let names: Vec<String> = models.iter().flat_map(|m| &m.sources).map(|s| s.model.name.clone()).collect();
     let section = root.section("parameters");
-    let space = parameters::read(&section, &names);
+    let space = parameters::read(&section, &root.section("merge"), &names);
     section.finish();
 
     let search = search::read(&root.section("search"), space.dimensions(), None);
@@ -245,10 +245,9 @@ const VOCABULARIES: [(&str, Vocabulary); 3] =
 fn read_merge(s: &Section<'_>) -> MergePlan {
     let conventions = [("paper", Convention::Paper), ("linear", Convention::Linear)];
     let arithmetics = [("float32", Arithmetic::Float32), ("float16", Arithmetic::Float16)];
-    let masks = [("independent", Mask::Independent), ("shared", Mask::Shared)];
     let plan = MergePlan {
         convention: s.choice("convention", &conventions, Convention::Paper),
-        mask: s.choice("mask", &masks, Mask::Independent),
+        mask: s.choice("mask", &Mask::WORDS, Mask::Independent),
         mask_seed: s.integer("mask_seed", 0..=u64::MAX >> 1, "42").unwrap_or(42),
         arithmetic: s.choice("arithmetic", &arithmetics, Arithmetic::Float32),
         vocabulary: s.choice("vocabulary", &VOCABULARIES, Vocabulary::Refuse),

@@ -70,9 +70,10 @@ fn decodes_a_genome_to_a_recipe() {
     let genome = Genome::new(vec![0.25, 0.5, 0.75, 0.5, 1.0]).unwrap();
     let recipe = plan.recipe(&genome);
     assert_eq!(recipe.scale, 1.5);
-    assert_eq!((recipe.sources[0].drop_rate, recipe.sources[1].drop_rate), (0.25, 0.25));
-    assert_eq!((recipe.sources[0].trim_rate, recipe.sources[1].trim_rate), (0.5, 0.75));
-    assert_eq!((recipe.sources[0].weight, recipe.sources[1].weight), (1.0, 2.0));
+    let [first, second] = &recipe.sources[..] else { panic!() };
+    assert!(first.drop_rate == 0.25 && second.drop_rate == 0.25);
+    assert!(first.trim_rate == 0.5 && second.trim_rate == 0.75);
+    assert!(first.weight == 1.0 && second.weight == 2.0);
 }
 
 #[test]
@@ -84,7 +85,106 @@ fn shares_fixes_and_overrides_per_source() {
     let names: Vec<&str> = plan.space.parameters.iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["trim_rate.japanese", "trim_rate.vlm", "scale", "weight"]);
     let r = plan.recipe(&Genome::new(vec![0.5; 4]).unwrap());
-    assert_eq!((r.sources[0].weight, r.sources[1].weight, r.sources[0].drop_rate), (0.5, 1.0, 0.0));
+    assert!(r.sources[0].weight == 0.5 && r.sources[1].weight == 1.0 && r.sources[0].drop_rate == 0.0);
+}
+
+fn names(plan: &RunPlan) -> Vec<&str> {
+    plan.space.parameters.iter().map(|p| p.name.as_str()).collect()
+}
+
+const ALONE: [&str; 3] = ["parameters.drop_rate=0.0", "parameters.trim_rate=0.0", "parameters.scale=1.0"];
+
+fn weights(setting: &str) -> Result<RunPlan, Faults> {
+    let set = format!("parameters.weight={setting}");
+    parse_with(GOOD, &[&ALONE[..], &[&set]].concat())
+}
+
+#[test]
+fn numbers_are_divided_by_layers_and_filters() {
+    let plan = weights(
+        "{ layers = 2, filters = [\"attention\", \"embeddings\", \"rest\"], groups = { attention = 0.5, \"layers_2_of_2.attention\" = { high = 3.0 } }, sources = { vlm = { knots = 3, filters = [\"*.q_proj.*\", \"rest\"], groups = { knot_3_of_3 = 1.0 } } } }",
+    )
+    .unwrap();
+    let expected = [
+        "weight.japanese.layers_2_of_2.attention",
+        "weight.japanese.embeddings",
+        "weight.japanese.layers_1_of_2.rest",
+        "weight.japanese.layers_2_of_2.rest",
+        "weight.vlm.knot_1_of_3.q_proj",
+        "weight.vlm.knot_2_of_3.q_proj",
+        "weight.vlm.knot_1_of_3.rest",
+        "weight.vlm.knot_2_of_3.rest",
+    ];
+    assert_eq!(names(&plan), expected);
+    assert_eq!(plan.space.parameters[0].high, 3.0);
+    assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    let recipe = plan.recipe(&Genome::new(vec![0.5, 0.25, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7]).unwrap());
+    let json = |i: usize| serde_json::to_string(&recipe.sources[i].weight).unwrap();
+    assert_eq!(
+        json(0),
+        r#"[{"layers":"1/2","filter":"attention","value":0.5},{"layers":"2/2","filter":"attention","value":1.5},{"filter":"embeddings","value":0.25},{"layers":"1/2","value":0.1},{"layers":"2/2","value":0.2}]"#
+    );
+    assert_eq!(json(1), r#"[{"filter":"*.q_proj.*","knots":[0.3,0.4,1.0]},{"knots":[0.6,0.7,1.0]}]"#);
+    recipe.check().unwrap();
+    let shared = weights("{ shared = true, layers = [\"0-7\", \"8\", \"9-\"] }").unwrap();
+    assert_eq!(names(&shared), ["weight.layers_0_7", "weight.layers_8_8", "weight.layers_9_on"]);
+}
+
+#[test]
+fn numbers_may_be_logarithmic_stepped_or_chosen() {
+    let plan = weights(
+        "{ low = 0.01, log = true, sources = { japanese = { high = 1.0, step = 0.25 }, vlm = { choices = [0, 0.5, 2] } } }",
+    )
+    .unwrap();
+    let recipe = plan.recipe(&Genome::new(vec![0.5, 0.5]).unwrap());
+    assert!(recipe.sources[0].weight == 0.5 && recipe.sources[1].weight == 0.5);
+    let plan = weights("{ low = 0.01, log = true, shared = true }").unwrap();
+    assert_eq!(plan.recipe(&Genome::new(vec![1.0]).unwrap()).sources[0].weight, 1.0);
+    let sets =
+        ["parameters.mask=[\"shared\", \"independent\"]", "parameters.mask_seed={ low = 3, high = 6 }"];
+    let plan = parse_with(GOOD, &[&ALONE[..], &["parameters.weight=1.0"], &sets].concat()).unwrap();
+    assert_eq!(names(&plan), ["mask", "mask_seed"]);
+    let recipe = plan.recipe(&Genome::new(vec![0.1, 0.8]).unwrap());
+    assert_eq!((recipe.mask, recipe.mask_seed), (Mask::Shared, 6));
+    assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
+    let plain = parse_with(GOOD, &[]).unwrap().to_json();
+    for later in ["cases", "\"form\"", "\"mask\":null", "groups"] {
+        assert!(!plain.contains(later), "{later} left a trace in {plain}");
+    }
+}
+
+#[test]
+fn divisions_are_checked() {
+    for (setting, expected) in [
+        ("{ layers = 1 }", "weight.layers: 1 is not from 2"),
+        ("{ layers = 2, knots = 3 }", "weight.knots: given beside layers"),
+        ("{ layers = [\"0-3\", \"5-\"] }", "leave layers out or share some"),
+        ("{ layers = [\"0-3\", \"4-7\"] }", "end before the last layer"),
+        ("{ layers = [\"1/4\"] }", "is no range of layers"),
+        ("{ filters = [\"atention\", \"rest\"] }", "\"atention\" is no filter"),
+        ("{ filters = [\"attention\"] }", "tensors are left out (add \"rest\""),
+        ("{ filters = [\"rest\", \"mlp\"] }", "\"mlp\" stands behind \"rest\""),
+        ("{ filters = [\"*.mlp.*\", \"mlp\", \"rest\"] }", "two filters are called mlp"),
+        ("{ layers = 2, groups = { mlp = 1.0 } }", "weight.groups.mlp: no such group"),
+        ("{ groups = { mlp = 1.0 } }", "there are no groups"),
+        ("{ log = true }", "low = 0 on a log scale"),
+        ("{ step = 3.0 }", "larger than the interval"),
+        ("{ choices = [0.5, 0.1] }", "not two or more rising numbers"),
+        ("{ value = 0.5, low = 0.1 }", "weight.low: given beside value"),
+        ("{ layer = 2 }", "weight.layer: unknown key (did you mean layers?)"),
+    ] {
+        let e = weights(setting).unwrap_err().to_string();
+        assert!(e.contains(expected), "{expected:?} is not in {e}");
+    }
+    for (sets, expected) in [
+        (["parameters.mask=[\"shared\"]", "seed=1"], "not the two masks"),
+        (["parameters.mask=[\"shared\", \"independent\"]", "merge.mask=shared"], "fixed by merge.mask"),
+        (["parameters.mask_seed=3", "seed=1"], "expected a table"),
+        (["parameters.mask_seed={ low = 3, high = 3 }", "seed=1"], "are not seeds to choose from"),
+    ] {
+        let e = parse_with(GOOD, &sets).unwrap_err().to_string();
+        assert!(e.contains(expected), "{expected:?} is not in {e}");
+    }
 }
 
 #[test]

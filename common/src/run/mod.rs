@@ -6,6 +6,7 @@
 mod aims;
 mod budget;
 mod cma;
+mod division;
 mod external;
 mod fault;
 mod file;

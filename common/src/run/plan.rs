@@ -10,7 +10,7 @@ use crate::fitness::{self, Aim, EvaluationError, Fitness, Objective};
 use crate::genome::Genome;
 use crate::recipe::{self, Arithmetic, Convention, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use crate::report::{MissingPart, Part};
-use crate::space::Space;
+use crate::space::{Coefficient, Form, SourceCoefficients, Space};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -264,14 +264,14 @@ impl RunPlan {
     /// When the genome is not one of this plan's space.
     pub fn recipe(&self, genome: &Genome) -> Recipe {
         let values = self.space.values(genome);
-        let number = |c| self.space.resolve(c, &values);
-        let term = |(source, c): (&SourcePlan, &crate::space::SourceCoefficients)| SourceTerm {
+        let number = |c: &Coefficient| self.space.resolve(c, &values);
+        let term = |(source, c): (&SourcePlan, &SourceCoefficients)| SourceTerm {
             model: source.model.clone(),
             base: source.base.clone(),
             vocabulary: source.vocabulary,
-            weight: number(c.weight),
-            drop_rate: number(c.drop_rate),
-            trim_rate: number(c.trim_rate),
+            weight: number(&c.weight),
+            drop_rate: number(&c.drop_rate),
+            trim_rate: number(&c.trim_rate),
         };
         Recipe {
             format: recipe::FORMAT,
@@ -279,12 +279,20 @@ impl RunPlan {
             base: self.models.base.clone(),
             vlm: self.models.vlm.clone(),
             sources: self.models.sources.iter().zip(&self.space.sources).map(term).collect(),
-            scale: number(self.space.scale),
-            mask: self.merge.mask,
-            mask_seed: self.merge.mask_seed,
+            scale: number(&self.space.scale),
+            mask: self.mask(&values),
+            mask_seed: self.space.mask_seed.map_or(self.merge.mask_seed, |i| values[i] as u64),
             arithmetic: self.merge.arithmetic,
             vocabulary: self.merge.vocabulary,
         }
+    }
+
+    fn mask(&self, values: &[f64]) -> Mask {
+        let word = self.space.mask.and_then(|i| match &self.space.parameters[i].form {
+            Form::Words(words) => words.get(values[i] as usize),
+            _ => None,
+        });
+        word.and_then(|w| Mask::from_word(w)).unwrap_or(self.merge.mask)
     }
 
     /// The fitness of an evaluation of this run's samples, in which every objective is there too.
@@ -342,9 +350,9 @@ impl RunPlan {
             model: source.model.clone(),
             base: source.base.clone(),
             vocabulary: source.vocabulary,
-            weight: 0.5,
-            drop_rate: 0.5,
-            trim_rate: 0.5,
+            weight: 0.5.into(),
+            drop_rate: 0.5.into(),
+            trim_rate: 0.5.into(),
         };
         Recipe {
             format: recipe::FORMAT,
@@ -352,7 +360,7 @@ impl RunPlan {
             base: self.models.base.clone(),
             vlm: self.models.vlm.clone(),
             sources: self.models.sources.iter().map(term).collect(),
-            scale: 1.0,
+            scale: 1.0.into(),
             mask: self.merge.mask,
             mask_seed: self.merge.mask_seed,
             arithmetic: self.merge.arithmetic,

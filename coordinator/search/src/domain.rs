@@ -1,6 +1,7 @@
 //! What kind of values the coordinates of a genome stand for.
 
 use common::genome::Genome;
+use common::parameter::Kind;
 use common::seed::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,16 @@ pub enum Dimension {
     Integer(u32),
     /// One of so many values without order, laid out like integers.
     Category(u32),
+}
+
+impl From<Kind> for Dimension {
+    fn from(kind: Kind) -> Dimension {
+        match kind {
+            Kind::Real => Dimension::Real,
+            Kind::Integer(n) => Dimension::Integer(n),
+            Kind::Category(n) => Dimension::Category(n),
+        }
+    }
 }
 
 impl Dimension {

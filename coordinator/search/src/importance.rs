@@ -19,13 +19,16 @@ use common::seed::Stream;
 const TREES: usize = 64;
 /// Rows that are used at most; a random part of more than that tells the same.
 const ROWS: usize = 2000;
+/// Parameters of which every pair is looked at: in a space of hundreds, the strongest.
+const PAIRED: usize = 48;
 
 /// Shares of the variance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Importance {
     /// Of each parameter alone, in order; together at most 1.
     pub alone: Vec<Share>,
-    /// Of each two together beyond what either explains alone, strongest first.
+    /// Of each two together beyond what either explains alone, strongest first; in a space of more than 48, of each two of
+    /// the 48 that explain most alone.
     pub pairs: Vec<(usize, usize, Share)>,
     /// Results that were used.
     pub results: usize,
@@ -75,30 +78,39 @@ pub fn importance(
         return Err(Unknown::Equal);
     }
     let n = dimensions.len();
-    let mut alone: Vec<Vec<f64>> = vec![Vec::new(); n];
-    let mut pairs: Vec<(usize, usize, Vec<f64>)> = Vec::new();
-    pairs.extend((0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j, Vec::new()))));
-    for tree in grow(&rows, dimensions, TREES, stream) {
-        let boxes = Boxes::of(&tree, dimensions);
-        let whole = boxes.variance();
-        if whole <= 0.0 {
-            continue;
-        }
-        let own: Vec<f64> = (0..n).map(|i| boxes.variance_of(&[i])).collect();
-        for (shares, v) in alone.iter_mut().zip(&own) {
-            shares.push(v / whole);
-        }
-        for (i, j, shares) in &mut pairs {
-            shares.push((boxes.variance_of(&[*i, *j]) - own[*i] - own[*j]).max(0.0) / whole);
-        }
-    }
-    if alone[0].is_empty() {
+    let trees = grow(&rows, dimensions, TREES, stream);
+    let boxes: Vec<Boxes> = trees.iter().map(|tree| Boxes::of(tree, dimensions)).collect();
+    let boxes: Vec<(&Boxes, f64)> =
+        boxes.iter().map(|b| (b, b.variance())).filter(|(_, whole)| *whole > 0.0).collect();
+    if boxes.is_empty() {
         return Err(Unknown::Equal);
     }
-    let mut pairs: Vec<(usize, usize, Share)> =
-        pairs.into_iter().map(|(i, j, shares)| (i, j, Share::of(&shares))).collect();
+    let over = |f: &dyn Fn(&Boxes) -> f64| -> Vec<f64> { boxes.iter().map(|(b, _)| f(b)).collect() };
+    let share = |variances: Vec<f64>| -> Share {
+        Share::of(&variances.iter().zip(&boxes).map(|(v, (_, whole))| v / whole).collect::<Vec<_>>())
+    };
+    let own: Vec<Vec<f64>> = (0..n).map(|i| over(&|b| b.variance_of(&[i]))).collect();
+    let alone: Vec<Share> = own.iter().map(|v| share(v.clone())).collect();
+    let strong = strongest(&alone);
+    let mut pairs = Vec::new();
+    for (at, &i) in strong.iter().enumerate() {
+        for &j in &strong[at + 1..] {
+            let both = over(&|b| b.variance_of(&[i, j]));
+            let beyond = both.iter().zip(own[i].iter().zip(&own[j])).map(|(v, (a, b))| (v - a - b).max(0.0));
+            pairs.push((i, j, share(beyond.collect())));
+        }
+    }
     pairs.sort_by(|a, b| b.2.mean.total_cmp(&a.2.mean));
-    Ok(Importance { alone: alone.iter().map(|s| Share::of(s)).collect(), pairs, results: rows.values.len() })
+    Ok(Importance { alone, pairs, results: rows.values.len() })
+}
+
+/// The parameters whose pairs are looked at, in order.
+fn strongest(alone: &[Share]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..alone.len()).collect();
+    order.sort_by(|a, b| alone[*b].mean.total_cmp(&alone[*a].mean));
+    order.truncate(PAIRED);
+    order.sort_unstable();
+    order
 }
 
 /// All results or a random part, scores brought to a range that squares of them fit in.
@@ -133,14 +145,17 @@ struct Boxes {
     /// Sizes of the cells, by coordinate.
     sizes: Vec<Vec<f64>>,
     leaves: Vec<Leaf>,
+    mean: f64,
 }
 
 struct Leaf {
     value: f64,
-    /// The cells that it covers, by coordinate.
-    cells: Vec<Vec<usize>>,
+    /// The cells that it covers, by coordinate: runs from one cell to before another.
+    runs: Vec<Vec<(usize, usize)>>,
     /// What they measure, by coordinate.
     lengths: Vec<f64>,
+    /// What they measure together.
+    size: f64,
 }
 
 impl Boxes {
@@ -171,8 +186,10 @@ impl Boxes {
             match &tree.nodes[at] {
                 Node::Leaf(value) => {
                     let length = |(c, s): (&Vec<usize>, &Vec<f64>)| c.iter().map(|i| s[*i]).sum();
-                    let lengths = cells.iter().zip(&sizes).map(length).collect();
-                    leaves.push(Leaf { value: *value, cells, lengths });
+                    let lengths: Vec<f64> = cells.iter().zip(&sizes).map(length).collect();
+                    let size = lengths.iter().product();
+                    let runs = cells.iter().map(|c| runs(c)).collect();
+                    leaves.push(Leaf { value: *value, runs, lengths, size });
                 }
                 Node::Split { coordinate, rule, left, right } => {
                     let goes_left = |cell: &usize| match rule {
@@ -188,40 +205,64 @@ impl Boxes {
                 }
             }
         }
-        Boxes { sizes, leaves }
-    }
-
-    fn mean(&self) -> f64 {
-        self.leaves.iter().map(|l| l.value * l.lengths.iter().product::<f64>()).sum()
+        let mean = leaves.iter().map(|l| l.value * l.size).sum();
+        Boxes { sizes, leaves, mean }
     }
 
     /// Variance over the cube.
     fn variance(&self) -> f64 {
-        let mean = self.mean();
-        let part = |l: &Leaf| (l.value - mean).powi(2) * l.lengths.iter().product::<f64>();
-        self.leaves.iter().map(part).sum()
+        self.leaves.iter().map(|l| (l.value - self.mean).powi(2) * l.size).sum()
     }
 
     /// Variance of the mean over all other coordinates, as a function of these one or two (eq. 4 and algorithm 2 there).
+    ///
+    /// Leaves note what they add at the corners of their runs alone; summing up along both axes gives the cells.
     fn variance_of(&self, coordinates: &[usize]) -> f64 {
         let (first, second) = (coordinates[0], coordinates.get(1).copied());
-        let columns = second.map_or(1, |s| self.sizes[s].len());
-        let mut marginal = vec![0.0; self.sizes[first].len() * columns];
+        let (rows, columns) = (self.sizes[first].len(), second.map_or(1, |s| self.sizes[s].len()));
+        let wide = columns + 1;
+        let mut marginal = vec![0.0; (rows + 1) * wide];
         for leaf in &self.leaves {
-            let others = leaf.lengths.iter().enumerate().filter(|(k, _)| !coordinates.contains(k));
-            let part = leaf.value * others.map(|(_, l)| l).product::<f64>();
-            for i in &leaf.cells[first] {
-                match second {
-                    None => marginal[*i] += part,
-                    Some(s) => leaf.cells[s].iter().for_each(|j| marginal[i * columns + j] += part),
+            let own: f64 = coordinates.iter().map(|c| leaf.lengths[*c]).product();
+            let part = leaf.value * (leaf.size / own);
+            for (from, to) in &leaf.runs[first] {
+                for (left, right) in second.map_or(&[(0, 1)][..], |s| &leaf.runs[s]) {
+                    marginal[from * wide + left] += part;
+                    marginal[from * wide + right] -= part;
+                    marginal[to * wide + left] -= part;
+                    marginal[to * wide + right] += part;
                 }
             }
         }
-        let mean = self.mean();
-        let size =
-            |at: usize| self.sizes[first][at / columns] * second.map_or(1.0, |s| self.sizes[s][at % columns]);
-        marginal.iter().enumerate().map(|(at, m)| (m - mean).powi(2) * size(at)).sum()
+        for at in 1..marginal.len() {
+            if at % wide > 0 {
+                marginal[at] += marginal[at - 1];
+            }
+        }
+        for at in wide..marginal.len() {
+            marginal[at] += marginal[at - wide];
+        }
+        let mut sum = 0.0;
+        for row in 0..rows {
+            for column in 0..columns {
+                let size = self.sizes[first][row] * second.map_or(1.0, |s| self.sizes[s][column]);
+                sum += (marginal[row * wide + column] - self.mean).powi(2) * size;
+            }
+        }
+        sum
     }
+}
+
+/// Rising cells as runs without gaps.
+fn runs(cells: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &cell in cells {
+        match runs.last_mut().filter(|(_, to)| *to == cell) {
+            Some((_, to)) => *to += 1,
+            None => runs.push((cell, cell + 1)),
+        }
+    }
+    runs
 }
 
 #[cfg(test)]

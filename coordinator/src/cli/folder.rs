@@ -47,12 +47,15 @@ pub fn create(folder: &Path) -> Result<(), Failure> {
 pub fn write_run(folder: &Path, identity: &Identity) -> Result<(), Failure> {
     let plan: serde_json::Value =
         serde_json::from_str(&identity.plan_json).map_err(|e| Failure::Failed(e.to_string()))?;
-    let run = serde_json::json!({
+    let mut run = serde_json::json!({
         "run": identity.run,
         "program_version": identity.program_version,
         "created_unix_ms": identity.created,
         "plan": plan,
     });
+    if let Some(from) = &identity.refined_from {
+        run["refined_from"] = serde_json::json!(from);
+    }
     write(folder, RUN, &format!("{run:#}\n"))
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | run file → plan, with its dataset read |
 //! | `folder` | the files of a state folder beside the store |
+//! | `refine` | `start --refine`: an earlier run's distribution over more parameters |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `operate` | `pause`, `extend`, `replay` |
@@ -32,6 +33,7 @@ mod operate;
 mod optimize;
 mod plan;
 mod reach;
+mod refine;
 mod rescore;
 mod serve;
 mod table;
@@ -159,6 +161,9 @@ struct Start {
     /// Override a key of the run file, such as search.evaluations=40 (repeatable)
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
+    /// Begin with the mean and covariance of an earlier run whose parameters this one divides further
+    #[arg(long, value_name = "DIR")]
+    refine: Option<PathBuf>,
     /// Which files to digest before serving
     #[arg(long, value_enum, default_value = "all")]
     pin: Pin,

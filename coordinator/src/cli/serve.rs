@@ -2,11 +2,12 @@
 
 use super::folder::{self, Announced};
 use super::live::Live;
-use super::{Failure, Listen, Resume, Start, Target, exit, plan, say, table, tell};
+use super::{Failure, Listen, Resume, Start, Target, exit, plan, refine, say, table, tell};
 use crate::Settings;
 use crate::state::{Durable, State};
 use crate::store::Store;
 use crate::store::sled::Sled;
+use common::digest::Manifest;
 use std::net::SocketAddr;
 use std::path::Path;
 use tonic::transport::server::TcpIncoming;
@@ -18,15 +19,20 @@ pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     let listen = checked(&args.listen, default)?;
     let mut read = plan::read(&args.run_file, &args.overrides)?;
     read.models.pin(&mut read.plan, &mut |line| say(&line))?;
+    let created = (crate::driver::system_clock())();
+    // Before a folder is made for a run that would be refused.
+    let mut durable = Durable::new(&read.plan, Manifest::default(), created);
+    let refined =
+        args.refine.as_deref().map(|from| refine::refine(&mut durable, &read.plan, from)).transpose()?;
     folder::create(&args.state)?;
-    let manifest = plan::manifest(&read, args.pin, &mut |line| say(&line))?;
+    durable.pinned.manifest = plan::manifest(&read, args.pin, &mut |line| say(&line))?;
     let listener = bind(listen).await?;
 
     let mut store = Sled::open_or_create(&args.state)?;
-    let durable = Durable::new(&read.plan, manifest, (crate::driver::system_clock())());
     store.commit(&durable.records())?;
     folder::write_run(&args.state, &durable.identity)?;
     say((table::plan(&read.plan, read.references.len())).trim_end());
+    refined.iter().for_each(|line| say(line));
     let state = crate::restore(durable)?;
     serve(&args.state, state, store, listener).await
 }

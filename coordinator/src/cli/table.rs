@@ -55,6 +55,9 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         ),
     );
     row("ends at", budget(&search.budget()));
+    for (i, (kind, words)) in plan.space.describe().into_iter().enumerate() {
+        row(if i == 0 { "parameters" } else { "" }, format!("{kind}: {words}"));
+    }
     row("sources", plan.models.sources.iter().map(|s| s.model.name.as_str()).collect::<Vec<_>>().join(", "));
     let together = if plan.scores_as_a_whole() { ", scored together" } else { "" };
     row("samples", format!("{samples}{together}"));

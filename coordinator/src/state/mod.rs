@@ -46,7 +46,8 @@ mod view;
 
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{
-    Contradiction, Counters, Durable, End, Identity, Pinned, Record, Saved, Searched, domain, first_search,
+    Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched, domain,
+    first_search,
 };
 pub use results::{Partial, Parts};
 

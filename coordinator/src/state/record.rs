@@ -57,6 +57,26 @@ pub struct Identity {
     pub program_version: String,
     /// When it was begun.
     pub created: Millis,
+    /// The run whose search it went on from, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refined_from: Option<RefinedFrom>,
+}
+
+/// An earlier run, over fewer parameters, whose distribution a search began with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefinedFrom {
+    /// The earlier run.
+    pub run: RunId,
+    /// Digest of its plan.
+    pub plan_digest: common::digest::Digest,
+    /// What was evaluated there.
+    pub evaluations: u64,
+    /// What was taken from it, in words.
+    pub how: String,
+    /// Its best candidate, whose point is evaluated first, where that lies in the bounds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<CandidateId>,
 }
 
 /// The files that all workers must have.
@@ -203,6 +223,7 @@ impl Durable {
                 plan_json: plan.to_json(),
                 program_version: proto::PROGRAM_VERSION.into(),
                 created,
+                refined_from: None,
             },
             pinned: Pinned { manifest, complete: false },
             counters: Counters::default(),
@@ -254,7 +275,8 @@ pub fn first_search(plan: &RunPlan) -> Box<dyn Search> {
 
 /// What the plan's search is about.
 pub fn domain(plan: &RunPlan) -> Domain {
-    Domain { objectives: plan.numbers_told(), ..Domain::real(plan.space.dimensions()) }
+    let dimensions = plan.space.kinds().into_iter().map(search::Dimension::from).collect();
+    Domain { dimensions, objectives: plan.numbers_told() }
 }
 
 /// What was stored contradicts itself.

@@ -63,8 +63,9 @@ pub(crate) fn registration(plan: &RunPlan, name: &str) -> Registration {
 
 /// A smooth function of the recipe's numbers, with a maximum inside the box.
 pub(crate) fn evaluate(plan: &RunPlan, recipe: &Recipe) -> Evaluation {
-    let numbers = recipe.sources.iter().flat_map(|s| [s.weight, s.drop_rate, s.trim_rate]);
-    let distance: f64 = numbers.chain([recipe.scale]).map(|x| (x - 0.4).powi(2)).sum();
+    let amounts = recipe.sources.iter().flat_map(|s| [&s.weight, &s.drop_rate, &s.trim_rate]);
+    let numbers = amounts.chain([&recipe.scale]).flat_map(|a| a.numbers());
+    let distance: f64 = numbers.map(|(_, x)| (x - 0.4).powi(2)).sum();
     let sample = |(i, id): (usize, &String)| SampleResult {
         sample: id.clone(),
         text: format!("report of {id}"),

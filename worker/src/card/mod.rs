@@ -223,6 +223,11 @@ fn recipe(out: &mut String, recipe: &Recipe) {
             s.trim_rate
         );
     }
+    if recipe.has_cases() {
+        out.push_str(
+            "\nNumbers that differ by layer and name stand here as a range; each is in `recipe.json`.\n",
+        );
+    }
     out.push('\n');
 }
 

@@ -14,9 +14,9 @@ fn file(name: &str) -> RecipeFile {
         model: model(name),
         base: None,
         vocabulary: None,
-        weight: 0.5,
-        drop_rate: 0.1,
-        trim_rate: 0.25,
+        weight: 0.5.into(),
+        drop_rate: 0.1.into(),
+        trim_rate: 0.25.into(),
     };
     let recipe = Recipe {
         format: 1,
@@ -24,7 +24,7 @@ fn file(name: &str) -> RecipeFile {
         base: model("base"),
         vlm: model("vlm"),
         sources: vec![term],
-        scale: 1.0,
+        scale: 1.0.into(),
         mask: Mask::Independent,
         mask_seed: 7,
         arithmetic: Arithmetic::Float32,

@@ -10,7 +10,9 @@ use crate::locate::Locator;
 use crate::memory::{self, HostMemory, Machine, MemoryPlan, Peak, Phase, words};
 use crate::pipeline::{Bench, scorer};
 use anyhow::{Context, Result, bail};
+use common::group::{self, Stack};
 use common::run::{DatasetPlan, RunPlan};
+use common::space::Coefficient;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -60,6 +62,9 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
                     "run file",
                     Ok(format!("{}: {} searched parameters", plan.name, plan.space.dimensions())),
                 );
+                for (kind, words) in plan.space.describe() {
+                    note("parameters", Ok(format!("{kind}: {words}")));
+                }
                 note("dictionary", dictionary(&plan.scoring));
                 Some(plan)
             }
@@ -93,6 +98,7 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
                     for (tensor, placed, rows) in bench.placement.resized() {
                         note("vlm", Ok(format!("{tensor}: {placed} of {rows} rows are replaced")));
                     }
+                    note("groups", groups(&bench, &plan));
                     note("run", fits_together(&bench, &plan));
                     let checked = memory.check();
                     let fits = checked.is_ok();
@@ -209,6 +215,32 @@ fn fits_together(bench: &Bench, plan: &RunPlan) -> Result<String> {
         bail!("{positions} prompt positions and max_new_tokens exceed the model's {longest} positions");
     }
     Ok(format!("{}: models fit each other, up to {positions} prompt positions", bench.vlm.family.family()))
+}
+
+/// Every searched number has tensors that it moves, and every tensor has its numbers.
+fn groups(bench: &Bench, plan: &RunPlan) -> Result<String> {
+    let names = bench.merger.merged(&plan.authors_middle())?;
+    let names = || names.iter().map(String::as_str);
+    let stack = Stack::of(names());
+    for (kind, source, coefficient) in plan.space.coefficients() {
+        let Coefficient::Cases(cases) = coefficient else { continue };
+        let of = source.map(|i| format!(" of {}", plan.models.sources[i].model.name)).unwrap_or_default();
+        let mut counts = vec![0; cases.len()];
+        for tensor in names() {
+            match group::find(cases, tensor, &stack) {
+                Some((_, group)) => counts[group.case] += 1,
+                None => bail!("{kind}{of}: {tensor} is in no group; add \"rest\" to the filters"),
+            }
+        }
+        if let Some(empty) = counts.iter().position(|n| *n == 0) {
+            let tensors = cases[empty].tensors();
+            bail!(
+                "{kind}{of}: no tensor is in the group of {tensors} of {} layers; divide less finely",
+                stack.layers()
+            );
+        }
+    }
+    Ok(format!("{} layers; every tensor has its numbers, every group its tensors", stack.layers()))
 }
 
 /// Loads what a slot loads, and takes its memory.

@@ -185,7 +185,7 @@ fn own_language_model(model: Location, locator: &mut Locator) -> Result<RecipeFi
         base: model.clone(),
         vlm: model,
         sources: Vec::new(),
-        scale: 1.0,
+        scale: 1.0.into(),
         mask: Mask::Independent,
         mask_seed: 0,
         arithmetic: Arithmetic::Float32,

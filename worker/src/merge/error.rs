@@ -111,6 +111,25 @@ pub enum Error {
         /// Why it is needed there.
         why: &'static str,
     },
+    /// A number of the recipe differs by group, and a tensor is in none.
+    #[error(
+        "tensor {tensor}: no case of the {number} fits it; add \"rest\" to the filters of the run file, or a case \
+         without a filter to the recipe"
+    )]
+    NoCase {
+        /// The tensor's name.
+        tensor: String,
+        /// Which number.
+        number: String,
+    },
+    /// Weights that differ by group sum to zero in one.
+    #[error(
+        "tensor {tensor}: the weights of a linear merge sum to zero there; give one source a weight in every group"
+    )]
+    NoWeight {
+        /// The tensor's name.
+        tensor: String,
+    },
     /// A buffer of another length than the tensor's.
     #[error("tensor {tensor} has {expected} elements, the buffer {found}")]
     Buffer {

@@ -10,7 +10,7 @@
 //! Not here: the model that runs. Where a model's tensors do not meet the base's one by one: names are mapped
 //! by [`Checkpoint::open_renamed`], rows of vocabularies by `vocabulary.rs` and `fit.rs`, and `placement.rs` finds the merge's
 //! place in the VLM. Methods: `paper.rs` and `linear.rs`, with
-//! `field.rs` (the random mask) and `trim.rs` (the exact global trim), each stating its formulas and their source.
+//! `numbers.rs` (which number is for which tensor), `field.rs` (the random mask) and `trim.rs` (the exact trim), each stating its formulas and their source.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;
@@ -37,6 +37,7 @@ mod language;
 mod linear;
 pub mod mergekit;
 mod mill;
+mod numbers;
 mod paper;
 mod placement;
 mod prepare;
@@ -190,6 +191,14 @@ impl Merger {
     /// As [`Merger::plan`] where models do not fit.
     pub fn fits(&self, recipe: &Recipe) -> Result<Vec<Fit>> {
         Ok(Prepared::fitted(recipe, |name| self.opened(name))?.fits())
+    }
+
+    /// Names of the tensors that merges of `recipe` make, without the passes that [`Merger::plan`] makes.
+    ///
+    /// # Errors
+    /// As [`Merger::plan`] where models do not fit.
+    pub fn merged(&self, recipe: &Recipe) -> Result<Vec<String>> {
+        Ok(Prepared::fitted(recipe, |name| self.opened(name))?.names().map(String::from).collect())
     }
 
     /// Where merges of `recipe` go in its VLM.

@@ -2,17 +2,20 @@
 
 use super::block::{BLOCK, CHUNK, Element, narrow_bytes};
 use super::error::{Error, Result};
-use super::field::{DROP_ALL, Key, drop_limit};
+use super::field::Key;
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
 use super::language::{Language, Place, is_merged};
+use super::numbers::{self, Rules};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
 use super::survey::Survey;
 use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use common::group::Stack;
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 /// A merge of which every tensor can be computed on its own, in any order. Holds no weights itself.
@@ -21,6 +24,8 @@ pub struct Prepared {
     /// The base's tensors that are merged, sorted.
     names: Vec<String>,
     sources: Vec<Source>,
+    /// Factor λ of each of `names`.
+    scales: Vec<f32>,
     method: Method,
     mask: Mask,
     seed: u64,
@@ -32,16 +37,13 @@ struct Source {
     model: Fitted,
     /// The source's own base, where it is not the recipe's.
     own: Option<Fitted>,
-    rule: Rule,
-    /// False when nothing of the task vector is left: everything dropped or trimmed.
-    live: bool,
+    rules: Rules,
 }
 
-#[derive(Clone, Copy)]
 enum Method {
-    Paper(Whole),
-    /// The divisor.
-    Linear(f32),
+    /// The sign of elements whose sum is zero, see [`Whole::tie`].
+    Paper(f32),
+    Linear,
 }
 
 impl Prepared {
@@ -52,11 +54,9 @@ impl Prepared {
         stop: &AtomicBool,
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
-        if let Method::Paper(whole) = prepared.method {
-            let rates: Vec<f64> = recipe.sources.iter().map(|s| s.trim_rate).collect();
-            prepared.trim(&rates, survey, stop)?;
-            let tie = prepared.tie(whole, survey, stop)?;
-            prepared.method = Method::Paper(Whole { tie, ..whole });
+        if let Method::Paper(_) = prepared.method {
+            prepared.trim(survey, stop)?;
+            prepared.method = Method::Paper(prepared.tie(survey, stop)?);
         }
         Ok(prepared)
     }
@@ -65,30 +65,30 @@ impl Prepared {
     pub(super) fn fitted(recipe: &Recipe, open: impl Fn(&str) -> Result<Opened>) -> Result<Prepared> {
         recipe.check()?;
         let base = open(&recipe.base.name)?;
-        let mut sources = Vec::with_capacity(recipe.sources.len());
-        for term in &recipe.sources {
-            let own = term.base.as_ref().filter(|b| b.name != recipe.base.name);
-            let drop = drop_limit(term.drop_rate);
-            let rule =
-                Rule { weight: term.weight as f32, drop, keep: (1.0 - term.drop_rate) as f32, threshold: 0 };
-            let choice = term.vocabulary.unwrap_or(recipe.vocabulary);
-            let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
-            let model = fit(&term.model.name)?;
-            let own = own.map(|b| fit(&b.name)).transpose()?;
-            sources.push(Source { model, own, rule, live: drop < DROP_ALL });
-        }
-        let method = match recipe.convention {
-            Convention::Paper => Method::Paper(Whole { scale: recipe.scale as f32, tie: 0.0 }),
-            Convention::Linear => Method::Linear(sources.iter().map(|s: &Source| s.rule.weight).sum()),
-        };
-        let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
         // A merge without its VLM, as in tests, makes all that can be merged.
         let vlm = open(&recipe.vlm.name).ok();
         let language = vlm.as_ref().map(|v| Language::of(&v.model));
         let has_place = |name: &str| language.as_ref().is_none_or(|l| l.place(name) != Place::Skipped);
         let names = base.model.names().filter(|name| has_place(name) && is_merged(&base.model, name));
-        let names = names.map(String::from).collect();
-        let prepared = Prepared { base, names, sources, method, mask, seed, arithmetic };
+        let names: Vec<String> = names.map(String::from).collect();
+        let stack = Stack::of(names.iter().map(String::as_str));
+        let mut sources = Vec::with_capacity(recipe.sources.len());
+        for term in &recipe.sources {
+            let own = term.base.as_ref().filter(|b| b.name != recipe.base.name);
+            let choice = term.vocabulary.unwrap_or(recipe.vocabulary);
+            let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
+            let model = fit(&term.model.name)?;
+            let own = own.map(|b| fit(&b.name)).transpose()?;
+            sources.push(Source { model, own, rules: Rules::new(term, &names, &stack)? });
+        }
+        let scale = |name: &String| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
+        let scales = names.iter().map(scale).collect::<Result<Vec<f32>>>()?;
+        let method = match recipe.convention {
+            Convention::Paper => Method::Paper(0.0),
+            Convention::Linear => Method::Linear,
+        };
+        let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
+        let prepared = Prepared { base, names, sources, scales, method, mask, seed, arithmetic };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -140,13 +140,14 @@ impl Prepared {
         self.compute(name, out, dtype.width(), |from, to| narrow_bytes(from, dtype, to))
     }
 
-    /// The tensor with its sources and what is applied to the whole model, where it is merged by the paper's convention.
+    /// The tensor with its sources and what is applied to their sum, where it is merged by the paper's convention.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a name that the base lacks.
     #[cfg(any(feature = "cuda", test))]
     pub(super) fn paper(&self, name: &str) -> Result<Option<(Tensor<'_>, Whole, Arithmetic)>> {
-        let Method::Paper(whole) = self.method else { return Ok(None) };
+        let Method::Paper(tie) = self.method else { return Ok(None) };
+        let whole = Whole { scale: self.scales[self.position(name)?], tie };
         Ok(Some((self.flat_tensor(name)?, whole, self.arithmetic)))
     }
 
@@ -165,8 +166,9 @@ impl Prepared {
         }
         let chunks = out.par_chunks_mut(CHUNK * per).enumerate();
         match self.method {
-            Method::Paper(whole) => {
+            Method::Paper(tie) => {
                 let terms = self.terms(name)?;
+                let whole = Whole { scale: self.scales[self.position(name)?], tie };
                 chunks.for_each_init(
                     || paper::Scratch::new(terms.len(), self.arithmetic),
                     |scratch, (i, out)| {
@@ -177,9 +179,15 @@ impl Prepared {
                     },
                 );
             }
-            Method::Linear(total) => {
+            Method::Linear => {
+                let position = self.position(name)?;
+                let total = self.total(position);
                 let shares = self.sources.iter().map(|s| {
-                    Ok(linear::Share { weight: s.rule.weight, model: s.model.elements(name)?, base })
+                    Ok(linear::Share {
+                        weight: s.rules.weight(position),
+                        model: s.model.elements(name)?,
+                        base,
+                    })
                 });
                 let shares = shares.collect::<Result<Vec<_>>>()?;
                 chunks.for_each_init(linear::Scratch::new, |scratch, (i, out)| {
@@ -195,12 +203,15 @@ impl Prepared {
 
     /// Checks once that all tensors fit together, so that computing cannot fail half-way.
     fn check_models(&self) -> Result<()> {
-        for name in self.names() {
+        for (position, name) in self.names().enumerate() {
             elements(&self.base, name)?;
+            if matches!(self.method, Method::Linear) && self.total(position) == 0.0 {
+                return Err(Error::NoWeight { tensor: name.into() });
+            }
             for source in &self.sources {
                 let present = source.model.check(&self.base, name)?;
                 let Some(own) = &source.own else {
-                    if !present && matches!(self.method, Method::Linear(_)) {
+                    if !present && matches!(self.method, Method::Linear) {
                         let why = "and an average needs every model's";
                         return Err(Error::Missing {
                             tensor: name.into(),
@@ -221,12 +232,14 @@ impl Prepared {
 
     /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
     fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
+        let position = self.position(name)?;
         let present = |s: &Source| s.model.opened.model.info(name).is_some();
-        let live = self.sources.iter().enumerate().filter(|(_, s)| s.live && present(s));
-        live.map(|(source, s)| {
+        let ruled = self.sources.iter().enumerate().filter(|(_, s)| present(s));
+        let live = ruled.filter_map(|(source, s)| Some((source, s, s.rules.of(position)?)));
+        live.map(|(source, s, rule)| {
             Ok(Term {
                 source,
-                rule: s.rule,
+                rule,
                 key: Key::new(self.mask, self.seed, &s.model.opened.name, name),
                 model: s.model.elements(name)?,
                 base: s.own.as_ref().map(|own| own.elements(name)).transpose()?,
@@ -235,32 +248,56 @@ impl Prepared {
         .collect()
     }
 
+    /// The position of a merged tensor.
+    fn position(&self, name: &str) -> Result<usize> {
+        let found = self.names.binary_search_by(|n| n.as_str().cmp(name));
+        let (tensor, model) = (name.into(), self.base.name.clone());
+        found.map_err(|_| Error::Missing { tensor, model, why: "as one that the merge makes" })
+    }
+
+    /// The divisor of an average, for the merged tensor of that position.
+    fn total(&self, position: usize) -> f32 {
+        self.sources.iter().map(|s| s.rules.weight(position)).sum()
+    }
+
     fn flat_tensor(&self, name: &str) -> Result<Tensor<'_>> {
         let count = self.info(name).map_or(0, |i| i.elements);
         Ok(Tensor { base: elements(&self.base, name)?, elements: count, terms: self.terms(name)? })
     }
 
-    fn flat(&self) -> Result<Flat<'_>> {
-        let tensors = self.names().map(|name| self.flat_tensor(name));
+    /// The tensors of these positions.
+    fn flat(&self, positions: impl IntoIterator<Item = usize>) -> Result<Flat<'_>> {
+        let tensors = positions.into_iter().map(|position| self.flat_tensor(&self.names[position]));
         Ok(Flat::new(tensors.collect::<Result<_>>()?, self.arithmetic))
     }
 
-    /// Finds each source's trim threshold.
-    fn trim(&mut self, rates: &[f64], survey: &dyn Survey, stop: &AtomicBool) -> Result<()> {
-        let flat = self.flat()?;
-        let all = flat.elements;
-        let ranks: Vec<u64> = rates.iter().map(|&rate| trim::rank(rate, all)).collect();
-        let asks = |source: usize| self.sources[source].live && (1..all).contains(&ranks[source]);
-        let queries: Vec<trim::Query> = (0..ranks.len())
-            .filter(|&source| asks(source))
-            .map(|source| trim::Query { source, rank: ranks[source] })
-            .collect();
-        let thresholds = survey.thresholds(&flat, &queries, stop)?;
-        for (query, bits) in queries.iter().zip(thresholds) {
-            self.sources[query.source].rule.threshold = bits;
+    /// Finds the threshold of each source's trim groups. Groups of the same tensors, as sources have that are divided
+    /// alike, share a pass; all passes of a source together read as much as one over the whole model.
+    fn trim(&mut self, survey: &dyn Survey, stop: &AtomicBool) -> Result<()> {
+        let mut passes: BTreeMap<Vec<usize>, Vec<(usize, usize)>> = BTreeMap::new();
+        for (source, s) in self.sources.iter().enumerate() {
+            for group in (0..s.rules.groups.len()).filter(|&g| s.rules.groups[g].live) {
+                passes.entry(s.rules.members(group)).or_default().push((source, group));
+            }
         }
-        for (source, &rank) in self.sources.iter_mut().zip(&ranks) {
-            source.live &= rank < all;
+        for (positions, asked) in passes {
+            let flat = self.flat(positions)?;
+            let all = flat.elements;
+            let rank = |&(source, group): &(usize, usize)| {
+                trim::rank(self.sources[source].rules.groups[group].rate, all)
+            };
+            let ranks: Vec<u64> = asked.iter().map(rank).collect();
+            let some: Vec<usize> = (0..asked.len()).filter(|&i| (1..all).contains(&ranks[i])).collect();
+            let query = |&i: &usize| trim::Query { source: asked[i].0, rank: ranks[i] };
+            let queries: Vec<trim::Query> = some.iter().map(query).collect();
+            let thresholds = survey.thresholds(&flat, &queries, stop)?;
+            for (i, bits) in some.into_iter().zip(thresholds) {
+                let (source, group) = asked[i];
+                self.sources[source].rules.set_threshold(group, bits);
+            }
+            for ((source, group), rank) in asked.into_iter().zip(ranks) {
+                self.sources[source].rules.groups[group].live &= rank < all;
+            }
         }
         Ok(())
     }
@@ -269,13 +306,15 @@ impl Prepared {
     ///
     /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
     /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
-    fn tie(&self, whole: Whole, survey: &dyn Survey, stop: &AtomicBool) -> Result<f32> {
-        let live = self.sources.iter().filter(|s| s.live);
-        let weightless = live.clone().all(|s| s.rule.weight == 0.0);
-        if live.count() < 2 || weightless || whole.scale == 0.0 {
+    fn tie(&self, survey: &dyn Survey, stop: &AtomicBool) -> Result<f32> {
+        let matters = |position: usize| {
+            let rules: Vec<Rule> = self.sources.iter().filter_map(|s| s.rules.of(position)).collect();
+            rules.len() >= 2 && rules.iter().any(|r| r.weight != 0.0) && self.scales[position] != 0.0
+        };
+        if !(0..self.scales.len()).any(matters) {
             return Ok(0.0);
         }
-        let total = survey.signs(&self.flat()?, stop)?;
+        let total = survey.signs(&self.flat(0..self.names.len())?, stop)?;
         Ok(total.signum() as f32)
     }
 }

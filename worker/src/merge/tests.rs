@@ -38,9 +38,9 @@ fn set_up(models: &[(&str, Model)]) -> (tempfile::TempDir, Recipe) {
         model: reference(name),
         base: None,
         vocabulary: None,
-        weight: 1.0,
-        drop_rate: 0.0,
-        trim_rate: 0.0,
+        weight: 1.0.into(),
+        drop_rate: 0.0.into(),
+        trim_rate: 0.0.into(),
     };
     let recipe = Recipe {
         format: FORMAT,
@@ -48,7 +48,7 @@ fn set_up(models: &[(&str, Model)]) -> (tempfile::TempDir, Recipe) {
         base: reference(models[0].0),
         vlm: reference(models[0].0),
         sources: models[1..].iter().map(source).collect(),
-        scale: 1.0,
+        scale: 1.0.into(),
         mask: Mask::Independent,
         mask_seed: 42,
         arithmetic: Arithmetic::Float32,
@@ -91,7 +91,7 @@ fn threads_do_not_change_a_bit() {
     ] {
         (recipe.mask, recipe.convention) = (mask, convention);
         for source in &mut recipe.sources {
-            (source.drop_rate, source.trim_rate, source.weight) = (0.3, 0.55, 0.7);
+            (source.drop_rate, source.trim_rate, source.weight) = (0.3.into(), 0.55.into(), 0.7.into());
         }
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -131,7 +131,7 @@ fn special_values_go_through() {
     assert!(out[1].is_nan() && out[2].is_nan() && out[4].is_nan());
     // The signs of the whole model sum to 2, so the tie at 5 elects the positive side.
     assert_eq!((out[3], out[5], out[6]), (inf, 1.0, 3.0));
-    recipe.sources.iter_mut().for_each(|s| s.drop_rate = 1.0);
+    recipe.sources.iter_mut().for_each(|s| s.drop_rate = 1.0.into());
     let out = merged(&recipe, "a");
     assert!(out.iter().zip(base).all(|(o, b)| o.to_bits() == b.to_bits()));
 }
@@ -149,7 +149,7 @@ fn a_trim_keeps_ties_and_counts_dropped_zeros() {
         (0.84, [0.0, 0.0, 0.0, 0.0, -3.0, 0.0]),
         (1.0, [0.0; 6]),
     ] {
-        recipe.sources[0].trim_rate = rate;
+        recipe.sources[0].trim_rate = rate.into();
         assert_eq!(merged(&recipe, "a"), expected, "{rate}");
     }
 }

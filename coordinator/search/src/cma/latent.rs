@@ -76,6 +76,15 @@ impl Latent {
         self.slots.iter().all(|s| matches!(s, Slot::Real(_)))
     }
 
+    /// For each coordinate of a genome the latent one that it follows in order; none for categories, which have several.
+    pub fn ordered(&self) -> Vec<Option<usize>> {
+        let position = |s: &Slot| match *s {
+            Slot::Real(at) | Slot::Integer(at, _) => Some(at),
+            Slot::Category(..) => None,
+        };
+        self.slots.iter().map(position).collect()
+    }
+
     /// Position and number of values of the integers.
     pub fn integers(&self) -> Vec<(usize, u32)> {
         let integer = |s: &Slot| match *s {

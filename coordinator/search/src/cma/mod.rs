@@ -116,8 +116,8 @@ impl Cma {
         Cma::from_start(settings, domain, &start, stream)
     }
 
-    /// A search that begins with a distribution known to be good. Integers and categories take its mean alone, since the
-    /// covariance of what is rounded says little; then the shape is a sphere.
+    /// A search that begins with a distribution known to be good. Categories begin level, each as likely, and with the
+    /// start's sigma, since they have no order that a mean or a covariance could speak of.
     ///
     /// Panics where the domain has no dimension, or the start another number of them.
     pub fn from_start(settings: Settings, domain: &Domain, start: &Start, stream: Stream) -> Cma {
@@ -127,10 +127,7 @@ impl Cma {
             "the plan was checked"
         );
         assert!(settings.population > 1 && start.sigma > 0.0, "the plan was checked");
-        let shape = match latent.is_real() {
-            true => start.shape(settings.diagonal()),
-            false => shape::Shape::identity(latent.dimensions(), settings.diagonal()),
-        };
+        let shape = start.shape(&latent, settings.diagonal());
         let mean = latent.mean(&start.mean);
         let mut cma = Cma {
             start: start.mean.clone(),

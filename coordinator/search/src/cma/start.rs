@@ -1,5 +1,7 @@
 //! Where a search begins: the middle of the cube, a given mean and covariance, or what earlier results promise.
 
+use super::Cma;
+use super::latent::Latent;
 use super::shape::Shape;
 use crate::Told;
 use crate::linalg::Matrix;
@@ -65,12 +67,56 @@ impl Start {
         Start::given(mean, &covariance)
     }
 
-    /// The covariance as a search keeps it. A diagonal one drops what it cannot hold.
-    pub(super) fn shape(&self, diagonal: bool) -> Shape {
-        match (&self.covariance, diagonal) {
-            (None, _) => Shape::identity(self.mean.len(), diagonal),
-            (Some(c), true) => Shape::Diagonal((0..c.side()).map(|i| c.at(i, i)).collect()),
-            (Some(c), false) => Shape::Full(c.clone()),
+    /// Where a search stands. Covariances with categories are zero, and their variance is that of their values'
+    /// coordinates on the whole. `None` where the search was begun anew since: it may be anywhere then.
+    ///
+    /// Bent bounds count as if they were straight, here as in [`Cma::from_start`].
+    pub fn of(cma: &Cma) -> Option<Start> {
+        if cma.schedule.restarts > 0 {
+            return None;
+        }
+        let (d, ordered) = (&cma.distribution, cma.latent.ordered());
+        let mut mean = cma.favourite();
+        for (m, at) in mean.iter_mut().zip(&ordered) {
+            // An integer's, before it is rounded.
+            *m = at.map_or(*m, |at| d.mean[at]).clamp(0.0, 1.0);
+        }
+        let n = d.mean.len();
+        let level = (0..n).map(|i| d.shape.variance(i)).sum::<f64>() / n as f64;
+        let cell = |i: usize, j: usize| match (ordered[i], ordered[j], &d.shape) {
+            (Some(i), Some(j), Shape::Full(c)) => c.at(i, j),
+            (Some(i), Some(j), Shape::Diagonal(c)) if i == j => c[i],
+            (None, None, _) if i == j => level,
+            _ => 0.0,
+        };
+        let covariance = Some(Matrix::from_fn(mean.len(), cell));
+        Some(Start { mean, sigma: d.sigma, covariance })
+    }
+
+    /// σ² C, the covariance of the points to draw.
+    pub fn spread(&self) -> Matrix {
+        let n = self.mean.len();
+        let unit = |i, j| self.covariance.as_ref().map_or(f64::from(u8::from(i == j)), |c| c.at(i, j));
+        Matrix::from_fn(n, |i, j| self.sigma * self.sigma * unit(i, j))
+    }
+
+    /// The covariance as a search keeps it, in its latent coordinates. A diagonal one drops what it cannot hold.
+    pub(super) fn shape(&self, latent: &Latent, diagonal: bool) -> Shape {
+        let n = latent.dimensions();
+        let Some(c) = &self.covariance else { return Shape::identity(n, diagonal) };
+        let mut coordinate = vec![None; n];
+        for (i, at) in latent.ordered().into_iter().enumerate() {
+            if let Some(at) = at {
+                coordinate[at] = Some(i);
+            }
+        }
+        let cell = |a: usize, b: usize| match (coordinate[a], coordinate[b]) {
+            (Some(i), Some(j)) => c.at(i, j),
+            _ => f64::from(u8::from(a == b)),
+        };
+        match diagonal {
+            true => Shape::Diagonal((0..n).map(|a| cell(a, a)).collect()),
+            false => Shape::Full(Matrix::from_fn(n, cell)),
         }
     }
 }

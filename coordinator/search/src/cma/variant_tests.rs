@@ -114,6 +114,42 @@ fn warm_starts_agree_with_cmaes() {
     }
 }
 
+/// What one search has learnt is what the next begins with, integers before rounding; categories begin level.
+#[test]
+fn where_a_search_stands_another_begins() {
+    use crate::{Dimension, Search};
+    let dimensions = vec![Dimension::Category(3), Dimension::Real, Dimension::Integer(5), Dimension::Real];
+    let domain = Domain { dimensions, objectives: 1 };
+    let mut cma = Cma::new(Settings::paper(8, 0.2), &domain, Stream::new(4, "search"));
+    for _ in 0..12 {
+        let genomes: Vec<Genome> = (0..8).map(|_| cma.ask()).collect();
+        let worth = |x: &[f64]| -(x[1] - 0.3).powi(2) - (x[1] - x[3]).powi(2) * 4.0 - (x[2] - 0.7).abs();
+        let told = genomes.into_iter().map(|g| Told { outcome: scored(worth(g.coordinates())), genome: g });
+        cma.tell(&told.collect::<Vec<_>>());
+    }
+    let start = Start::of(&cma).unwrap();
+    assert_eq!(
+        (start.mean.len(), start.mean[1], start.mean[2]),
+        (4, cma.distribution.mean[3], cma.distribution.mean[4])
+    );
+    let spread = start.spread();
+    assert!(spread.at(1, 3) > 0.0 && spread.at(0, 1) == 0.0, "{spread:?}");
+    let given = Start::given(start.mean.clone(), &spread).unwrap();
+    let next = Cma::from_start(Settings::paper(8, 0.2), &domain, &given, Stream::new(5, "search"));
+    let (old, new) = (&cma.distribution, &next.distribution);
+    let cell = |d: &super::Distribution, i: usize, j: usize| match &d.shape {
+        super::shape::Shape::Full(c) => d.sigma * d.sigma * c.at(i, j),
+        super::shape::Shape::Diagonal(_) => panic!("a full covariance"),
+    };
+    for (i, j) in [(3, 3), (3, 4), (3, 5), (4, 4), (4, 5), (5, 5)] {
+        assert!((cell(old, i, j) - cell(new, i, j)).abs() < 1e-12, "{i} {j}");
+    }
+    assert_eq!(new.mean[..3], [0.5; 3]);
+    assert_eq!(new.mean[3..], old.mean[3..]);
+    cma.schedule.restarts = 1;
+    assert_eq!(Start::of(&cma), None);
+}
+
 #[test]
 fn a_given_start_is_checked() {
     use crate::linalg::Matrix;

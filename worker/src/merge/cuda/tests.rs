@@ -13,6 +13,7 @@ use crate::merge::block::narrow_bytes;
 use crate::merge::error::Result;
 use crate::merge::field::{self, Key};
 use crate::merge::{Merger, Prepared};
+use common::amount::Amount;
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use libloading::Library;
 use std::collections::BTreeMap;
@@ -231,9 +232,12 @@ fn the_random_field_has_its_known_answers() {
 #[test]
 fn golden_recipes_come_out_the_same() {
     let mut seen = Compared::default();
-    for (folder, models) in
-        [("merge", "merge/models"), ("merge_float16", "merge/models"), ("vocabulary", "vocabulary/models")]
-    {
+    for (folder, models) in [
+        ("merge", "merge/models"),
+        ("merge_float16", "merge/models"),
+        ("merge_groups", "merge/models"),
+        ("vocabulary", "vocabulary/models"),
+    ] {
         let recipes = std::fs::read_dir(data(folder).join("recipes")).unwrap();
         for path in recipes.map(|f| f.unwrap().path()) {
             let recipe = Recipe::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -307,13 +311,21 @@ fn random_recipes_of_mixed_types_come_out_the_same() {
             model(&dir.path().join(name(m)), seed * 100 + m, TYPES[draw(3) as usize], &has);
         }
         let rate = |n: u32| f64::from(n) / 10.0;
+        // In every other merge the embedding has numbers of its own.
+        let amount = |x: f64, y: f64| match seed % 2 {
+            0 => Amount::from(x),
+            _ => {
+                let cases = serde_json::json!([{"filter": "embeddings", "value": x}, {"value": y}]);
+                serde_json::from_value(cases).unwrap()
+            }
+        };
         let sources = (1..=SOURCES).map(|m| SourceTerm {
             model: reference(name(m)),
             base: (m == 4).then(|| reference(name(SOURCES + 1))),
             vocabulary: None,
-            weight: rate(draw(15)) - 0.3,
-            drop_rate: rate(draw(10)),
-            trim_rate: rate(draw(11)),
+            weight: amount(rate(draw(15)) - 0.3, 0.7),
+            drop_rate: rate(draw(10)).into(),
+            trim_rate: amount(rate(draw(11)), rate(draw(11))),
         });
         let sources = sources.take(1 + seed as usize % SOURCES as usize).collect();
         let recipe = Recipe {
@@ -322,7 +334,7 @@ fn random_recipes_of_mixed_types_come_out_the_same() {
             base: reference(name(0)),
             vlm: reference(name(0)),
             sources,
-            scale: rate(draw(20)),
+            scale: amount(rate(draw(20)), 1.1),
             mask: if seed % 2 == 0 { Mask::Independent } else { Mask::Shared },
             mask_seed: u64::from(seed) << 33,
             arithmetic: if seed % 3 == 2 { Arithmetic::Float16 } else { Arithmetic::Float32 },
@@ -339,7 +351,7 @@ fn random_recipes_of_mixed_types_come_out_the_same() {
 fn a_stopped_survey_ends() {
     let path = std::fs::read_dir(data("merge/recipes")).unwrap().map(|f| f.unwrap().path()).min().unwrap();
     let mut recipe = Recipe::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
-    recipe.sources.iter_mut().for_each(|s| (s.trim_rate, s.drop_rate) = (0.5, 0.0));
+    recipe.sources.iter_mut().for_each(|s| (s.trim_rate, s.drop_rate) = (0.5.into(), 0.0.into()));
     let merger = Merger::for_recipe(&recipe, |m| data("merge/models").join(&m.path)).unwrap();
     let engine = Engine::new(Host::shared(), 0, 64);
     let stopped = Prepared::new(&recipe, |name| merger.opened(name), &engine, &AtomicBool::new(true));
