@@ -54,13 +54,15 @@ fn an_exported_merge_by_groups_scores_what_the_search_recorded() {
         .with("parameters.trim_rate", "{ choices = [0.0, 0.5, 0.9], filters = [\"attention\", \"rest\"] }")
         .with("parameters.scale", "{ low = 0.5, high = 2.0, log = true }")
         .with("parameters.weight", "{ knots = 3, low = 0.0, high = 2.0, sources = { japanese = 1.0 } }")
-        .with("parameters.mask", "[\"independent\", \"shared\"]");
+        .with("parameters.mask_seed", "{ low = 1, high = 4 }");
     run.search("state", 2);
     let best = run.best("state");
     let trim = &best["genome"]["trim_rate.medical.attention"];
     assert!([0.0, 0.5, 0.9].iter().any(|x| trim == x), "{trim}");
     let recipe = RecipeFile::parse(&run.look("recipe", "state", &[])).unwrap().recipe;
     assert_eq!(recipe.sources[2].weight, 1.0);
+    let seed = best["genome"]["mask_seed"].as_f64().unwrap();
+    assert!((1..=4).contains(&recipe.mask_seed) && seed == recipe.mask_seed as f64, "{seed}");
     assert_eq!(recipe.sources[0].weight.numbers().len(), 3);
 
     let evaluated = run.exported("state", "model");

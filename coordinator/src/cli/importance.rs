@@ -3,6 +3,7 @@
 use super::bars::{Bar, svg};
 use super::history::History;
 use super::{Failure, Importance, exit, look};
+use crate::state::domain;
 use common::seed::Stream;
 use search::Dimension;
 use search::importance::{self, Share};
@@ -49,7 +50,7 @@ pub(super) async fn importance(args: Importance) -> Result<u8, Failure> {
     };
     history.each_candidate(each).await?;
     let of = args.metric.unwrap_or_else(|| "fitness".into());
-    let found = explain(of, &names, &results)?;
+    let found = explain(of, &domain(&history.plan).dimensions, &names, &results)?;
     if let Some(path) = &args.plot {
         plot(&found, path)?;
     }
@@ -60,12 +61,15 @@ pub(super) async fn importance(args: Importance) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-fn explain(of: String, names: &[String], results: &[(Vec<f64>, f64)]) -> Result<Found, Failure> {
-    // What a coordinate stands for is of no matter to a tree: it cuts between values, counted or not.
-    let dimensions = vec![Dimension::Real; names.len()];
+fn explain(
+    of: String,
+    dimensions: &[Dimension],
+    names: &[String],
+    results: &[(Vec<f64>, f64)],
+) -> Result<Found, Failure> {
     // The same candidates, the same answer.
     let mut stream = Stream::new(0, "importance");
-    let found = importance::importance(&dimensions, results, &mut stream)
+    let found = importance::importance(dimensions, results, &mut stream)
         .map_err(|e| Failure::Absent(format!("{of}: {e}")))?;
     let row = |of: &[usize], share: Share| Row {
         names: of.iter().map(|i| names[*i].clone()).collect(),
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn the_strongest_parameter_comes_first_under_its_name() {
         let names = ["scale".to_string(), "weight.a".to_string()];
-        let found = explain("fitness".into(), &names, &results()).unwrap();
+        let found = explain("fitness".into(), &[Dimension::Real; 2], &names, &results()).unwrap();
         assert_eq!(found.parameters[0].names, ["weight.a"]);
         assert!(found.parameters[0].share > 0.9, "{found:?}");
         let text = text(&found);
@@ -140,7 +144,8 @@ mod tests {
 
     #[test]
     fn too_few_results_are_said_so() {
-        let e = explain("rouge".into(), &["scale".into()], &[(vec![0.5], 1.0)]).unwrap_err();
+        let e =
+            explain("rouge".into(), &[Dimension::Real], &["scale".into()], &[(vec![0.5], 1.0)]).unwrap_err();
         assert_eq!(e.code(), exit::ABSENT);
         assert!(e.to_string().contains("rouge: 1 results are not enough"), "{e}");
     }

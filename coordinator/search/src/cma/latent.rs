@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 /// Width of the quadratic parts at either end: pycma's for an interval from 0 to 1.
 const CURVED: f64 = 0.05;
 
+/// After which bending repeats itself.
+const PERIOD: f64 = 2.0 * (1.0 + 2.0 * CURVED);
+
 /// What puts a category's value before others that are level with it.
 const LEAD: f64 = 0.1;
 
@@ -83,6 +86,11 @@ impl Latent {
             Slot::Category(..) => None,
         };
         self.slots.iter().map(position).collect()
+    }
+
+    /// Whether a genome's coordinate falls where this latent value rises, as it does behind a bent bound.
+    pub fn is_folded(&self, v: f64) -> bool {
+        self.bounds == CmaBounds::Transform && (v + CURVED).rem_euclid(PERIOD) > PERIOD / 2.0
     }
 
     /// Position and number of values of the integers.
@@ -193,10 +201,9 @@ fn largest(v: &[f64]) -> usize {
 
 /// The line onto the unit interval.
 fn bend(v: f64) -> f64 {
-    let period = 2.0 * (1.0 + 2.0 * CURVED);
     // Distance from the lower end of the invertible part, folded at its upper end.
-    let along = (v + CURVED).rem_euclid(period);
-    let y = along.min(period - along) - CURVED;
+    let along = (v + CURVED).rem_euclid(PERIOD);
+    let y = along.min(PERIOD - along) - CURVED;
     let bent = if y < CURVED {
         (y + CURVED).powi(2) / (4.0 * CURVED)
     } else if y > 1.0 - CURVED {

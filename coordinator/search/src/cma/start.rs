@@ -70,21 +70,24 @@ impl Start {
     /// Where a search stands. Covariances with categories are zero, and their variance is that of their values'
     /// coordinates on the whole. `None` where the search was begun anew since: it may be anywhere then.
     ///
-    /// Bent bounds count as if they were straight, here as in [`Cma::from_start`].
+    /// Bent bounds count as if they were straight and folded alone, as [`Cma::from_start`] has them.
     pub fn of(cma: &Cma) -> Option<Start> {
         if cma.schedule.restarts > 0 {
             return None;
         }
-        let (d, ordered) = (&cma.distribution, cma.latent.ordered());
+        let (d, ordered, integers) = (&cma.distribution, cma.latent.ordered(), cma.latent.integers());
         let mut mean = cma.favourite();
         for (m, at) in mean.iter_mut().zip(&ordered) {
-            // An integer's, before it is rounded.
-            *m = at.map_or(*m, |at| d.mean[at]).clamp(0.0, 1.0);
+            // Integers' before they are rounded.
+            let rounded = at.filter(|at| integers.iter().any(|(integer, _)| integer == at));
+            *m = rounded.map_or(*m, |at| d.mean[at]).clamp(0.0, 1.0);
         }
         let n = d.mean.len();
         let level = (0..n).map(|i| d.shape.variance(i)).sum::<f64>() / n as f64;
+        let real = |i: usize| !integers.iter().any(|(integer, _)| *integer == i);
+        let sign = |i: usize| if real(i) && cma.latent.is_folded(d.mean[i]) { -1.0 } else { 1.0 };
         let cell = |i: usize, j: usize| match (ordered[i], ordered[j], &d.shape) {
-            (Some(i), Some(j), Shape::Full(c)) => c.at(i, j),
+            (Some(i), Some(j), Shape::Full(c)) => sign(i) * sign(j) * c.at(i, j),
             (Some(i), Some(j), Shape::Diagonal(c)) if i == j => c[i],
             (None, None, _) if i == j => level,
             _ => 0.0,

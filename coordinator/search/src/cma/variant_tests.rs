@@ -3,6 +3,7 @@
 use super::tests::{agree, ask, lower, scored};
 use super::*;
 use crate::Dimension;
+use crate::linalg::Matrix;
 use common::run::{Covariance, LearningRate};
 use serde::Deserialize;
 
@@ -117,7 +118,6 @@ fn warm_starts_agree_with_cmaes() {
 /// What one search has learnt is what the next begins with, integers before rounding; categories begin level.
 #[test]
 fn where_a_search_stands_another_begins() {
-    use crate::{Dimension, Search};
     let dimensions = vec![Dimension::Category(3), Dimension::Real, Dimension::Integer(5), Dimension::Real];
     let domain = Domain { dimensions, objectives: 1 };
     let mut cma = Cma::new(Settings::paper(8, 0.2), &domain, Stream::new(4, "search"));
@@ -151,8 +151,22 @@ fn where_a_search_stands_another_begins() {
 }
 
 #[test]
+fn what_lies_behind_a_bent_bound_is_where_it_is_seen() {
+    let mut settings = Settings::paper(6, 0.2);
+    settings.cma.bounds = CmaBounds::Transform;
+    let slanted = Matrix::from_fn(2, |i, j| if i == j { 1.0 } else { 0.5 });
+    let start = Start { mean: vec![0.5, 0.5], sigma: 0.2, covariance: Some(slanted) };
+    let mut cma = Cma::from_start(settings, &Domain::real(2), &start, Stream::new(1, "search"));
+    assert_eq!(Start::of(&cma).unwrap().covariance.unwrap().at(0, 1), 0.5);
+    // Folded at −0.05, −0.4 is seen as 0.3, and what rises there falls here.
+    cma.distribution.mean[0] = -0.4;
+    let seen = Start::of(&cma).unwrap();
+    assert!((seen.mean[0] - 0.3).abs() < 1e-12 && seen.mean[1] == 0.5, "{seen:?}");
+    assert_eq!(seen.covariance.unwrap().at(0, 1), -0.5);
+}
+
+#[test]
 fn a_given_start_is_checked() {
-    use crate::linalg::Matrix;
     let wide = Matrix::from_fn(2, |i, j| if i == j { 0.04 } else { 0.01 });
     let start = Start::given(vec![0.3, 0.9], &wide).unwrap();
     // σ⁴ is the determinant.
