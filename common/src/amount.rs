@@ -68,6 +68,19 @@ impl Amount {
         }
     }
 
+    /// Whether it is divided alike and its numbers are equal but for their last digits.
+    pub fn is_nearly(&self, other: &Amount) -> bool {
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * (1.0 + a.abs());
+        let shape =
+            |cases: &[Case<f64>]| -> Vec<Case<f64>> { cases.iter().map(|c| c.map(|_| 0.0)).collect() };
+        let alike = match (self, other) {
+            (Amount::Same(_), Amount::Same(_)) => true,
+            (Amount::Cases(a), Amount::Cases(b)) => shape(a) == shape(b),
+            _ => false,
+        };
+        alike && self.numbers().iter().zip(other.numbers()).all(|((_, a), (_, b))| close(*a, b))
+    }
+
     /// Whether every number of it is this one.
     pub fn is_everywhere(&self, x: f64) -> bool {
         self.numbers().iter().all(|(_, value)| *value == x)

@@ -288,6 +288,21 @@ impl Recipe {
         crate::digest::Digest::of(&text)
     }
 
+    /// Whether it is the same merge but for the last digits of its numbers.
+    pub fn is_nearly(&self, other: &Recipe) -> bool {
+        let numbers = |r: &Recipe| -> Vec<Amount> {
+            let of = |s: &SourceTerm| [s.weight.clone(), s.drop_rate.clone(), s.trim_rate.clone()];
+            std::iter::once(r.scale.clone()).chain(r.sources.iter().flat_map(of)).collect()
+        };
+        let rest = |r: &Recipe| Recipe {
+            scale: 0.0.into(),
+            sources: r.sources.iter().map(|s| SourceTerm { weight: 0.0.into(), ..s.whole() }).collect(),
+            ..r.clone()
+        };
+        let (ours, theirs) = (numbers(self), numbers(other));
+        rest(self) == rest(other) && ours.iter().zip(&theirs).all(|(a, b)| a.is_nearly(b))
+    }
+
     /// The recipe under which the merged language model is one source itself, untouched.
     pub fn single(&self, index: usize) -> Recipe {
         self.average(vec![self.sources[index].whole()])

@@ -9,12 +9,13 @@
 
 mod simulated;
 
+use common::evaluation::Timings;
 use common::time::Millis;
 use coordinator::driver::Unwatched;
 use coordinator::state::{Durable, State};
 use coordinator::store::{Store, sled::Sled};
 use coordinator::{Settings, restore};
-use proto::convert::{ExchangeAnswer, Registered, RunState};
+use proto::convert::{ExchangeAnswer, Grant, Registered, RunState};
 use proto::{Channel, Endpoint, wire};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -45,7 +46,8 @@ async fn worker(channel: Channel, plan: Arc<common::run::RunPlan>, number: usize
         latencies.lock().expect("nobody panics with it").push(begun.elapsed());
         let answer = ExchangeAnswer::try_from(reply.into_inner()).expect("understood");
         let fitness = |candidate: u64| (candidate as f64 * 0.7).sin();
-        outcomes = answer.grants.iter().map(|g| simulated::outcome(g, fitness(g.candidate.0))).collect();
+        let part = |g: &Grant| simulated::part(&g.samples, fitness(g.candidate.0), Timings::default());
+        outcomes = answer.grants.iter().map(|g| simulated::outcome(g, part(g))).collect();
         if answer.state == RunState::Finished {
             return;
         }
@@ -110,7 +112,7 @@ async fn main() {
     let evaluations: u64 = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(100_000);
     let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "target/scale".into()));
     let sets = [format!("search.evaluations={evaluations}"), "search.mode=asynchronous".into()];
-    let plan = Arc::new(simulated::plan(&sets));
+    let plan = Arc::new(simulated::plan(1, &sets));
     let mut store = Sled::open_or_create(&folder).expect("a folder that can be written");
     assert!(store.load().expect("readable").is_none(), "{} holds a run: name a new folder", folder.display());
     let durable = Durable::new(&plan, Default::default(), Millis(0));

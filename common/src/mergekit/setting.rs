@@ -21,7 +21,8 @@ pub enum Scalar {
 }
 
 impl Scalar {
-    fn number(&self) -> Option<f64> {
+    /// The number that it is or spells.
+    pub(crate) fn number(&self) -> Option<f64> {
         match self {
             Scalar::Int(i) => Some(*i as f64),
             Scalar::Float(x) => Some(*x),

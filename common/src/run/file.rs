@@ -73,7 +73,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     let space = parameters::read(&section, &root.section("merge"), &names);
     section.finish();
 
-    let search = search::read(&root.section("search"), space.dimensions(), None);
+    let search = search::read(&root.section("search"), space.dimensions(), None, Some(&path));
     if !root.has("dataset") {
         root.note(None, "no [dataset]", "add [dataset] with file = \"samples.jsonl\"");
     }

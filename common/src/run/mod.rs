@@ -17,6 +17,7 @@ mod rescoring;
 mod scheduling;
 mod scoring;
 mod search;
+mod starts;
 pub mod study;
 pub mod tree;
 
@@ -33,6 +34,7 @@ pub(crate) use reader::edit_distance;
 pub use rescoring::{Rescoring, rescoring};
 pub use scheduling::{EarlyStopPlan, Redo, Repetition, SchedulingPlan};
 pub use search::{ALGORITHMS, Algorithm, SearchPlan};
+pub use starts::{Numbers, StartPoint};
 
 /// What is known of every report without comparing it: tokens written, and characters of its text. `[fitness]` and
 /// `[objectives]` may use them like metrics.

@@ -3,6 +3,7 @@
 use super::budget::{self, Budget, Mode};
 use super::cma::{self, CmaPlan, is_default};
 use super::reader::Section;
+use super::starts::{self, StartPoint};
 use serde::{Deserialize, Serialize};
 
 /// Search algorithms.
@@ -97,9 +98,31 @@ pub struct SearchPlan {
     /// Results without a better one after which the run ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stagnation: Option<u64>,
+    /// What is evaluated before the search asks for points of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_points: Vec<StartPoint>,
 }
 
 impl SearchPlan {
+    /// A plan that says no more than this.
+    pub fn new(algorithm: Algorithm, population: usize, sigma: f64, evaluations: u64) -> SearchPlan {
+        SearchPlan {
+            algorithm,
+            population,
+            sigma,
+            evaluations,
+            hours: None,
+            cma: CmaPlan::default(),
+            startup: None,
+            independent: false,
+            mode: Mode::default(),
+            device_hours: None,
+            target_fitness: None,
+            stagnation: None,
+            start_points: Vec::new(),
+        }
+    }
+
     /// What ends the run, unless it is extended.
     pub fn budget(&self) -> Budget {
         Budget {
@@ -112,8 +135,14 @@ impl SearchPlan {
     }
 }
 
-/// Reads `[search]` of a space of so many dimensions. `evaluations` is what a file without that key means.
-pub(super) fn read(s: &Section<'_>, dimensions: usize, evaluations: Option<u64>) -> Option<SearchPlan> {
+/// Reads `[search]` of a space of so many dimensions. `evaluations` is what a file without that key means; `path` makes
+/// paths absolute, where the space is one of merges, so that points of it have names.
+pub(super) fn read(
+    s: &Section<'_>,
+    dimensions: usize,
+    evaluations: Option<u64>,
+    path: Option<&dyn Fn(String) -> String>,
+) -> Option<SearchPlan> {
     let algorithm = s.choice("algorithm", &ALGORITHMS, Algorithm::CmaEs);
     let cma = cma::read(s);
     let population = s.integer("population", 2..=100_000, "10");
@@ -124,6 +153,7 @@ pub(super) fn read(s: &Section<'_>, dimensions: usize, evaluations: Option<u64>)
     };
     let hours = s.number("hours", 1e-4..=87_600.0, "24.0");
     let limits = budget::read(s);
+    let start_points = path.map(|path| starts::read(s, path)).unwrap_or_default();
     let startup = s.integer("startup", 1..=100_000, "10").map(|n| n as usize);
     let independent = s.boolean("independent").unwrap_or(false);
     for key in ["startup", "independent"] {
@@ -151,5 +181,6 @@ pub(super) fn read(s: &Section<'_>, dimensions: usize, evaluations: Option<u64>)
         device_hours,
         target_fitness,
         stagnation,
+        start_points,
     })
 }

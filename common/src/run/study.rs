@@ -146,7 +146,7 @@ fn read(root: &Section<'_>, minimize: bool) -> Option<StudyPlan> {
     if section.has("hours") {
         section.note(Some("hours"), "is for runs alone", "stop asking when the time is over");
     }
-    let search = search::read(&section, searched, Some(EVALUATIONS));
+    let search = search::read(&section, searched, Some(EVALUATIONS), None);
     if let Some(search) = &search
         && objectives.len() > 1
         && !search.algorithm.takes_several_objectives()

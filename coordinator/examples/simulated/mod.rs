@@ -1,4 +1,4 @@
-//! What the simulations share: a plan of ten parameters and one sample, and workers that only pretend.
+//! What the simulations share: a plan of ten parameters, and workers that only pretend.
 
 use common::digest::Manifest;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A plan of four sources in the paper's box: ten parameters. `overrides` as with `--set`.
-pub fn plan(overrides: &[String]) -> RunPlan {
+pub fn plan(samples: usize, overrides: &[String]) -> RunPlan {
     let text = r#"
         name = "simulated"
         models = { base = "m/base", vlm = "m/vlm", sources = [
@@ -24,8 +24,12 @@ pub fn plan(overrides: &[String]) -> RunPlan {
     let folder = Path::new("/simulated");
     let file = RunFile { name: "simulated", text, folder, overrides, metrics: &["rouge_l"] };
     let mut plan = common::run::parse(&file).unwrap_or_else(|e| panic!("{e}"));
-    plan.samples = vec!["s".into()];
+    plan.samples = (0..samples).map(name).collect();
     plan
+}
+
+fn name(position: usize) -> String {
+    format!("s{position}")
 }
 
 /// What a worker says when it joins.
@@ -56,19 +60,20 @@ pub fn exchange(worker: WorkerId, sequence: u64, free_slots: u32, outcomes: Vec<
     }
 }
 
-/// A result with this fitness.
-pub fn outcome(grant: &Grant, fitness: f64) -> Outcome {
-    let sample = SampleResult {
-        sample: "s".into(),
+/// Samples of which each scores the same.
+pub fn part(positions: &[u32], score: f64, timings: Timings) -> Evaluation {
+    let sample = |p: &u32| SampleResult {
+        sample: name(*p as usize),
         text: "両側肺野に明らかな浸潤影を認めない。心拡大なし。胸水なし。".into(),
         tokens: 20,
         stop: Stop::End,
-        scores: BTreeMap::from([("rouge_l".into(), fitness)]),
+        scores: BTreeMap::from([("rouge_l".into(), score)]),
     };
-    Outcome {
-        lease: grant.lease,
-        candidate: grant.candidate,
-        recipe: grant.recipe.digest(),
-        end: End::Evaluated(Evaluation { samples: vec![sample], timings: Timings::default() }),
-    }
+    Evaluation { samples: positions.iter().map(sample).collect(), timings }
+}
+
+/// The end of a lease, with the last of its samples.
+pub fn outcome(grant: &Grant, part: Evaluation) -> Outcome {
+    let (lease, candidate, recipe) = (grant.lease, grant.candidate, grant.recipe.digest());
+    Outcome { lease, candidate, recipe, end: End::Evaluated(part) }
 }

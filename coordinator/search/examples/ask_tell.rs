@@ -42,16 +42,9 @@ struct Result {
 
 /// The plan of a run file that says no more than this.
 fn begin(b: Begin) -> Box<dyn Search> {
-    let plan = SearchPlan {
-        algorithm: Algorithm::CmaEs,
-        population: b.population.unwrap_or_else(|| b.cma.population(b.dimensions, b.evaluations)),
-        sigma: b.sigma.unwrap_or(1.0 / 6.0),
-        evaluations: b.evaluations,
-        startup: None,
-        independent: false,
-        hours: None,
-        cma: b.cma,
-    };
+    let population = b.population.unwrap_or_else(|| b.cma.population(b.dimensions, b.evaluations));
+    let plan = SearchPlan::new(Algorithm::CmaEs, population, b.sigma.unwrap_or(1.0 / 6.0), b.evaluations);
+    let plan = SearchPlan { cma: b.cma, ..plan };
     search::begin(&plan, &Domain::real(b.dimensions), Stream::new(b.seed, "search"))
 }
 

@@ -5,16 +5,7 @@ use common::run::ALGORITHMS;
 use proptest::prelude::*;
 
 fn plan(algorithm: Algorithm, population: usize) -> SearchPlan {
-    SearchPlan {
-        algorithm,
-        population,
-        sigma: 1.0 / 6.0,
-        evaluations: 300,
-        hours: None,
-        cma: Default::default(),
-        startup: None,
-        independent: false,
-    }
+    SearchPlan::new(algorithm, population, 1.0 / 6.0, 300)
 }
 
 /// Every algorithm, and every way to set one up.

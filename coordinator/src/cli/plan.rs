@@ -5,7 +5,7 @@ use super::{Check, Failure, Pin, exit, say, tell};
 use common::dataset::{self, Reference};
 use common::digest::{FileDigest, Manifest};
 use common::files;
-use common::run::{DatasetPlan, Fault, Faults, RunFile, RunPlan};
+use common::run::{DatasetPlan, Fault, Faults, Numbers, RunFile, RunPlan, StartPoint};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -57,6 +57,7 @@ pub fn read(run_file: &Path, overrides: &[String]) -> Result<Read, Failure> {
         faults.extend(overlap(("proof", proof, seen), (section, dataset, samples)));
     }
     faults.extend(named_files(&plan));
+    faults.extend(start_points(&mut plan));
     if !faults.is_empty() {
         return Err(usage(Faults { file: name, faults }));
     }
@@ -120,6 +121,25 @@ fn overlap(
         message,
         format!("{what} samples must be unseen: remove it from one"),
     ))
+}
+
+/// Reads the files among the start points into the plan.
+fn start_points(plan: &mut RunPlan) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut points = std::mem::take(&mut plan.search.start_points);
+    for point in &mut points {
+        let StartPoint::File { path, numbers } = point else { continue };
+        let text = std::fs::read_to_string(&*path).map_err(|e| e.to_string());
+        match text.and_then(|text| Numbers::read(plan, path, &text)) {
+            Ok(read) => *numbers = Some(read),
+            Err(e) => {
+                let remedy = "name a recipe, or a mergekit configuration over this run's sources";
+                faults.push(Fault::at("search.start_points", format!("{path}: {e}"), remedy));
+            }
+        }
+    }
+    plan.search.start_points = points;
+    faults
 }
 
 /// Files that the run file names and that are there but unusable, or that only this program would read.

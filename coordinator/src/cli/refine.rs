@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::state::journal::Place;
-use crate::state::{Durable, RefinedFrom, State, domain};
+use crate::state::{Durable, RefinedFrom, State, domain, starting};
 use crate::store::Store;
 use crate::store::sled::Sled;
 use common::genome::Genome;
@@ -43,8 +43,10 @@ pub(super) fn refine(durable: &mut Durable, fine: &RunPlan, folder: &Path) -> Re
     let best = state.best().and_then(|(id, _)| state.candidate(id));
     let first = best.and_then(|c| Some((c.id(), refinement.point(c.genome().coordinates()).ok()?)));
     let cma = search::begin_at(&fine.search, &space, &start, Stream::new(fine.seed, "search"));
-    let genomes = first.iter().map(|(_, point)| space.genome(point));
-    durable.begin_with(&Starting::new(genomes, cma), 0, Place::default());
+    let genomes: Vec<Genome> = first.iter().map(|(_, point)| space.genome(point)).collect();
+    let search = Starting::new(genomes.clone(), cma);
+    let search = starting(fine, Box::new(search), &genomes.iter().collect::<Vec<_>>());
+    durable.begin_with(search.as_ref(), 0, Place::default());
 
     let (run, evaluations) = (state.identity().run.clone(), state.progress().evaluations_done);
     let first = first.map(|(id, _)| id);

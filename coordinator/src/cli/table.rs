@@ -55,6 +55,10 @@ pub fn plan(plan: &RunPlan, samples: usize) -> String {
         ),
     );
     row("ends at", budget(&search.budget()));
+    let starts: Vec<String> = plan.start_points().into_iter().map(|(name, _)| name).collect();
+    if !starts.is_empty() {
+        row("begins with", starts.join(", "));
+    }
     for (i, (kind, words)) in plan.space.describe().into_iter().enumerate() {
         row(if i == 0 { "parameters" } else { "" }, format!("{kind}: {words}"));
     }

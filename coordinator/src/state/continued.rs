@@ -7,7 +7,7 @@
 use super::candidate::{Candidate, Score};
 use super::generation::entered;
 use super::journal::{Place, Standing};
-use super::record::{Counters, Durable, Pinned, domain};
+use super::record::{Counters, Durable, Pinned, domain, starting};
 use common::digest::Manifest;
 use common::id::CandidateId;
 use common::run::RunPlan;
@@ -55,6 +55,8 @@ impl Durable {
             search.tell(&results.into_iter().map(|r| r.told).collect::<Vec<_>>());
             generation = generation.max(members[0].generation());
         }
+        let before: Vec<_> = candidates.iter().map(Candidate::genome).collect();
+        let search = starting(plan, search, &before);
         let place = Place { asked: candidates.len() as u64, standing, ..Place::default() };
         let mut next = Durable {
             pinned: Pinned { manifest, complete: self.pinned.complete },

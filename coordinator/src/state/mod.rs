@@ -47,7 +47,7 @@ mod view;
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{
     Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched, domain,
-    first_search,
+    first_search, starting,
 };
 pub use results::{Partial, Parts};
 

@@ -6,11 +6,12 @@ use super::journal::{Entry, Place};
 use super::results::{Partial, Parts};
 use common::digest::Manifest;
 use common::evaluation::{Evaluation, SampleResult};
+use common::genome::Genome;
 use common::id::{CandidateId, RunId};
 use common::run::{Budget, RunPlan};
 use common::seed::Stream;
 use common::time::Millis;
-use search::{Domain, Search, Snapshot};
+use search::{Domain, Search, Snapshot, Starting};
 use serde::{Deserialize, Serialize};
 
 /// Why a run is over.
@@ -270,7 +271,18 @@ impl Durable {
 
 /// The plan's search at its own beginning.
 pub fn first_search(plan: &RunPlan) -> Box<dyn Search> {
-    search::begin(&plan.search, &domain(plan), Stream::new(plan.seed, "search"))
+    starting(plan, search::begin(&plan.search, &domain(plan), Stream::new(plan.seed, "search")), &[])
+}
+
+/// The search behind the plan's start points, those left out that were evaluated before.
+pub fn starting(plan: &RunPlan, search: Box<dyn Search>, before: &[&Genome]) -> Box<dyn Search> {
+    let space = domain(plan);
+    let points = plan.start_points().into_iter().map(|(_, point)| space.genome(&point));
+    let points: Vec<Genome> = points.filter(|p| !before.contains(&p)).collect();
+    match points.is_empty() {
+        true => search,
+        false => Box::new(Starting::new(points, search)),
+    }
 }
 
 /// What the plan's search is about.
