@@ -40,7 +40,7 @@ mod mill;
 mod paper;
 mod placement;
 mod prepare;
-mod simd;
+pub(crate) mod simd;
 mod survey;
 #[cfg(test)]
 mod tests;
