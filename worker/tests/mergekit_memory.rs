@@ -2,7 +2,7 @@
 //!
 //! One thread holds what the plan says, neither more nor less; with more threads how much is sorted at once is theirs, and the
 //! plan is an upper bound. Two tables of counts that are not in the plan (half a megabyte each) and blocks the size of a cache
-//! are what the tenth is for.
+//! are what the twentieth is for.
 
 use serde_json::json;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -120,8 +120,8 @@ fn planned_and_held(home: &Path, text: &str, threads: usize) -> (f64, f64) {
 
 /// One test: others would be counted with it.
 #[test]
-fn what_is_held_is_within_a_tenth_of_the_plan() {
-    const WITHIN: f64 = 0.10;
+fn what_is_held_is_within_a_twentieth_of_the_plan() {
+    const WITHIN: f64 = 0.05;
     let share = "parameters: {select_topk: 0.3}\n";
     let cases = [
         ("linear", ""),
