@@ -6,7 +6,7 @@
 
 use serde_json::json;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use worker::merge::mergekit::{Merge, Options, Origin};
 
@@ -104,7 +104,7 @@ fn planned_and_held(home: &Path, text: &str, threads: usize) -> (f64, f64) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let config = common::mergekit::parse("merge.yml", text).unwrap().config;
-        let folder = |model: &common::mergekit::ModelName| Ok(PathBuf::from(home.join(&model.path)));
+        let folder = |model: &common::mergekit::ModelName| Ok(home.join(&model.path));
         let merge = Merge::plan(config, Options::default(), folder).unwrap();
         let needs = merge.needs(threads).unwrap();
         let out = home.join("out");

@@ -202,7 +202,7 @@ impl Matched {
     /// Bytes that [`Matched::files`] takes.
     pub(super) fn files_bytes(&self) -> u64 {
         let bytes = |name: &&str| std::fs::metadata(self.out.folder.join(name)).map_or(0, |m| m.len());
-        let read: u64 = super::folder::TOKENIZER_FILES.iter().map(|name| bytes(&name)).sum();
+        let read: u64 = super::folder::TOKENIZER_FILES.iter().map(bytes).sum();
         // The new text beside the old one, and once more in part while it grows. Its values find the room that was taken when
         // the vocabularies were read.
         if self.changed() { read * 5 / 2 } else { read }
