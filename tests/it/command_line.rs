@@ -1,7 +1,7 @@
 //! What people and scripts see of the command line.
 
 use std::process::{Command, Output};
-use tests::{Run, programs, root};
+use tests::{Run, family, programs, root};
 
 fn jradievo(arguments: &[&str]) -> Output {
     Command::new(programs().join("jradievo")).args(arguments).output().unwrap()
@@ -143,6 +143,38 @@ fn doctor_plans_memory_before_weights_are_read() {
     for expected in ["key-value cache, 5 rows of", "peak", "prefill", "base and sources are mapped"] {
         assert!(text.contains(expected), "{expected:?} not in {text}");
     }
+}
+
+#[test]
+fn doctor_plans_a_mergekit_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("merge.yml");
+    let write = |models: &str| {
+        let text = format!(
+            "merge_method: ties\nbase_model: base\nparameters: {{weight: 1, density: 0.5}}\nmodels: [{models}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    let family = family();
+    let arguments =
+        ["--threads", "2", "doctor", path.to_str().unwrap(), "--models", family.to_str().unwrap()];
+    write("{model: japanese}, {model: medical}");
+    let output = worker(&[&arguments[..], &["--json"]].concat());
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{checks}");
+    let plan = &checks.as_array().unwrap().iter().find(|c| c["what"] == "memory plan").unwrap()["plan"];
+    // Base and two sources are mapped; 131,072 elements of the embedding are sorted for both at once, with a bit each.
+    let items = plan["items"].as_array().unwrap();
+    assert_eq!(items.iter().filter(|i| i["place"] == "mapped").count(), 3, "{plan}");
+    let sorting =
+        items.iter().find(|i| i["what"].as_str().unwrap().starts_with("masks and sorting")).unwrap();
+    assert_eq!(sorting["bytes"], 2 * (131_072 * 8 + 131_072 / 8), "{plan}");
+    let said = text(&worker(&arguments).stdout);
+    assert!(said.contains("weights of japanese") && said.contains("models are mapped"), "{said}");
+    write("{model: japanese}, {model: klingon}");
+    let bad = worker(&arguments);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stdout).contains("klingon"), "{}", text(&bad.stdout));
 }
 
 #[test]

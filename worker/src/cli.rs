@@ -341,7 +341,7 @@ pub struct Fetch {
 /// Says what would fail.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Run file whose models, dataset and dictionary are to be tried.
+    /// Run file whose models, dataset and dictionary are to be tried; or a mergekit configuration, whose models are.
     pub run: Option<PathBuf>,
     /// Folder that holds the models.
     #[arg(long, value_name = "DIR")]

@@ -7,6 +7,9 @@ use tracing_subscriber::EnvFilter;
 use worker::cli::{Cli, Command};
 use worker::commands::{self, FAILED};
 
+/// Read by rayon, and by candle.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Logs go to stderr and hold no report text; RUST_LOG sets what is told.
@@ -17,9 +20,12 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    if let Some(threads) = cli.threads
-        && let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()
-    {
+    let threads = cli.threads.filter(|n| *n > 0).unwrap_or_else(default_threads);
+    // For every product candle asks this variable how many threads there are. Without it, it reads /proc/cpuinfo each time and
+    // goes by the machine's cores, whatever the pool has. Commands that are run for metrics inherit it, as they should.
+    // SAFETY: no other thread runs yet that could read the environment meanwhile.
+    unsafe { std::env::set_var(THREADS_VARIABLE, threads.to_string()) };
+    if let Err(e) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
         eprintln!("error: --threads {threads}: {e}");
         return ExitCode::from(FAILED);
     }
@@ -30,6 +36,12 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// What rayon takes: the variable where it is set, else a thread for each core that this process may use.
+fn default_threads() -> usize {
+    let set = std::env::var(THREADS_VARIABLE).ok().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+    set.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn execute(command: Command) -> anyhow::Result<u8> {

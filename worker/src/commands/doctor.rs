@@ -1,6 +1,7 @@
 //! `jradievo-worker doctor`: tries what a run needs and says what would fail, before it does.
 
-use super::{FAILED, OK, table};
+use super::kind::{self, Kind};
+use super::{FAILED, OK, mergekit, table};
 use crate::asking::read_run;
 use crate::checkpoint::Checkpoint;
 use crate::cli;
@@ -14,6 +15,7 @@ use common::group::{self, Stack};
 use common::run::{DatasetPlan, RunPlan};
 use common::space::Coefficient;
 use serde::Serialize;
+use std::path::Path;
 use std::time::Instant;
 
 /// How one thing stands.
@@ -51,7 +53,19 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
     let host = chosen.as_ref().ok().and_then(|c| Machine::now(c).host);
     note("memory", Ok(memory(host.as_ref())));
     let scoring = super::evaluate::default_scoring();
-    let plan = match &args.run {
+    let mut planned = None;
+    let configuration = args.run.as_deref().and_then(configuration);
+    if let (Some(path), Some(text)) = (&args.run, &configuration) {
+        planned = mergekit::examine(path, text, args.models.as_deref(), &mut note);
+        if let Some(memory) = &planned {
+            note("memory plan", memory.check().map(|()| memory.summary()));
+            if !args.json {
+                print_plan(memory);
+            }
+        }
+    }
+    let plan = match args.run.as_ref().filter(|_| configuration.is_none()) {
+        None if configuration.is_some() => None,
         None => {
             note("dictionary", dictionary(&scoring));
             None
@@ -74,7 +88,6 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
             }
         },
     };
-    let mut planned = None;
     if let Some(plan) = plan {
         let mut locator = Locator::new(args.models.clone(), None);
         for model in plan.model_refs() {
@@ -131,6 +144,12 @@ pub fn run(args: &cli::Doctor) -> Result<u8> {
     Ok(if checks.iter().all(|c| c.ok) { OK } else { FAILED })
 }
 
+/// The text of a mergekit configuration; none for a run file, and for what cannot be read, which its reader tells.
+fn configuration(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    (kind::of(path, &text).ok()? == Kind::Configuration).then_some(text)
+}
+
 /// Tries every command of the run: metrics on a sentence compared with itself; an evaluator only for what it names, since
 /// asking it is a candidate's work.
 fn commands(plan: &RunPlan) -> Vec<(String, Result<String>)> {
@@ -145,7 +164,7 @@ fn commands(plan: &RunPlan) -> Vec<(String, Result<String>)> {
         (format!("metric {name}"), told.map_err(Into::into))
     };
     let files = |program: &common::run::ProgramPlan| -> Result<String> {
-        match program.files.iter().find(|f| !std::path::Path::new(f).is_file()) {
+        match program.files.iter().find(|f| !Path::new(f).is_file()) {
             Some(absent) => bail!("{absent} is not here"),
             None => Ok(format!("{} (its files are here; it is not tried)", program.command.join(" "))),
         }

@@ -5,6 +5,7 @@ use super::merge::{report, title};
 use crate::card::Source;
 use crate::checkpoint::part;
 use crate::cli;
+use crate::memory::{self, MemoryPlan};
 use crate::merge::mergekit::{Error, Merge, Options, Origin};
 use anyhow::{Context, Result, bail};
 use common::files;
@@ -24,19 +25,12 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
             "--text-only, --proof and --allow-changed-sources are for recipes, not for mergekit configurations"
         );
     }
-    let name = args.recipe.display().to_string();
-    let parsed = parse(&name, text)?;
-    for note in &parsed.notes {
-        let line = note.line().map_or(String::new(), |line| format!("{line}: "));
-        eprintln!("note: {name}:{line}{}: {} ({})", note.field, note.message, note.remedy);
-    }
     let options = Options {
         seed: args.seed.unwrap_or(0),
         truncate_embeddings: args.truncate_embeddings,
         torch_threads: args.torch_threads as usize,
         ..Options::default()
     };
-    let beside = args.recipe.parent().map(Path::to_path_buf).unwrap_or_default();
     let began = Instant::now();
     let pinned: RefCell<BTreeMap<PathBuf, HubRef>> = RefCell::default();
     let get = |reference: &HubRef| {
@@ -44,13 +38,10 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
         pinned.borrow_mut().insert(snapshot.folder.clone(), snapshot.reference);
         Ok(snapshot.folder)
     };
-    let merge =
-        Merge::plan(parsed.config, options, |model| find(model, args.models.as_deref(), &beside, &get))
-            .with_context(|| name.clone())?;
-    for note in merge.notes() {
-        eprintln!("note: {note}");
-    }
+    let (merge, notes) = open(&args.recipe, text, options, args.models.as_deref(), &get)?;
+    notes.iter().for_each(|note| eprintln!("note: {note}"));
     part::check_space(&args.out, &merge.specs())?;
+    memory::guard(&memory::for_mergekit(&merge)?, args.memory.ignore_memory_plan)?;
     let (mut digests, mut sources) = (Vec::new(), Vec::new());
     for (model, folder) in merge.models() {
         let name = model.to_string();
@@ -66,6 +57,58 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
     )?;
     report(&args.out, &sources, began);
     Ok(OK)
+}
+
+/// The configuration `text` of the file `path` with its models opened, and what is worth knowing of both though nothing is
+/// wrong. Models of a hub are brought, or only looked for, by `get`.
+fn open(
+    path: &Path,
+    text: &str,
+    options: Options,
+    models: Option<&Path>,
+    get: &dyn Fn(&HubRef) -> hub::Result<PathBuf>,
+) -> Result<(Merge, Vec<String>)> {
+    let name = path.display().to_string();
+    let parsed = parse(&name, text)?;
+    let beside = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let merge = Merge::plan(parsed.config, options, |model| find(model, models, &beside, get))
+        .with_context(|| name.clone())?;
+    let of_text = parsed.notes.iter().map(|note| {
+        let line = note.line().map_or(String::new(), |line| format!("{line}: "));
+        format!("{name}:{line}{}: {} ({})", note.field, note.message, note.remedy)
+    });
+    let notes = of_text.chain(merge.notes().map(String::from)).collect();
+    Ok((merge, notes))
+}
+
+/// What `doctor` finds out about a configuration: each finding is told to `note`. Gives the memory plan, unless the models
+/// do not fit the configuration. Nothing is fetched, and no vocabulary is cut.
+pub fn examine(
+    path: &Path,
+    text: &str,
+    models: Option<&Path>,
+    note: &mut dyn FnMut(&str, Result<String>),
+) -> Option<MemoryPlan> {
+    let get = |reference: &HubRef| Ok(Hub::from_env()?.cached(reference)?.folder);
+    let (merge, notes) = match open(path, text, Options::default(), models, &get) {
+        Ok(opened) => opened,
+        Err(e) => {
+            note("merge", Err(e));
+            return None;
+        }
+    };
+    notes.into_iter().for_each(|known| note("note", Ok(known)));
+    for (model, folder) in merge.models() {
+        note(&model.to_string(), Ok(folder.display().to_string()));
+    }
+    note("merge", Ok(format!("{} tensors can be made", merge.specs().len())));
+    match memory::for_mergekit(&merge) {
+        Ok(plan) => Some(plan),
+        Err(e) => {
+            note("memory plan", Err(e.into()));
+            None
+        }
+    }
 }
 
 /// The folder of a model: with `models`, the one in it that is called like the reference or like its last part; else

@@ -13,6 +13,7 @@ mod activations;
 mod advice;
 mod available;
 mod guard;
+mod mergekit;
 mod plan;
 mod resident;
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod workload;
 pub use activations::{VisionNeeds, decode_bytes, prefill_bytes};
 pub use available::{GpuMemory, HostMemory, Machine};
 pub use guard::{for_merge, for_model, for_run, guard, guard_run};
+pub use mergekit::for_mergekit;
 pub use plan::{Budget, Item, MemoryPlan, PageCache, Peak, Phase, Place, plan};
 pub use resident::prefault;
 pub use watch::{Peaks, Watch, anonymous, disk_bytes};

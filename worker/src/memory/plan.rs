@@ -157,7 +157,7 @@ fn placed(work: &Workload, machine: &Machine, resident: bool) -> Result<MemoryPl
 }
 
 /// Items added up and held against the machine, with `wanted` bytes of mapped files read by every merge.
-fn summed(items: Vec<Item>, machine: &Machine, wanted: u64) -> MemoryPlan {
+pub(super) fn summed(items: Vec<Item>, machine: &Machine, wanted: u64) -> MemoryPlan {
     let sum = |phase, place| {
         let alive = items.iter().filter(|i| i.place == place && i.phases.contains(&phase));
         alive.map(|i| i.bytes).sum::<u64>()

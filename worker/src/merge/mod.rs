@@ -41,7 +41,7 @@ mod numbers;
 mod paper;
 mod placement;
 mod prepare;
-mod simd;
+pub(crate) mod simd;
 mod survey;
 #[cfg(test)]
 mod tests;

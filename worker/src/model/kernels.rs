@@ -1,12 +1,14 @@
 //! Fused CPU kernels in float32, for shapes so small that moving and allocating costs more than computing.
 //!
 //! Each has a plain statement in tensor operations (`attention.rs`, candle's `silu`) and a test that compares the two.
-//! Loops run along contiguous memory with independent lanes, so that the compiler vectorises them; work is shared by rayon
+//! Loops run along contiguous memory with independent lanes, so that the compiler vectorises them, for the widest registers of
+//! the processor ([`crate::merge::simd`]: the same numbers on all); work is shared by rayon
 //! and so respects `RAYON_NUM_THREADS`. Every output row depends on its own inputs alone: results are the same whatever the
 //! number of rows or threads.
 
 use std::sync::Arc;
 
+use crate::merge::simd::widest;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, InplaceOp2, Layout, Result, Shape, bail};
 use rayon::prelude::*;
 
@@ -67,16 +69,21 @@ impl CustomOp1 for SiluMul {
         *last = width;
         let mut out = vec![0f32; input.len() / 2];
         if width > 0 {
-            out.par_chunks_mut(width).zip(input.par_chunks_exact(2 * width)).with_min_len(16).for_each(
-                |(out, row)| {
-                    let (gate, up) = row.split_at(width);
-                    for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-                        *o = g / (1.0 + exp(-g)) * u;
-                    }
-                },
-            );
+            out.par_chunks_mut(width)
+                .zip(input.par_chunks_exact(2 * width))
+                .with_min_len(16)
+                .for_each(|(out, row)| silu_mul_row(row, out));
         }
         Ok((CpuStorage::F32(out), dims.into()))
+    }
+}
+
+widest! {
+    fn silu_mul_row(row: &[f32], out: &mut [f32]) {
+        let (gate, up) = row.split_at(out.len());
+        for ((o, &g), &u) in out.iter_mut().zip(gate).zip(up) {
+            *o = g / (1.0 + exp(-g)) * u;
+        }
     }
 }
 
@@ -131,7 +138,7 @@ impl Heads {
     }
 
     /// Rotates one head, half-split convention.
-    #[inline]
+    #[inline(always)]
     fn rotate(&self, input: &[f32], position: usize, scale: f32, out: &mut [f32]) {
         let half = self.size / 2;
         let cos = &self.cos[position * half..(position + 1) * half];
@@ -261,8 +268,6 @@ impl CustomOp3 for Attend {
                 vl.dims()
             );
         }
-        let group = heads.query / h;
-        let scale = (e as f32).powf(-0.5);
         let mut out = vec![0f32; b * l * heads.query * e];
         let plane = e * capacity;
         out.par_chunks_mut(heads.query * e)
@@ -273,23 +278,53 @@ impl CustomOp3 for Attend {
                 || (vec![0f32; e], vec![0f32; self.start + l]),
                 |(query, scores), (index, (out, row))| {
                     let position = self.start + index % l;
-                    let scores = &mut scores[..=position];
-                    let cache_row = index / l * h;
-                    for (head, out) in out.chunks_exact_mut(e).enumerate() {
-                        heads.rotate(&row[head * e..(head + 1) * e], position, scale, query);
-                        let at = (cache_row + head / group) * plane;
-                        score(query, &keys[at..at + plane], capacity, scores);
-                        let sum = soften(scores);
-                        mix(scores, &values[at..at + plane], sum, out);
-                    }
+                    let from = index / l * h * plane;
+                    let past = Past {
+                        keys: &keys[from..from + h * plane],
+                        values: &values[from..from + h * plane],
+                        capacity,
+                        position,
+                    };
+                    attend_row(heads, &past, row, query, &mut scores[..=position], out);
                 },
             );
         Ok((CpuStorage::F32(out), (b, l, heads.query * e).into()))
     }
 }
 
+/// What a query may look at: keys (H, E, T) and values (H, T, E) of its row of the cache, up to its own position.
+struct Past<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    capacity: usize,
+    position: usize,
+}
+
+widest! {
+    /// All heads of one query. `query` and `scores` are working memory: a head, and as many positions as are looked at.
+    fn attend_row(
+        heads: &Heads,
+        past: &Past<'_>,
+        row: &[f32],
+        query: &mut [f32],
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let (e, plane) = (heads.size, heads.size * past.capacity);
+        let group = heads.query / heads.key;
+        let scale = (e as f32).powf(-0.5);
+        for (head, out) in out.chunks_exact_mut(e).enumerate() {
+            heads.rotate(&row[head * e..(head + 1) * e], past.position, scale, query);
+            let at = head / group * plane;
+            score(query, &past.keys[at..at + plane], past.capacity, scores);
+            let sum = soften(scores);
+            mix(scores, &past.values[at..at + plane], sum, out);
+        }
+    }
+}
+
 /// `scores[t] = sum over e of query[e] * keys[e][t]`, four components at a time to spare loads and stores.
-#[inline]
+#[inline(always)]
 fn score(query: &[f32], keys: &[f32], capacity: usize, scores: &mut [f32]) {
     let len = scores.len();
     scores.fill(0.0);
@@ -310,7 +345,7 @@ fn score(query: &[f32], keys: &[f32], capacity: usize, scores: &mut [f32]) {
 }
 
 /// Replaces scores by the exponentials of their distance from the largest, and returns the sum.
-#[inline]
+#[inline(always)]
 fn soften(scores: &mut [f32]) -> f32 {
     let (chunks, rest) = scores.as_chunks_mut::<8>();
     let mut largest = [f32::NEG_INFINITY; 8];
@@ -339,7 +374,7 @@ fn soften(scores: &mut [f32]) -> f32 {
 }
 
 /// `out = sum over t of weights[t] * values[t] / sum`, four positions at a time.
-#[inline]
+#[inline(always)]
 fn mix(weights: &[f32], values: &[f32], sum: f32, out: &mut [f32]) {
     let e = out.len();
     out.fill(0.0);

@@ -56,9 +56,9 @@ pub struct Origin<'a> {
 pub struct Merge {
     config: Config,
     method: Method,
-    models: Vec<Model>,
-    tokens: Option<Matched>,
-    plan: Plan,
+    pub(super) models: Vec<Model>,
+    pub(super) tokens: Option<Matched>,
+    pub(super) plan: Plan,
     options: Options,
 }
 
@@ -229,11 +229,14 @@ impl Merge {
         for (name, content) in &files {
             writer.file(name, content)?;
         }
+        drop(files);
         let specs = self.specs();
         writer.tensors(&specs, self.options.shard_bytes, |spec, buffer| {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
+            // The tensor before would else be there beside this one.
+            drop(std::mem::take(buffer));
             let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
             *buffer = self.tensor(position)?;
             Ok(())
@@ -304,7 +307,7 @@ fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) {
     });
 }
 
-fn stored_type(compute: Compute) -> Dtype {
+pub(super) fn stored_type(compute: Compute) -> Dtype {
     match compute {
         Compute::F32 => Dtype::F32,
         Compute::F16 => Dtype::F16,

@@ -9,6 +9,7 @@
 //! | `plan` | which tensors there are, from which inputs, with which parameters and types |
 //! | `tokens` | whose tokenizer the result has, and which row of each model is whose |
 //! | `build` | computing and writing |
+//! | `needs` | what that holds in memory |
 //! | `folder` | the files beside the weights |
 //!
 //! ```no_run
@@ -28,8 +29,10 @@ mod error;
 mod folder;
 pub mod methods;
 mod model;
+mod needs;
 mod plan;
 mod tokens;
 
 pub use build::{Merge, Options, Origin};
 pub use error::{Error, Result};
+pub use needs::Needs;

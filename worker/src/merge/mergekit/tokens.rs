@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Largest file of a tokenizer, in bytes.
 const LIMIT_BYTES: u64 = 256 << 20;
+/// Bytes of a place in a table by text: key, number, and a byte of the table's own.
+const PLACE: usize = size_of::<(String, u32)>() + 1;
+/// Least piece of memory that the allocator gives, which holds the text of most tokens.
+const PIECE: usize = 32;
 /// Keys of `tokenizer_config.json` that name one token each.
 const SPECIAL: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -189,9 +193,29 @@ impl Matched {
         Ok(alignment)
     }
 
+    /// Bytes that finding rows takes for these models: each one's tokens, and the result's, looked up by text.
+    pub(super) fn tables_bytes(&self, models: &[usize]) -> u64 {
+        let tables = models.iter().map(|&m| &self.vocabularies[m]).chain([&self.out]);
+        tables.map(|v| lookup_bytes(v.tokens.len())).sum()
+    }
+
+    /// Bytes that [`Matched::files`] takes.
+    pub(super) fn files_bytes(&self) -> u64 {
+        let bytes = |name: &&str| std::fs::metadata(self.out.folder.join(name)).map_or(0, |m| m.len());
+        let read: u64 = super::folder::TOKENIZER_FILES.iter().map(bytes).sum();
+        // The new text beside the old one, and once more in part while it grows. Its values find the room that was taken when
+        // the vocabularies were read.
+        if self.changed() { read * 5 / 2 } else { read }
+    }
+
+    /// Whether the files say something else than the folder's that they are from.
+    fn changed(&self) -> bool {
+        self.dropped_from.is_some() || !self.additions.is_empty()
+    }
+
     /// The files of the result's tokenizer, name and content.
     pub(super) fn files(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let changed = self.dropped_from.is_some() || !self.additions.is_empty();
+        let changed = self.changed();
         let mut files = Vec::new();
         for name in super::folder::TOKENIZER_FILES {
             let path = self.out.folder.join(name);
@@ -430,6 +454,11 @@ fn drop_tokens(path: &Path, root: &mut Map<String, Value>, limit: usize) -> Resu
         });
     }
     Ok(())
+}
+
+/// Bytes of a table of so many tokens, of whose places at most seven in eight are taken.
+fn lookup_bytes(tokens: usize) -> u64 {
+    (PLACE * (tokens * 8 / 7).next_power_of_two() + PIECE * tokens) as u64
 }
 
 fn index(number: &Value) -> Option<usize> {

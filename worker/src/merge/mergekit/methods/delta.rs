@@ -179,6 +179,11 @@ impl<'a> Delta<'a> {
     }
 }
 
+/// Task vectors that are searched side by side: each may hold all of its elements in sorted order.
+pub(super) fn at_once(threads: usize) -> usize {
+    threads.max(1)
+}
+
 /// float16 masks are drawn in float32.
 fn work(compute: Compute) -> Compute {
     if compute == Compute::F16 { Compute::F32 } else { compute }
@@ -189,7 +194,7 @@ fn refused(parameter: &'static str, value: f64, takes: &'static str) -> MethodEr
 }
 
 /// Length and stride of the lines within which magnitudes are ranked: the second dimension, or the only one.
-fn lines(shape: &[usize]) -> (usize, usize) {
+pub(super) fn lines(shape: &[usize]) -> (usize, usize) {
     match shape {
         [] => (1, 1),
         [n] => (*n, 1),

@@ -11,6 +11,14 @@ const WORD: usize = 64;
 /// Magnitude bits that the first histogram leaves to the second.
 const LOW_BITS: u32 = 15;
 
+/// Bytes of an element that is sorted.
+pub(super) const ITEM_BYTES: u64 = size_of::<Item>() as u64;
+
+/// Bytes of a mask.
+pub(super) fn bits_bytes(elements: usize) -> u64 {
+    (elements.div_ceil(WORD) * size_of::<u64>()) as u64
+}
+
 /// A bit for each element of a tensor.
 pub(super) struct Mask(Vec<u64>);
 

@@ -22,6 +22,7 @@ mod parameters;
 mod passthrough;
 mod reduce;
 mod sce;
+mod scratch;
 mod slerp;
 mod sort;
 mod task;
@@ -32,6 +33,7 @@ mod values;
 
 pub use error::{MethodError, Result};
 pub use parameters::{Fallback, Kind, Parameter, Parameters, Scope, Value};
+pub use scratch::{Scratch, scratch};
 pub use values::{Compute, Values};
 
 use parameters::Settled;

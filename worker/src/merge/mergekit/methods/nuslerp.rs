@@ -85,6 +85,9 @@ impl Pair<'_> {
     }
 }
 
+/// Bytes that each vector of a tensor takes.
+pub(super) const ARC_BYTES: u64 = size_of::<Arc>() as u64;
+
 /// How to go from one vector to the other: `(from · x + to · y) / divisor`.
 #[derive(Clone, Copy)]
 struct Arc {

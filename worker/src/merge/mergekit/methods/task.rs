@@ -8,7 +8,7 @@
 //! One pass over the elements does all of it; what a trim or a mask needs to know of the whole tensor is found before.
 
 use super::compute::{blocks, each_block, map, zip};
-use super::delta::Delta;
+use super::delta::{Delta, at_once};
 use super::error::Result;
 use super::reduce::{self, Columns};
 use super::values::{Compute, round_all};
@@ -18,12 +18,7 @@ use rayon::prelude::*;
 
 pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<f32>> {
     let compute = checked.call.compute;
-    let rescale = checked.shared.holds("rescale");
-    let deltas: Vec<Delta> = checked
-        .others
-        .par_iter()
-        .map(|(input, settled)| Delta::sparse(method, checked.call, input, base, settled, rescale))
-        .collect::<Result<_>>()?;
+    let deltas = thinned(method, checked, base)?;
     let weights: Vec<f32> = checked
         .others
         .iter()
@@ -56,6 +51,21 @@ pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<V
             zip(compute, out, base_block, |x, b| b + x);
         },
     ))
+}
+
+/// The task vectors as the method thins them out, a few at a time: a thread that waits would else begin another, and how much
+/// memory sorting takes would be left to chance.
+fn thinned<'a>(method: Method, checked: &'a Checked, base: &'a Input) -> Result<Vec<Delta<'a>>> {
+    let rescale = checked.shared.holds("rescale");
+    let mut deltas = Vec::with_capacity(checked.others.len());
+    for some in checked.others.chunks(at_once(rayon::current_num_threads())) {
+        let found: Result<Vec<Delta>> = some
+            .par_iter()
+            .map(|(input, settled)| Delta::sparse(method, checked.call, input, base, settled, rescale))
+            .collect();
+        deltas.extend(found?);
+    }
+    Ok(deltas)
 }
 
 /// Whether the method elects signs.
