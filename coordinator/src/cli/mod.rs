@@ -13,7 +13,7 @@
 //! | `importance`, `bars` | which parameters mattered, and the plot of it |
 //! | `history` | a run as a whole, for those that look at all of it |
 //! | `front`, `rescore`, `finalists` | the commands of these names |
-//! | `next` | a new run that begins with rescored results |
+//! | `fork`, `next` | a new run that begins with the results of an earlier one |
 //! | `json`, `table` | what they print |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
@@ -21,6 +21,7 @@
 mod bars;
 mod finalists;
 mod folder;
+mod fork;
 mod front;
 mod history;
 mod importance;
@@ -122,6 +123,8 @@ enum Command {
     Optimize(Optimize),
     /// Scores a run's reports anew: another lexicon, other metrics, other weights; no GPU is needed
     Rescore(Rescore),
+    /// Begins a new run with the results of an earlier one, under other bounds, fitness weights, search or budgets
+    Fork(Fork),
     /// Shows the candidates that no other one beats in every objective
     Front(Front),
     /// Prints the best candidates for a last round on other samples, and records which of them won it
@@ -302,6 +305,22 @@ struct Optimize {
 }
 
 #[derive(Debug, Args)]
+struct Fork {
+    /// The earlier run's state folder; no coordinator may be running on it
+    #[arg(value_name = "OLD")]
+    from: PathBuf,
+    /// The run file as it is to be now
+    #[arg(value_name = "RUN.toml")]
+    run_file: PathBuf,
+    /// Folder to keep the new run in: new, or empty; `jradievo resume` goes on with it
+    #[arg(long, value_name = "NEW")]
+    state: PathBuf,
+    /// Override a key of the run file (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Rescore {
     #[command(flatten)]
     target: Target,
@@ -444,6 +463,7 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Importance(args) => importance::importance(args).await,
         Command::Optimize(args) => optimize::optimize(&args),
         Command::Rescore(args) => rescore::rescore(args).await,
+        Command::Fork(args) => fork::fork(args).await,
         Command::Front(args) => front::front(args).await,
         Command::Finalists(args) => finalists::finalists(args).await,
         Command::Check(args) => plan::check(args),

@@ -1,14 +1,13 @@
-//! A new run's folder that begins with the rescored results of an earlier run.
+//! A new run's folder that begins with the results of an earlier run.
 
 use super::history::History;
 use super::{Failure, folder, tell};
 use crate::state::candidate::Score;
-use crate::state::{Durable, Record};
+use crate::state::{Carried, Durable, Record};
 use crate::store::Store;
 use crate::store::sled::Sled;
-use common::digest::Manifest;
+use common::digest::{FileDigest, Manifest};
 use common::evaluation::Evaluation;
-use common::files;
 use common::fitness::Fitness;
 use common::id::CandidateId;
 use common::run::RunPlan;
@@ -20,14 +19,13 @@ pub(super) struct Next<'a> {
     folder: &'a Path,
     store: Sled,
     old: Durable,
-    /// What its candidates are called there.
-    carried: BTreeMap<CandidateId, CandidateId>,
-    scores: BTreeMap<CandidateId, Score>,
+    /// What of it goes along.
+    carried: BTreeMap<CandidateId, Carried>,
 }
 
 impl<'a> Next<'a> {
     /// Makes the folder, which must be new or empty. The earlier run must be at rest.
-    pub fn begin(folder: &'a Path, history: &History) -> Result<Next<'a>, Failure> {
+    pub fn begin(folder: &'a Path, history: &History, plan: &RunPlan) -> Result<Next<'a>, Failure> {
         let old = history.durable().ok_or_else(|| {
             Failure::Usage(
                 "a coordinator is serving this run: stop it first, then begin another from it".into(),
@@ -35,39 +33,43 @@ impl<'a> Next<'a> {
         })?;
         folder::create(folder)?;
         let store = Sled::open_or_create(folder)?;
-        let carried = old.carried();
-        Ok(Next { folder, store, old, carried, scores: BTreeMap::new() })
+        let carried = old.carried(&history.plan, plan);
+        Ok(Next { folder, store, old, carried })
     }
 
-    /// Takes a candidate's new scores over.
+    /// Whether a candidate goes along.
+    pub fn carries(&self, id: CandidateId) -> bool {
+        self.carried.contains_key(&id)
+    }
+
+    /// Takes a candidate's reports over, under their new scores.
     pub fn candidate(
         &mut self,
         id: CandidateId,
         fitness: Fitness,
         evaluation: &Evaluation,
     ) -> Result<(), Failure> {
-        // Texts go to disk at once; until the identity stands there, too, the folder holds no run.
-        let Some(new) = self.carried.get(&id) else { return Ok(()) };
-        self.store.commit(&[Record::Evaluation(*new, evaluation.clone())])?;
+        let Some(carried) = self.carried.get_mut(&id) else { return Ok(()) };
         let (means, timings) = (evaluation.means(), evaluation.timings);
-        self.scores.insert(id, Score { fitness, means, timings });
+        carried.score = Some(Score { fitness, means, timings });
+        // Texts go to disk at once; until the identity stands there, too, the folder holds no run.
+        self.store.commit(&[Record::Evaluation(carried.id, evaluation.clone())])?;
         Ok(())
     }
 
-    /// Writes the run itself, and says how it goes on.
-    pub fn finish(mut self, plan: &RunPlan) -> Result<(), Failure> {
-        let failed = |e: files::FilesError| Failure::Failed(e.to_string());
-        // What decides scores is pinned anew; models and dataset are the same.
-        let scoring = |name: &str| name.starts_with("scoring/") || name.starts_with("external/");
-        let kept = self.old.pinned.manifest.files().iter().filter(|f| !scoring(&f.name));
-        let mut pinned: Vec<_> = kept.cloned().collect();
-        pinned.extend(files::digest_scoring(&plan.scoring).map_err(failed)?);
-        pinned.extend(files::digest_programs(plan).map_err(failed)?);
+    /// Writes the run itself, and says how it goes on. `scoring` are the files that decide scores from now on; without
+    /// them it is those of the earlier run.
+    pub fn finish(mut self, plan: &RunPlan, scoring: Option<Vec<FileDigest>>) -> Result<(), Failure> {
+        let decides = |name: &str| name.starts_with("scoring/") || name.starts_with("external/");
+        let kept = |f: &&FileDigest| scoring.is_none() || !decides(&f.name);
+        let mut pinned: Vec<_> = self.old.pinned.manifest.files().iter().filter(kept).cloned().collect();
+        pinned.extend(scoring.unwrap_or_default());
         let now = (crate::driver::system_clock())();
-        let durable = self.old.continued(plan, Manifest::new(pinned), &self.scores, now);
+        let durable = self.old.continued(plan, Manifest::new(pinned), &self.carried, now);
         self.store.commit(&durable.records())?;
         folder::write_run(self.folder, &durable.identity)?;
-        let (run, results) = (&durable.identity.run, self.scores.len());
+        let results = self.carried.values().filter(|c| c.score.is_some()).count();
+        let run = &durable.identity.run;
         tell(&format!(
             "{run} begins with {results} results; go on with: jradievo resume {}",
             self.folder.display()

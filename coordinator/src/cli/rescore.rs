@@ -37,7 +37,7 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
     if scored.is_empty() {
         return Err(Failure::Absent("nothing is scored yet".into()));
     }
-    let mut next = args.begin.as_deref().map(|folder| Next::begin(folder, &history)).transpose()?;
+    let mut next = args.begin.as_deref().map(|folder| Next::begin(folder, &history, &new)).transpose()?;
     let mut rows = Vec::with_capacity(scored.len());
     for c in scored {
         let old = history.evaluation(c.candidate).await?;
@@ -56,7 +56,11 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
     if let Some(next) = next {
         let budget = args.evaluations.unwrap_or(new.search.evaluations);
         let search = SearchPlan { evaluations: budget, ..new.search.clone() };
-        next.finish(&RunPlan { search, ..new.clone() })?;
+        // What decides scores is pinned anew; models and dataset are the same.
+        let failed = |e: files::FilesError| Failure::Failed(e.to_string());
+        let mut scoring = files::digest_scoring(&new.scoring).map_err(failed)?;
+        scoring.extend(files::digest_programs(&new).map_err(failed)?);
+        next.finish(&RunPlan { search, ..new.clone() }, Some(scoring))?;
     }
     show(&rows, &args, &history.run, &new);
     Ok(exit::DONE)

@@ -378,9 +378,9 @@ impl Candidate {
         self.phase = Phase::Scored(score);
     }
 
-    /// The same under another number, for another run.
-    pub(super) fn renumbered(&self, id: CandidateId) -> Candidate {
-        Candidate { id, ..self.clone() }
+    /// The same merge under the number, genome and recipe that it has in another run.
+    pub(super) fn moved(&self, id: CandidateId, genome: Genome, recipe: Digest) -> Candidate {
+        Candidate { id, genome, recipe, ..self.clone() }
     }
 
     /// Gives it up if it ended early: its bound is one of the scores that another run had.

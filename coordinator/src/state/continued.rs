@@ -9,38 +9,55 @@ use super::generation::entered;
 use super::journal::{Place, Standing};
 use super::record::{Counters, Durable, Pinned, domain, starting};
 use common::digest::Manifest;
+use common::genome::Genome;
 use common::id::CandidateId;
 use common::run::RunPlan;
 use common::seed::Stream;
 use common::time::Millis;
 use std::collections::BTreeMap;
 
+/// A candidate of an earlier run, as a new one begins with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carried {
+    /// Its number there.
+    pub id: CandidateId,
+    /// The point of the new space that is the same merge.
+    pub genome: Genome,
+    /// Its scores there, where they are others than it had.
+    pub score: Option<Score>,
+}
+
 impl Durable {
-    /// The numbers that this run's final candidates have in a run that begins with them: in the same order, without
-    /// gaps.
-    pub fn carried(&self) -> BTreeMap<CandidateId, CandidateId> {
-        let finals = self.candidates.iter().filter(|c| c.is_final()).map(Candidate::id);
-        finals.zip((1..).map(CandidateId)).collect()
+    /// What of this run, whose plan is `old`, a run of `plan` can begin with: final candidates whose merge is a point of
+    /// the new space, by their numbers here. Their new ones keep the order and have no gaps.
+    pub fn carried(&self, old: &RunPlan, plan: &RunPlan) -> BTreeMap<CandidateId, Carried> {
+        let finals = self.candidates.iter().filter(|c| c.is_final());
+        let space = domain(plan);
+        let moved = |c: &Candidate| match plan.space == old.space && plan.merge == old.merge {
+            true => Some((c.id(), c.genome().clone())),
+            false => Some((c.id(), space.genome(&plan.translate(old, c.genome())?))),
+        };
+        let numbered = finals.filter_map(moved).zip((1..).map(CandidateId));
+        numbered.map(|((was, genome), id)| (was, Carried { id, genome, score: None })).collect()
     }
 
-    /// A run of `plan` that begins with this one's final candidates, those of `scores` (by their numbers here) with these
-    /// in place of theirs.
+    /// A run of `plan` that begins with candidates of this one.
     ///
-    /// The plan may differ from this run's in scoring, fitness, objectives, search and budgets, not in what a genome
-    /// means. Candidates that ended early count as failed: what bounded them were the earlier scores, and their reports
+    /// Candidates that ended early count as failed: what bounded them were the earlier scores, and their reports
     /// are not all there.
     pub fn continued(
         &self,
         plan: &RunPlan,
         manifest: Manifest,
-        scores: &BTreeMap<CandidateId, Score>,
+        carried: &BTreeMap<CandidateId, Carried>,
         created: Millis,
     ) -> Durable {
         let mut candidates = Vec::new();
-        for (old, new) in self.carried() {
-            let mut candidate = self.candidates[super::index(old)].renumbered(new);
+        for (old, Carried { id, genome, score }) in carried {
+            let recipe = plan.recipe(genome).digest();
+            let mut candidate = self.candidates[super::index(*old)].moved(*id, genome.clone(), recipe);
             candidate.drop_bound();
-            if let Some(score) = scores.get(&old) {
+            if let Some(score) = score {
                 candidate.rescore(score.clone());
             }
             candidates.push(candidate);
@@ -85,21 +102,27 @@ mod tests {
     use proto::convert::Exchange;
 
     /// The opposite of what the first search was told, so that going on with it shows.
-    fn reversed(durable: &Durable) -> BTreeMap<CandidateId, Score> {
-        let score = |c: &crate::state::candidate::Candidate| match c.phase() {
-            Phase::Scored(s) => {
-                Some((c.id(), Score { fitness: Fitness::new(-s.fitness.value()).ok()?, ..s.clone() }))
+    fn reversed(durable: &Durable, to: &RunPlan) -> BTreeMap<CandidateId, Carried> {
+        let mut carried = durable.carried(&plan(&[]), to);
+        for (id, c) in &mut carried {
+            if let Phase::Scored(s) = durable.candidates[crate::state::index(*id)].phase() {
+                let fitness = Fitness::new(-s.fitness.value()).unwrap();
+                c.score = Some(Score { fitness, ..s.clone() });
             }
-            _ => None,
-        };
-        durable.candidates.iter().filter_map(score).collect()
+        }
+        carried
+    }
+
+    /// As they were.
+    fn all(durable: &Durable, to: &RunPlan) -> BTreeMap<CandidateId, Carried> {
+        durable.carried(&plan(&[]), to)
     }
 
     #[test]
     fn goes_on_from_all_results_under_their_new_scores() {
         let old = uninterrupted(&plan(&[])).durable();
         let longer = plan(&["search.evaluations=40", "fitness.term_f1=-0.5", "fitness.rouge_l=-0.5"]);
-        let next = old.continued(&longer, manifest(), &reversed(&old), Millis(9));
+        let next = old.continued(&longer, manifest(), &reversed(&old, &longer), Millis(9));
         assert_ne!(next.identity.run, old.identity.run);
         let mut state = State::restore(next.clone()).unwrap();
         let worst = uninterrupted(&plan(&[])).candidates().iter().min_by_key(|c| c.fitness()).unwrap().id();
@@ -130,7 +153,7 @@ mod tests {
             d.iter().map(|c| c.genome().clone()).collect()
         };
         assert_eq!(genomes(&state.candidates()[..25]), genomes(&old.candidates));
-        let unmoved = old.continued(&longer, Manifest::default(), &BTreeMap::new(), Millis(9));
+        let unmoved = old.continued(&longer, Manifest::default(), &all(&old, &longer), Millis(9));
         assert_ne!(unmoved.searched.snapshot, next.searched.snapshot);
     }
 
@@ -141,7 +164,7 @@ mod tests {
         let censored = Censored { bound, samples: 1, timings: Default::default() };
         let mut old = state.durable();
         old.candidates[1].censor(censored, Millis(5));
-        let next = old.continued(&plan(&[]), manifest(), &BTreeMap::new(), Millis(9));
+        let next = old.continued(&plan(&[]), manifest(), &all(&old, &plan(&[])), Millis(9));
         // What was open stays behind, so that the second is the first now.
         assert_eq!((next.candidates.len(), next.candidates[0].phase()), (1, &Phase::Failed));
         assert_eq!(next.candidates[0].genome(), old.candidates[1].genome());
@@ -152,9 +175,25 @@ mod tests {
     #[test]
     fn an_exhausted_budget_ends_the_new_run_at_once() {
         let old = uninterrupted(&plan(&[])).durable();
-        let next = old.continued(&plan(&[]), Manifest::default(), &reversed(&old), Millis(9));
+        let next = old.continued(&plan(&[]), Manifest::default(), &reversed(&old, &plan(&[])), Millis(9));
         let mut state = State::restore(next).unwrap();
         state.apply(Millis(10), Event::Start);
         assert_eq!((state.end(), state.candidates().len()), (Some(&End::Evaluations), 25));
+    }
+
+    #[test]
+    fn other_bounds_take_along_what_lies_within_them() {
+        let old = uninterrupted(&plan(&[])).durable();
+        let narrower = plan(&["parameters.scale={ low = 0.5, high = 1.5 }", "search.evaluations=40"]);
+        let carried = old.carried(&plan(&[]), &narrower);
+        assert!(!carried.is_empty() && carried.len() < 25, "{}", carried.len());
+        let next = old.continued(&narrower, manifest(), &carried, Millis(9));
+        for ((was, _), now) in carried.iter().zip(&next.candidates) {
+            let was = &old.candidates[crate::state::index(*was)];
+            assert!(narrower.recipe(now.genome()).is_nearly(&plan(&[]).recipe(was.genome())));
+            assert_eq!(now.fitness(), was.fitness());
+        }
+        let state = State::restore(next).unwrap();
+        assert_eq!(state.told(), carried.len() as u64);
     }
 }

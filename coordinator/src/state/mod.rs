@@ -44,6 +44,7 @@ pub mod roster;
 mod schedule;
 mod view;
 
+pub use continued::Carried;
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{
     Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched, domain,
