@@ -394,6 +394,7 @@ fn log(note: &Note) {
             let fitness = best.map(|b| b.1.value());
             tracing::info!(generation, best = best.map(|b| b.0.0), fitness, "generation closed");
         }
+        Note::Remark(text) => tracing::info!(text, "search"),
         Note::Paused(paused) => tracing::info!(paused, "lending"),
         Note::Extended(budget) => tracing::info!(?budget, "budget extended"),
         Note::Finished { reason } => tracing::info!(reason, "run finished"),

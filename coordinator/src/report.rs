@@ -51,6 +51,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         device_ms: state.device_time().as_millis() as u64,
         since_best: state.since_best(),
         journal_entries: state.entries(),
+        remarks: state.remarks(),
         front_candidates: (!plan.objectives.is_empty()).then(|| front(state).len() as u64),
     }
 }

@@ -107,3 +107,50 @@ fn history_is_scored_anew_and_the_winner_is_chosen_on_other_samples() {
     assert_eq!(recipe.provenance.unwrap().candidate, found["winner"].as_u64().unwrap());
     assert!(run.look("status", "state", &[]).contains(&format!("candidate {}", found["winner"])));
 }
+
+#[test]
+fn a_fork_begins_with_what_lies_within_its_bounds() {
+    let run = Run::new(6, 8).with("search.start_points", "[\"sources\", \"uniform\"]");
+    run.search("old", 2);
+    let old = jsonl(&run.look("candidates", "old", &["--json"]));
+    // The start points come first: each of the sources alone, then all alike.
+    for (candidate, alone) in old.iter().zip(["medical", "biomedical", "japanese", "vlm"]) {
+        for name in ["medical", "biomedical", "japanese", "vlm"] {
+            let expected = if name == alone { 1.0 } else { 0.0 };
+            assert_eq!(candidate["genome"][format!("weight.{name}")].as_f64(), Some(expected), "{candidate}");
+        }
+    }
+    assert_eq!(old[4]["genome"]["weight.medical"].as_f64(), Some(0.25));
+
+    // Weights of 1 lie outside of the new bounds; whatever stays has its reports and its new fitness.
+    let state = run.path("new").display().to_string();
+    let run_file = run.path("run.toml").display().to_string();
+    let sets = ["parameters.weight={ low = 0.0, high = 0.9 }", "fitness.term_f1=0.0", "search.algorithm=tpe"];
+    let own = run.overrides();
+    let mut arguments = vec![run_file.as_str(), "--state", &state];
+    arguments.extend(own.iter().map(String::as_str).chain(sets.iter().flat_map(|s| ["--set", s])));
+    run.look("fork", "old", &arguments);
+    let within = |c: &&serde_json::Value| {
+        let weights = c["genome"].as_object().unwrap().iter().filter(|(name, _)| name.starts_with("weight."));
+        weights.into_iter().all(|(_, w)| w.as_f64().unwrap() <= 0.9)
+    };
+    let kept: Vec<_> = old.iter().filter(within).collect();
+    assert!(!kept.is_empty() && kept.len() <= 4, "{}", kept.len());
+    run.look("replay", "new", &[]);
+    let coordinator = run.resume("new");
+    let worker = coordinator.worker("w", &[]);
+    coordinator.process.expect(0);
+    worker.expect(0);
+    let new = jsonl(&run.look("candidates", "new", &["--json"]));
+    assert_eq!(new.len(), 8);
+    for (was, is) in kept.iter().zip(&new) {
+        assert_eq!(was["metrics"], is["metrics"]);
+        let expected = 0.5 * is["metrics"]["rouge_l"].as_f64().unwrap();
+        assert!((is["fitness"].as_f64().unwrap() - expected).abs() < 1e-12);
+    }
+    let number = |c: &serde_json::Value| c["candidate"].as_u64().unwrap().to_string();
+    let reports = |state: &str, c| run.look("reports", state, &["--candidate", &number(c), "--json"]);
+    let texts = |text: &str| -> Vec<String> { jsonl(text).iter().map(|r| r["text"].to_string()).collect() };
+    assert_eq!(texts(&reports("old", kept[0])), texts(&reports("new", &new[0])));
+    assert!(run.look("replay", "new", &[]).contains("exact"));
+}

@@ -53,6 +53,10 @@ impl Search for Starting {
         self.search.step_size()
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.search.remarks()
+    }
+
     fn snapshot(&self) -> Snapshot {
         Snapshot::Starting { queue: self.queue.clone(), search: Box::new(self.search.snapshot()) }
     }

@@ -158,6 +158,9 @@ pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
         "journal_entries": s.journal_entries,
         "workers": s.workers.iter().map(worker).collect::<Vec<_>>(),
     });
+    if !s.remarks.is_empty() {
+        value["remarks"] = s.remarks.clone().into();
+    }
     if let Some(front) = s.front_candidates {
         value["front_candidates"] = front.into();
     }

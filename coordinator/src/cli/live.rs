@@ -104,6 +104,7 @@ impl Watch for Live {
                 first.value(),
                 second.value()
             )),
+            Note::Remark(text) => self.print(&format!("search: {text}")),
             Note::GenerationClosed { generation, best } => {
                 let p = state.progress();
                 let best = best.map_or("none scored".into(), |(id, f)| {

@@ -201,6 +201,9 @@ pub fn status(s: &wire::StatusReply) -> String {
             s.sigma.map(|x| format!(", step size {x:.4}")).unwrap_or_default()
         ),
     );
+    for remark in s.remarks.iter().rev().take(3).rev() {
+        row("", remark.clone());
+    }
     row("mode", format!("{}, {} results since the best", s.mode, s.since_best));
     row("ends at", budget(&s.budget.unwrap_or_default().into()));
     row(

@@ -115,6 +115,8 @@ pub enum Note {
         /// Its best member.
         best: Option<(CandidateId, Fitness)>,
     },
+    /// Something happened to the search, such as a restart.
+    Remark(String),
     /// The operator paused the run (true), or let it go on.
     Paused(bool),
     /// The operator changed what ends the run.

@@ -78,6 +78,7 @@ impl State {
             if let Some(Step { number: generation, best, members }) = step {
                 self.raise_bar(&members, changes);
                 changes.notes.push(Note::GenerationClosed { generation, best });
+                self.note_remark(changes);
             }
             if self.end.is_none() && (stepped || self.mode() == Mode::Asynchronous) {
                 self.end_if_enough(changes);
@@ -107,6 +108,15 @@ impl State {
         };
         self.finish(end, changes);
         self.withdraw("the run is over", changes);
+    }
+
+    /// Says what happened to the search, where that is news.
+    fn note_remark(&mut self, changes: &mut Changes) {
+        let latest = self.course.search().remarks().pop();
+        if latest != self.remark {
+            changes.notes.extend(latest.clone().map(Note::Remark));
+            self.remark = latest;
+        }
     }
 
     /// Takes note of candidates that were written in this event: which are open, which became final.

@@ -87,6 +87,8 @@ pub struct State {
     open: BTreeSet<CandidateId>,
     /// Became final in this event and are not journalled yet.
     finals: VecDeque<CandidateId>,
+    /// The latest of the search's remarks that was noted.
+    remark: Option<String>,
     /// Records of this event that were looked at.
     noticed: usize,
     /// Counted attempts of final candidates, and how many of these failed or were censored.

@@ -60,6 +60,7 @@ impl State {
             censored: phases(|p| matches!(p, Phase::Censored(_))),
             positions: plan.samples.iter().enumerate().map(|(i, s)| (s.clone(), i as u32)).collect(),
             idle_may_help: false,
+            remark: course.search().remarks().pop(),
             partial,
             parts,
             bar,

@@ -115,6 +115,11 @@ impl State {
         self.counters.entries
     }
 
+    /// What happened to the search, such as restarts and why; the latest, in order.
+    pub fn remarks(&self) -> Vec<String> {
+        self.course.search().remarks()
+    }
+
     /// The search as it is now, to be compared.
     pub fn search_snapshot(&self) -> search::Snapshot {
         self.course.search().snapshot()
