@@ -111,7 +111,11 @@ async fn main() {
     let workers: usize = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(1000);
     let evaluations: u64 = arguments.next().and_then(|a| a.parse().ok()).unwrap_or(100_000);
     let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "target/scale".into()));
-    let sets = [format!("search.evaluations={evaluations}"), "search.mode=asynchronous".into()];
+    let sets = [
+        format!("search.evaluations={evaluations}"),
+        "search.mode=asynchronous".into(),
+        "search.restarts=ipop".into(),
+    ];
     let plan = Arc::new(simulated::plan(1, &sets));
     let mut store = Sled::open_or_create(&folder).expect("a folder that can be written");
     assert!(store.load().expect("readable").is_none(), "{} holds a run: name a new folder", folder.display());
