@@ -31,7 +31,7 @@ pub(super) async fn fork(args: Fork) -> Result<u8, Failure> {
     }
     let mut next = Next::begin(&args.state, &history, &plan)?;
     let scored: Vec<_> = history.candidates().await?.into_iter().filter(|c| c.fitness.is_some()).collect();
-    let (mut carried, mut left) = (0, 0);
+    let mut left = 0;
     for c in &scored {
         if !next.carries(CandidateId(c.candidate)) {
             left += 1;
@@ -41,14 +41,6 @@ pub(super) async fn fork(args: Fork) -> Result<u8, Failure> {
         let failed = |e| Failure::Usage(format!("candidate {}: {e}", c.candidate));
         let fitness = plan.fitness(&evaluation).map_err(failed)?;
         next.candidate(CandidateId(c.candidate), fitness, &evaluation)?;
-        carried += 1;
-    }
-    if carried == 0 {
-        return Err(Failure::Absent(format!(
-            "none of the {} scored candidates of {} lies in the new space: start a run without them",
-            scored.len(),
-            history.run
-        )));
     }
     if left > 0 {
         tell(&format!("{left} scored candidates lie outside of the new space and stay behind"));

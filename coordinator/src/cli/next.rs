@@ -31,9 +31,14 @@ impl<'a> Next<'a> {
                 "a coordinator is serving this run: stop it first, then begin another from it".into(),
             )
         })?;
+        let carried = old.carried(&history.plan, plan);
+        // Before a folder is made for a run that would be refused.
+        if !old.candidates.iter().any(|c| c.fitness().is_some() && carried.contains_key(&c.id())) {
+            let text = "no scored candidate lies in the new space: start a run without them";
+            return Err(Failure::Absent(format!("{}: {text}", history.run)));
+        }
         folder::create(folder)?;
         let store = Sled::open_or_create(folder)?;
-        let carried = old.carried(&history.plan, plan);
         Ok(Next { folder, store, old, carried })
     }
 
