@@ -158,15 +158,16 @@ struct Batch {
 }
 
 impl Driver {
-    /// A driver and the handle that reaches it.
+    /// A driver and the handle that reaches it. What cannot change any more leaves memory: the store has it.
     pub fn new(
-        state: State,
+        mut state: State,
         store: Box<dyn Store>,
         clock: Clock,
         watch: Box<dyn Watch>,
         farewell: Duration,
     ) -> (Driver, Handle) {
         let (sender, commands) = mpsc::channel(QUEUE);
+        state.keep_few();
         let parked = BTreeMap::new();
         let driver = Driver {
             state,

@@ -11,6 +11,7 @@ use common::recipe::Recipe;
 use common::time::Millis;
 use proto::status::Class;
 use proto::wire;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// The run at a glance. `now` is absent at rest.
@@ -52,7 +53,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         since_best: state.since_best(),
         journal_entries: state.entries(),
         remarks: state.remarks(),
-        front_candidates: (!plan.objectives.is_empty()).then(|| front(state).len() as u64),
+        front_candidates: (!plan.objectives.is_empty()).then(|| state.front().count() as u64),
     }
 }
 
@@ -81,19 +82,41 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
 }
 
 /// Up to `most` candidates, the first `from` left out.
-pub fn candidates(state: &State, from: usize, most: usize) -> Vec<wire::CandidateView> {
-    state.candidates().iter().skip(from).take(most).map(|c| candidate(state, c)).collect()
+pub fn candidates(
+    state: &State,
+    store: &dyn Store,
+    from: usize,
+    most: usize,
+) -> Result<Vec<wire::CandidateView>, Class> {
+    let forgotten = state.candidates().forgotten();
+    if from < forgotten {
+        // They are as they were written: final.
+        let stored = store.candidates(CandidateId(from as u64 + 1), most.min(forgotten - from));
+        return Ok(stored.map_err(unreadable)?.iter().map(|c| candidate(state, c)).collect());
+    }
+    let kept = state.candidates().iter().skip(from - forgotten);
+    Ok(kept.take(most).map(|c| candidate(state, c)).collect())
 }
 
-/// The candidates that no other one beats in every objective, in order of number.
-pub fn front(state: &State) -> Vec<CandidateId> {
-    let aims = &state.plan().objectives;
-    let vector = |c: &Candidate| match c.phase() {
-        Phase::Scored(s) => Some((c.id(), common::fitness::vector(aims, s.fitness, &s.means)?)),
-        Phase::Open | Phase::Censored(_) | Phase::Failed => None,
-    };
-    let (ids, vectors): (Vec<_>, Vec<_>) = state.candidates().iter().filter_map(vector).unzip();
-    search::pareto::front(&vectors).into_iter().map(|i| ids[i]).collect()
+/// The candidate of that number, from memory or from the store.
+fn found<'a>(state: &'a State, store: &dyn Store, id: CandidateId) -> Result<Cow<'a, Candidate>, Class> {
+    match state.candidate(id) {
+        Some(candidate) => Ok(Cow::Borrowed(candidate)),
+        None if state.candidates().is_forgotten(id) => {
+            let stored = store.candidates(id, 1).map_err(unreadable)?.pop();
+            stored.filter(|c| c.id() == id).map(Cow::Owned).ok_or_else(|| {
+                Class::Internal(format!("record candidate/{id} is missing; check the store: jradievo replay"))
+            })
+        }
+        None => Err(no_candidate(state, id)),
+    }
+}
+
+fn unreadable(e: store::Error) -> Class {
+    match e {
+        store::Error::Damaged { .. } => Class::Internal(e.to_string()),
+        e => Class::Unavailable(e.to_string()),
+    }
 }
 
 /// One candidate.
@@ -126,7 +149,7 @@ pub fn candidate(state: &State, c: &Candidate) -> wire::CandidateView {
             Phase::Censored(censored) => Some(censored.timings.into()),
             _ => score.map(|s| s.timings.into()),
         },
-        samples_done: state.samples_done(c.id()),
+        samples_done: state.samples_done(c),
         bound: match c.phase() {
             Phase::Censored(censored) => Some(censored.bound.into()),
             _ => None,
@@ -167,7 +190,7 @@ fn attempt(a: &Attempt) -> wire::AttemptView {
 
 /// Texts and scores of one candidate.
 pub fn evaluation(state: &State, store: &dyn Store, id: CandidateId) -> Result<Evaluation, Class> {
-    let candidate = state.candidate(id).ok_or_else(|| no_candidate(state, id))?;
+    let candidate = found(state, store, id)?;
     match store.evaluation(id) {
         Ok(Some(evaluation)) => Ok(evaluation),
         Ok(None) => {
@@ -177,18 +200,21 @@ pub fn evaluation(state: &State, store: &dyn Store, id: CandidateId) -> Result<E
             };
             Err(Class::NotFound(format!("candidate {id} has no reports: {now}")))
         }
-        Err(e @ store::Error::Damaged { .. }) => Err(Class::Internal(e.to_string())),
-        Err(e) => Err(Class::Unavailable(e.to_string())),
+        Err(e) => Err(unreadable(e)),
     }
 }
 
 /// The recipe of a candidate, by default of the best.
-pub fn recipe(state: &State, id: Option<CandidateId>) -> Result<wire::RecipeReply, Class> {
+pub fn recipe(
+    state: &State,
+    store: &dyn Store,
+    id: Option<CandidateId>,
+) -> Result<wire::RecipeReply, Class> {
     let best = || state.best().map(|b| b.0).ok_or_else(|| Class::NotFound("nothing is scored yet".into()));
     let id = id.map_or_else(best, Ok)?;
-    let candidate = state.candidate(id).ok_or_else(|| no_candidate(state, id))?;
+    let candidate = found(state, store, id)?;
     let recipe = state.plan().recipe(candidate.genome());
-    let provenance = Some(provenance(state, candidate, &recipe));
+    let provenance = Some(provenance(state, &candidate, &recipe));
     Ok(wire::RecipeReply { candidate: id.0, recipe_json: RecipeFile { recipe, provenance }.to_json() })
 }
 

@@ -82,7 +82,7 @@ impl Inspect for Service {
         tokio::spawn(async move {
             let mut from = 0;
             loop {
-                let chunk = driver.look(move |state, _, _| Ok(report::candidates(state, from, CHUNK))).await;
+                let chunk = driver.look(move |state, store, _| report::candidates(state, store, from, CHUNK)).await;
                 let chunk = match chunk {
                     Ok(chunk) if chunk.is_empty() => return,
                     Ok(chunk) => chunk,
@@ -122,7 +122,7 @@ impl Inspect for Service {
         request: Request<wire::RecipeRequest>,
     ) -> Result<Response<wire::RecipeReply>, Status> {
         let id = request.into_inner().candidate.map(CandidateId);
-        Ok(Response::new(self.driver.look(move |state, _, _| report::recipe(state, id)).await?))
+        Ok(Response::new(self.driver.look(move |state, store, _| report::recipe(state, store, id)).await?))
     }
 }
 

@@ -107,8 +107,8 @@ impl History {
     /// The recipe file of a candidate.
     pub async fn recipe(&mut self, candidate: u64) -> Result<String, Failure> {
         match &mut self.source {
-            Source::Rest(state, _) => {
-                let reply = report::recipe(state, Some(CandidateId(candidate))).map_err(from_class)?;
+            Source::Rest(state, store) => {
+                let reply = report::recipe(state, store, Some(CandidateId(candidate))).map_err(from_class)?;
                 Ok(reply.recipe_json)
             }
             Source::Live(client) => {

@@ -152,7 +152,7 @@ mod tests {
         let genomes = |d: &[crate::state::candidate::Candidate]| -> Vec<_> {
             d.iter().map(|c| c.genome().clone()).collect()
         };
-        assert_eq!(genomes(&state.candidates()[..25]), genomes(&old.candidates));
+        assert_eq!(genomes(&state.candidates().kept()[..25]), genomes(&old.candidates));
         let unmoved = old.continued(&longer, Manifest::default(), &all(&old, &longer), Millis(9));
         assert_ne!(unmoved.searched.snapshot, next.searched.snapshot);
     }
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!((next.candidates.len(), next.candidates[0].phase()), (1, &Phase::Failed));
         assert_eq!(next.candidates[0].genome(), old.candidates[1].genome());
         state = State::restore(next).unwrap();
-        assert_eq!(state.candidates()[0].fitness(), None);
+        assert_eq!(state.candidates().kept()[0].fitness(), None);
     }
 
     #[test]

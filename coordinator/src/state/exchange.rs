@@ -107,7 +107,10 @@ impl State {
         changes: &mut Changes,
     ) -> Acknowledgement {
         let acknowledge = |receipt, message| Acknowledgement { lease: o.lease, receipt, message };
-        let Some(candidate) = self.candidate(o.candidate).filter(|c| c.recipe() == o.recipe) else {
+        if self.candidates.is_forgotten(o.candidate) {
+            return acknowledge(Receipt::Duplicate, String::new());
+        }
+        let Some(candidate) = self.candidates.get(o.candidate).filter(|c| c.recipe() == o.recipe) else {
             return acknowledge(Receipt::Unknown, "no such candidate with such a recipe".into());
         };
         let is_final = candidate.is_final();
@@ -167,7 +170,7 @@ impl State {
         let live = self.leases.get(lease).map(|l| l.candidate);
         self.end_attempt(lease, Ended { at: now, how, reason }, changes);
         if let (FailureKind::Permanent, Some(id)) = (kind, live) {
-            let candidate = &mut self.candidates[super::index(id)];
+            let candidate = &mut self.candidates[id];
             if !candidate.is_final() {
                 candidate.fail(now);
                 changes.records.push(Record::Candidate(candidate.clone()));

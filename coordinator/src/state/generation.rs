@@ -10,21 +10,25 @@
 
 use super::candidate::{Candidate, Phase};
 use super::journal::{Entered, Entry, Step};
-use super::{Changes, End, Note, Record, State, index};
+use super::{Changes, End, Note, Record, State};
+use common::fitness::Fitness;
 use common::id::CandidateId;
 use common::run::{Mode, RunPlan};
+use search::pareto::dominates;
 use search::{Outcome, Told};
 
 impl State {
     /// Candidates from the first that is not final on; in generational mode the whole generation being evaluated.
     pub fn members(&self) -> &[Candidate] {
+        let kept = self.candidates.kept();
         let first = match self.mode() {
-            Mode::Generational => {
-                self.candidates.partition_point(|c| c.generation() < self.course.generation())
+            Mode::Generational => kept.partition_point(|c| c.generation() < self.course.generation()),
+            Mode::Asynchronous => {
+                let before = |id: &CandidateId| id.0 as usize - 1 - self.candidates.forgotten();
+                self.open.first().map_or(kept.len(), before)
             }
-            Mode::Asynchronous => self.open.first().map_or(self.candidates.len(), |id| index(*id)),
         };
-        &self.candidates[first..]
+        &kept[first..]
     }
 
     /// Candidates that may still be asked for.
@@ -71,7 +75,7 @@ impl State {
     pub(super) fn close_generation(&mut self, changes: &mut Changes) {
         self.notice(changes);
         while let Some(id) = self.finals.pop_front() {
-            let entered = entered(&self.plan, &self.candidates[index(id)]);
+            let entered = entered(&self.plan, &self.candidates[id]);
             self.write(Entry::Recorded { candidate: id, outcome: entered.told.outcome.clone() }, changes);
             let step = self.course.record(id, entered);
             let stepped = step.is_some();
@@ -110,6 +114,18 @@ impl State {
         self.withdraw("the run is over", changes);
     }
 
+    /// Takes a scored candidate into the front if no other one beats it everywhere, and those that it beats out of it.
+    /// Equal ones are all in it.
+    pub(super) fn note_front(&mut self, vector: Option<(CandidateId, Vec<Fitness>)>) {
+        let Some((id, reached)) = vector else { return };
+        if self.front.iter().any(|(_, other)| dominates(other, &reached)) {
+            return;
+        }
+        self.front.retain(|(_, other)| !dominates(&reached, other));
+        let at = self.front.partition_point(|(other, _)| *other < id);
+        self.front.insert(at, (id, reached));
+    }
+
     /// Says what happened to the search, where that is news.
     fn note_remark(&mut self, changes: &mut Changes) {
         let latest = self.course.search().remarks().pop();
@@ -126,21 +142,32 @@ impl State {
         let seen = std::mem::replace(&mut self.noticed, changes.records.len());
         for record in &changes.records[seen.min(changes.records.len())..] {
             if let Record::Candidate(c) = record
-                && self.candidates[index(c.id())].is_final()
+                && self.candidates[c.id()].is_final()
                 && self.open.remove(&c.id())
             {
-                let c = &mut self.candidates[index(c.id())];
+                let c = &mut self.candidates[c.id()];
                 c.compact();
                 self.attempts_failed += c.counted_attempts() as u64;
                 self.failed += u64::from(*c.phase() == Phase::Failed);
                 self.censored += u64::from(matches!(c.phase(), Phase::Censored(_)));
                 self.finals.push_back(c.id());
+                let vector = objectives(&self.plan, c);
+                self.note_front(vector);
             }
         }
     }
 }
 
-/// What the search is told of a candidate that is final.
+/// What a candidate reaches in each of several objectives, if it is scored and there are several.
+pub(super) fn objectives(plan: &RunPlan, c: &Candidate) -> Option<(CandidateId, Vec<Fitness>)> {
+    match c.phase() {
+        Phase::Scored(s) if !plan.objectives.is_empty() => {
+            Some((c.id(), common::fitness::vector(&plan.objectives, s.fitness, &s.means)?))
+        }
+        _ => None,
+    }
+}
+
 /// What the search is told of a candidate that is final, and its fitness.
 pub(super) fn entered(plan: &RunPlan, c: &Candidate) -> Entered {
     let outcome = match c.phase() {

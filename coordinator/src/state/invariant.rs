@@ -62,9 +62,10 @@ fn scored_once(s: &State) -> bool {
 }
 
 fn earlier_are_final(s: &State) -> bool {
-    let earlier = s.candidates.len() - s.members().len();
+    let kept = s.candidates.kept();
+    let earlier = kept.len() - s.members().len();
     // The last of them stand for all, or this would grow with the run.
-    s.candidates[..earlier].iter().rev().take(64).all(Candidate::is_final)
+    kept[..earlier].iter().rev().take(64).all(Candidate::is_final)
 }
 
 fn open_is_known(s: &State) -> bool {

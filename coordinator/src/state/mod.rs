@@ -5,6 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `candidate` | open → scored, censored or failed, and every attempt |
+//! | `candidates` | which of them are in memory |
 //! | `results` | samples as they arrive, and what they are joined to |
 //! | `bound` | when a candidate can no longer reach the parents |
 //! | `lease` | who works on what until when |
@@ -27,6 +28,7 @@
 
 pub mod bound;
 pub mod candidate;
+mod candidates;
 mod continued;
 mod event;
 mod exchange;
@@ -44,6 +46,7 @@ pub mod roster;
 mod schedule;
 mod view;
 
+pub use candidates::Candidates;
 pub use continued::Carried;
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{
@@ -81,8 +84,13 @@ pub struct State {
     begun: Option<Searched>,
     /// Why the run is over; nothing is lent any more.
     end: Option<End>,
-    /// In order of number, so that candidate n stands at n − 1.
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
+    /// Whether those that cannot change any more leave memory.
+    forgets: bool,
+    /// The best, once it has left.
+    forgotten_best: Option<Candidate>,
+    /// In a run of several objectives, those that no other one beats in all of them, and what they reach.
+    front: Vec<(CandidateId, Vec<Fitness>)>,
     /// Those that are not final, so that no event has to look for them.
     open: BTreeSet<CandidateId>,
     /// Became final in this event and are not journalled yet.
@@ -169,14 +177,15 @@ impl State {
             changes.records.push(Record::Counters(self.counters.clone()));
         }
         debug_assert_eq!(invariant::broken(self), None);
+        self.forget();
         changes
     }
 
     fn start(&mut self, now: Millis, changes: &mut Changes) {
         let until = now + lease::restart_grace(self.lease_time());
-        for candidate in &self.candidates {
-            for open in candidate.open_attempts() {
-                self.leases.insert(open.lease, candidate.id(), None, now, until);
+        for id in &self.open {
+            for open in self.candidates[*id].open_attempts() {
+                self.leases.insert(open.lease, *id, None, now, until);
                 if !open.batches.is_empty() {
                     self.leases.shrunk(open.lease);
                 }
@@ -258,7 +267,7 @@ impl State {
     fn end_attempt(&mut self, lease: LeaseId, ended: Ended, changes: &mut Changes) {
         let Some(gone) = self.leases.remove(lease) else { return };
         let limit = self.plan.scheduling.attempts;
-        let candidate = &mut self.candidates[index(gone.candidate)];
+        let candidate = &mut self.candidates[gone.candidate];
         let was_open = candidate.end(lease, ended.clone(), limit);
         assert!(was_open, "a live lease has an open attempt");
         let attempt = candidate.attempt(lease).expect("it was just ended");

@@ -29,7 +29,8 @@ impl World {
         let durable = Durable::new(&plan, Default::default(), Millis(0));
         let mut store = Memory::default();
         store.commit(&durable.records()).unwrap();
-        let state = State::restore(durable).unwrap();
+        let mut state = State::restore(durable).unwrap();
+        state.keep_few();
         let worker = common::id::WorkerId(0);
         let mut world = World { plan, state, store, now: 0, worker, sequence: 0, running: Vec::new() };
         world.begin();
@@ -40,13 +41,18 @@ impl World {
         let changes = self.state.apply(Millis(self.now), event);
         self.store.commit(&changes.records).unwrap();
         assert_eq!(invariant::broken(&self.state), None);
-        let stored = self.store.load().unwrap().unwrap();
+        let mut stored = self.store.load().unwrap().unwrap();
+        let all = stored.candidates.clone();
+        stored.candidates.drain(..self.state.candidates().forgotten());
         assert_eq!(stored, self.state.durable(), "the store equals memory");
+        stored.candidates = all;
         // Checkpoint and tail lead to the search as it is, whenever the process is killed.
         let restored = State::restore(stored).unwrap();
         assert_eq!(restored.search_snapshot(), self.state.search_snapshot());
         assert_eq!(restored.course.place(), self.state.course.place());
         assert_eq!((restored.best(), restored.budget), (self.state.best(), self.state.budget));
+        assert!(restored.front().eq(self.state.front()));
+
         changes.reply
     }
 
@@ -62,8 +68,14 @@ impl World {
         (self.worker, self.sequence, self.running) = (r.worker, 0, Vec::new());
     }
 
+    /// What a coordinator that starts now would find.
+    fn stored(&self) -> State {
+        State::restore(self.store.load().unwrap().unwrap()).unwrap()
+    }
+
     fn kill(&mut self) {
-        self.state = State::restore(self.store.load().unwrap().unwrap()).unwrap();
+        self.state = self.stored();
+        self.state.keep_few();
         self.begin();
     }
 
@@ -94,7 +106,7 @@ impl World {
     }
 
     fn replayed(&self) -> super::replay::Replayed {
-        self.state.replay(|from, most| self.store.journal(from, most)).unwrap()
+        self.stored().replay(|from, most| self.store.journal(from, most)).unwrap()
     }
 }
 
@@ -137,11 +149,11 @@ proptest! {
         world.drain();
         prop_assert_eq!(world.state.candidates().len(), 25);
         let used = |c: &Candidate| c.fitness().is_some() || matches!(c.phase(), candidate::Phase::Censored(_));
-        prop_assert!(world.state.candidates().iter().all(used), "nothing is left unused");
+        prop_assert!(world.stored().candidates().iter().all(used), "nothing is left unused");
         let replayed = world.replayed();
         prop_assert_eq!((replayed.parts, replayed.results), (None, 25));
         if !asynchronous {
-            prop_assert_eq!(found(&world.state), found(&uninterrupted(&world.plan)));
+            prop_assert_eq!(found(&world.stored()), found(&uninterrupted(&world.plan)));
         }
     }
 
@@ -158,8 +170,25 @@ proptest! {
             world.kill();
         }
         world.drain();
-        prop_assert_eq!(found(&world.state), found(&uninterrupted(&plan(&[]))));
+        prop_assert_eq!(found(&world.stored()), found(&uninterrupted(&plan(&[]))));
         prop_assert_eq!(world.replayed().parts, None);
+    }
+}
+
+/// Memory holds what is being evaluated, however many there were.
+#[test]
+fn what_cannot_change_any_more_leaves_memory() {
+    for mode in ["search.mode=generational", "search.mode=asynchronous"] {
+        let mut world = World::new(&[mode, "search.evaluations=200", "early_stop.hopeless=0.9"]);
+        let population = world.plan.search.population;
+        while world.state.end().is_none() {
+            world.exchange(Some(0), 3);
+            let kept = world.state.candidates().kept().len();
+            assert!(kept <= population + 3, "{mode}: {kept} kept");
+        }
+        assert_eq!(world.state.candidates().len(), 200);
+        let (best, fitness) = world.state.best().unwrap();
+        assert_eq!(world.state.candidate(best).and_then(|c| c.fitness()), Some(fitness), "the best stays");
     }
 }
 
@@ -167,7 +196,7 @@ proptest! {
 fn a_changed_store_is_told_where_it_parts() {
     let mut world = World::new(&["search.mode=asynchronous"]);
     world.drain();
-    let mut durable = world.state.durable();
+    let mut durable = world.stored().durable();
     let other = durable.candidates[3].genome().clone();
     let c = &durable.candidates[4];
     durable.candidates[4] = Candidate::new(c.id(), c.generation(), other, c.recipe());
@@ -178,7 +207,7 @@ fn a_changed_store_is_told_where_it_parts() {
     let read = |from, most| world.store.journal(from, most);
     let skip =
         |from: u64, most| read(from, most).map(|e| e.into_iter().skip(usize::from(from == 0)).collect());
-    let replayed = world.state.replay(skip).unwrap();
+    let replayed = world.stored().replay(skip).unwrap();
     assert_eq!(replayed.entries, 0);
     assert!(replayed.parts.unwrap().contains("another than"), "the first entry is missing");
 }
@@ -188,7 +217,7 @@ fn a_store_without_a_journal_gets_one() {
     let plan = plan(&[]);
     let mut world = World::new(&[]);
     (0..9).for_each(|_| world.exchange(Some(1), 3));
-    let mut durable = world.state.durable();
+    let mut durable = world.stored().durable();
     // As it was written before: the search as of the generation's opening, no place, no journal.
     let state = State::restore(durable.clone()).unwrap();
     durable.searched =
@@ -199,11 +228,11 @@ fn a_store_without_a_journal_gets_one() {
     let mut old = World::new(&[]);
     old.store = Memory::default();
     old.store.commit(&durable.records()).unwrap();
-    old.state = State::restore(durable).unwrap();
+    old.state = old.stored();
     assert_eq!(old.replayed().parts, None);
     old.begin();
     old.drain();
-    assert_eq!(found(&old.state), found(&uninterrupted(&plan)));
+    assert_eq!(found(&old.stored()), found(&uninterrupted(&plan)));
     assert_eq!((old.replayed().parts, old.replayed().results), (None, 25));
 }
 
@@ -222,8 +251,9 @@ fn an_asynchronous_run_asks_whenever_a_slot_is_free_and_awaits_the_last() {
     (0..7).for_each(|_| world.exchange(Some(0), 8));
     assert_eq!(world.state.end(), Some(&End::Evaluations));
     // Steps of six results.
-    assert_eq!(world.state.candidates()[0].generation(), 1);
-    assert!(world.state.candidates().last().unwrap().generation() >= 3);
+    let all = world.stored().durable().candidates;
+    assert_eq!(all[0].generation(), 1);
+    assert!(all.last().unwrap().generation() >= 3);
 }
 
 #[test]

@@ -106,11 +106,11 @@ impl State {
             return self.leases.renew(lease, worker, until);
         }
         let Some(id) = self.lent_under(lease) else { return false };
-        let candidate = &self.candidates[super::index(id)];
+        let candidate = &self.candidates[id];
         let Some(attempt) = candidate.attempt(lease) else { return false };
         let mut left = self.unlent(candidate);
         left.retain(|batch| attempt.holds(*batch));
-        let candidate = &mut self.candidates[super::index(id)];
+        let candidate = &mut self.candidates[id];
         if left.is_empty() || !candidate.reopen(lease, left) {
             return false;
         }

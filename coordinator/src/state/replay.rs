@@ -71,7 +71,7 @@ impl<'a> Replay<'a> {
                 (search::restore(b.snapshot.clone()), b.generation, b.place.clone().unwrap_or_default())
             }
         };
-        let taken_over = state.candidates.iter().take(place.asked as usize);
+        let taken_over = state.candidates.kept().iter().take(place.asked as usize);
         let recorded: HashSet<CandidateId> = taken_over.clone().map(Candidate::id).collect();
         let best = taken_over.filter_map(|c| Some((c.fitness()?, Reverse(c.id())))).max();
         let course = Course::new(search, state.mode(), generation, place);
@@ -80,7 +80,7 @@ impl<'a> Replay<'a> {
 
     fn step(&mut self, entry: &Entry) -> Result<(), String> {
         self.compare_checkpoint()?;
-        follow(&self.state.plan, &mut self.course, entry, &self.state.candidates)?;
+        follow(&self.state.plan, &mut self.course, entry, self.state.candidates.kept())?;
         if let Entry::Recorded { candidate, .. } = entry {
             if !self.recorded.insert(*candidate) {
                 return Err(format!("candidate {candidate} is recorded twice"));

@@ -7,7 +7,7 @@ use super::candidate::{Candidate, Phase};
 use super::journal::{Course, Entry, Place};
 use super::record::first_search;
 use super::{
-    CHECKPOINT_BYTES_AN_ENTRY, CHECKPOINT_ENTRIES, Contradiction, Durable, Record, Searched, State,
+    CHECKPOINT_BYTES_AN_ENTRY, CHECKPOINT_ENTRIES, Candidates, Contradiction, Durable, Record, Searched, State,
     generation, index, lease, roster,
 };
 use common::id::CandidateId;
@@ -76,7 +76,10 @@ impl State {
             checkpoint_after: checkpoint_after(&searched),
             checkpoint: searched,
             tail,
-            candidates,
+            candidates: Candidates::all(candidates),
+            forgets: false,
+            forgotten_best: None,
+            front: Vec::new(),
             open,
             finals: VecDeque::new(),
             noticed: 0,
@@ -90,19 +93,22 @@ impl State {
             workers_here: 0,
             unwritten,
         };
-        let scored: Vec<_> = state.candidates.iter().filter_map(|c| Some((c.id(), c.fitness()?))).collect();
+        let kept = state.candidates.kept().iter();
+        let scored: Vec<_> = kept.clone().filter_map(|c| Some((c.id(), c.fitness()?))).collect();
+        let vectors: Vec<_> = kept.map(|c| generation::objectives(&state.plan, c)).collect();
         scored.into_iter().for_each(|(id, fitness)| state.note_best(id, fitness));
+        vectors.into_iter().for_each(|vector| state.note_front(vector));
         Ok(state)
     }
 
-    /// What of this state is to outlive the process.
+    /// What of this state is to outlive the process; of the candidates, those that are in memory.
     pub fn durable(&self) -> Durable {
         Durable {
             identity: self.identity.clone(),
             pinned: self.pinned.clone(),
             counters: self.written.clone(),
             searched: self.checkpoint.clone(),
-            candidates: self.candidates.clone(),
+            candidates: self.candidates.kept().to_vec(),
             tail: self.tail.clone(),
             partial: self.partial.clone(),
             parts: if self.has_bound() { self.parts.clone() } else { Default::default() },

@@ -4,8 +4,8 @@
 //! made one number by the same function as the result of one worker, so who brought which sample cannot show.
 
 use super::bound::{self, Bar};
-use super::candidate::{Censored, Ended, How, Score};
-use super::{Changes, Note, Record, State, index};
+use super::candidate::{Candidate, Censored, Ended, How, Phase, Score};
+use super::{Changes, Note, Record, State};
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult};
 use common::fitness::Fitness;
@@ -34,12 +34,13 @@ pub(super) enum Taken {
 
 impl State {
     /// Samples of a candidate that are recorded.
-    pub fn samples_done(&self, id: CandidateId) -> u32 {
-        use super::candidate::Phase;
-        match self.candidate(id).map(|c| c.phase()) {
-            Some(Phase::Scored(_)) => self.plan.samples.len() as u32,
-            Some(Phase::Censored(c)) => c.samples,
-            Some(Phase::Open | Phase::Failed) | None => self.partial.get(&id).map_or(0, |p| p.len() as u32),
+    pub fn samples_done(&self, candidate: &Candidate) -> u32 {
+        match candidate.phase() {
+            Phase::Scored(_) => self.plan.samples.len() as u32,
+            Phase::Censored(c) => c.samples,
+            Phase::Open | Phase::Failed => {
+                self.partial.get(&candidate.id()).map_or(0, |rows| rows.len() as u32)
+            }
         }
     }
 
@@ -58,7 +59,10 @@ impl State {
         part: Evaluation,
         changes: &mut Changes,
     ) -> Taken {
-        let Some(candidate) = self.candidate(id).filter(|c| c.recipe() == recipe) else {
+        if self.candidates.is_forgotten(id) {
+            return Taken::Late;
+        }
+        let Some(candidate) = self.candidates.get(id).filter(|c| c.recipe() == recipe) else {
             return Taken::Unknown;
         };
         let (is_final, over) = (candidate.is_final(), self.end.is_some());
@@ -91,7 +95,7 @@ impl State {
             changes.records.push(Record::Sample(id, position, row.clone()));
             rows.insert(position, row);
         }
-        let candidate = &mut self.candidates[index(id)];
+        let candidate = &mut self.candidates[id];
         let since = candidate.note(lease, new, part.timings);
         let samples = candidate.attempt(lease).map_or(0, |a| a.samples);
         if let Some(w) = self.roster.get_mut(worker) {
@@ -173,7 +177,7 @@ impl State {
         id: CandidateId,
         changes: &mut Changes,
     ) {
-        let complete = self.samples_done(id) as usize == self.plan.samples.len();
+        let complete = self.samples_done(&self.candidates[id]) as usize == self.plan.samples.len();
         if let Some(bound) = self.judge(id) {
             self.censor(now, id, bound, changes);
         } else if complete {
@@ -204,8 +208,8 @@ impl State {
     }
 
     fn censor(&mut self, now: Millis, id: CandidateId, bound: Fitness, changes: &mut Changes) {
-        let samples = self.samples_done(id);
-        let candidate = &mut self.candidates[index(id)];
+        let samples = self.samples_done(&self.candidates[id]);
+        let candidate = &mut self.candidates[id];
         let timings = candidate.timings();
         candidate.censor(Censored { bound, samples, timings }, now);
         changes.records.push(Record::Candidate(candidate.clone()));
@@ -226,11 +230,11 @@ impl State {
         id: CandidateId,
         changes: &mut Changes,
     ) {
-        let timings = self.candidates[index(id)].timings();
+        let timings = self.candidates[id].timings();
         let rows = self.partial.get(&id).map(|rows| rows.values().cloned().collect());
         let evaluation = Evaluation { samples: rows.unwrap_or_default(), timings };
         let fitness = self.plan.fitness(&evaluation);
-        let candidate = &mut self.candidates[index(id)];
+        let candidate = &mut self.candidates[id];
         match fitness {
             Ok(fitness) => {
                 candidate.score(lease, Score { fitness, means: evaluation.means(), timings }, now);
@@ -251,13 +255,13 @@ impl State {
                 changes.notes.push(Note::CandidateFailed { candidate: id });
             }
         }
-        changes.records.push(Record::Candidate(self.candidates[index(id)].clone()));
+        changes.records.push(Record::Candidate(self.candidates[id].clone()));
         self.settle_final(id, changes);
     }
 
     /// Ends attempts of which all samples are there.
     fn end_complete(&mut self, now: Millis, id: CandidateId, changes: &mut Changes) {
-        let candidate = &self.candidates[index(id)];
+        let candidate = &self.candidates[id];
         let complete = |a: &&super::candidate::Attempt| {
             (0..self.plan.batches()).all(|b| !a.holds(b) || self.missing(id, b).is_empty())
         };
@@ -266,10 +270,10 @@ impl State {
             let ended = Ended { at: now, how: How::Partial, reason: String::new() };
             self.leases.remove(*lease);
             let limit = self.plan.scheduling.attempts;
-            self.candidates[index(id)].end(*lease, ended, limit);
+            self.candidates[id].end(*lease, ended, limit);
         }
         if !leases.is_empty() {
-            changes.records.push(Record::Candidate(self.candidates[index(id)].clone()));
+            changes.records.push(Record::Candidate(self.candidates[id].clone()));
         }
     }
 
@@ -277,7 +281,7 @@ impl State {
     pub(super) fn settle_final(&mut self, id: CandidateId, changes: &mut Changes) {
         self.leases.release(id);
         let Some(rows) = self.partial.remove(&id).filter(|rows| !rows.is_empty()) else { return };
-        let timings = self.candidates[index(id)].timings();
+        let timings = self.candidates[id].timings();
         let evaluation = Evaluation { samples: rows.into_values().collect(), timings };
         changes.records.push(Record::Evaluation(id, evaluation));
     }

@@ -15,7 +15,7 @@
 
 use super::candidate::Candidate;
 use super::roster::Pace;
-use super::{Changes, Record, State, index};
+use super::{Changes, Record, State};
 use common::id::{CandidateId, LeaseId, WorkerId};
 use common::run::Redo;
 use common::time::Millis;
@@ -113,7 +113,7 @@ impl State {
     fn helped(&self, now: Millis, name: &str) -> Vec<Helped> {
         let mut helped = Vec::new();
         for (lease, l) in self.leases.iter() {
-            let candidate = &self.candidates[index(l.candidate)];
+            let candidate = &self.candidates[l.candidate];
             let (Some(attempt), Some(holder)) = (candidate.attempt(lease), l.worker) else { continue };
             if candidate.failed_on(name) {
                 continue;
@@ -161,7 +161,7 @@ impl State {
     fn second_try(&self, helped: &[Helped], pace: Option<Pace>, id: WorkerId) -> Option<Work> {
         let pace = pace?;
         let alone = |h: &&Helped| {
-            let candidate = &self.candidates[index(h.candidate)];
+            let candidate = &self.candidates[h.candidate];
             let other = self.leases.get(h.lease).is_some_and(|l| l.worker != Some(id));
             other && !h.left.is_empty() && h.left.iter().all(|b| candidate.lent(*b) == 1)
         };
@@ -186,7 +186,7 @@ impl State {
         let lease = LeaseId(self.counters.last_lease);
         let samples = batches.iter().flat_map(|b| self.to_do(candidate_id, *b)).collect();
         let every = self.plan.batches();
-        let candidate = &mut self.candidates[index(candidate_id)];
+        let candidate = &mut self.candidates[candidate_id];
         if let Some(from) = from {
             let giver = candidate.attempt(from).expect("a live lease has an attempt");
             let kept = (0..every).filter(|b| giver.holds(*b) && !batches.contains(b)).collect();

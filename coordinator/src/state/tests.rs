@@ -285,7 +285,7 @@ fn a_lost_worker_leaves_only_its_missing_samples_to_others() {
     let mut state = State::restore(state.durable()).unwrap();
     state.apply(Millis(1_000), Event::Start);
     state.apply(Millis(12_000), Event::Tick);
-    assert_eq!(state.samples_done(CandidateId(1)), 3);
+    assert_eq!(state.samples_done(state.candidate(CandidateId(1)).unwrap()), 3);
     let (second, again) = lent(&mut state, 12_001, 1);
     assert_eq!((again[0].candidate, again[0].attempt), (CandidateId(1), 2));
     assert_eq!(again[0].samples, [0, 3, 5]);
@@ -429,7 +429,7 @@ fn every_sample_is_checked() {
         let e = Exchange { reports: vec![bad], running: vec![running], ..exchange(worker, 2 + i as u64, 1) };
         let answer = exchanged(&mut state, Millis(20), e);
         assert_eq!(answer.cancelled, [grants[0].lease]);
-        assert_eq!(state.samples_done(CandidateId(1)), 0, "nothing of a bad report is kept");
+        assert_eq!(state.samples_done(state.candidate(CandidateId(1)).unwrap()), 0, "nothing of a bad report is kept");
         let ended = state.candidate(CandidateId(1)).unwrap().attempts()[i].end.clone().unwrap();
         assert!(ended.how == How::Refused && ended.reason.contains(reason), "{ended:?}");
         grants = answer.grants;
@@ -449,5 +449,5 @@ fn a_search_of_several_objectives_is_told_them() {
     assert_eq!(genomes(&one)[..6], genomes(&several)[..6]);
     assert_ne!(genomes(&one), genomes(&several));
     // One score grows as the other does, so each candidate is as good as any other and only ties fall away.
-    assert!(crate::report::front(&several).len() > 1);
+    assert!(several.front().count() > 1);
 }

@@ -1,7 +1,7 @@
 //! What others may see of a state.
 
 use super::candidate::Candidate;
-use super::{End, Identity, Pinned, Saved, State, index, lease, roster};
+use super::{Candidates, End, Identity, Pinned, Saved, State, lease, roster};
 use common::fitness::Fitness;
 use common::id::CandidateId;
 use common::run::{Budget, RunPlan};
@@ -25,14 +25,20 @@ impl State {
         &self.pinned
     }
 
-    /// Every candidate, in order of number.
-    pub fn candidates(&self) -> &[Candidate] {
+    /// The candidates.
+    pub fn candidates(&self) -> &Candidates {
         &self.candidates
     }
 
-    /// The candidate of that number.
+    /// The candidate of that number, where it is in memory: one that may still change, and the best, always are.
     pub fn candidate(&self, id: CandidateId) -> Option<&Candidate> {
-        self.candidates.get(usize::try_from(id.0.checked_sub(1)?).ok()?)
+        let best = || self.forgotten_best.as_ref().filter(|c| c.id() == id);
+        self.candidates.get(id).or_else(best)
+    }
+
+    /// In a run of several objectives: those that no other one beats in all of them, in order of number.
+    pub fn front(&self) -> impl Iterator<Item = CandidateId> {
+        self.front.iter().map(|(id, _)| *id)
     }
 
     /// The best so far.
@@ -87,7 +93,7 @@ impl State {
 
     /// Candidates that are not final, in order of number.
     pub fn open(&self) -> impl Iterator<Item = &Candidate> {
-        self.open.iter().map(|id| &self.candidates[index(*id)])
+        self.open.iter().map(|id| &self.candidates[*id])
     }
 
     /// Candidates that were given up.

@@ -91,7 +91,8 @@ impl World {
         let durable = Durable::new(&plan, Manifest::default(), Millis(0));
         let mut store = Memory::default();
         store.commit(&durable.records()).unwrap();
-        let state = State::restore(durable).unwrap();
+        let mut state = State::restore(durable).unwrap();
+        state.keep_few();
         let workers = vec![Worker::default(); workers];
         let mut world = World { plan, state, store, now: Millis(0), workers, scores: BTreeMap::new() };
         world.apply(Event::Start);
@@ -102,18 +103,27 @@ impl World {
         let changes = self.state.apply(self.now, event);
         self.store.commit(&changes.records).unwrap();
         assert_eq!(invariant::broken(&self.state), None);
-        assert_eq!(self.store.load().unwrap().unwrap(), self.state.durable(), "replay equals memory");
-        for c in self.state.candidates() {
+        let mut stored = self.store.load().unwrap().unwrap();
+        for c in &stored.candidates {
             if let Phase::Scored(score) = c.phase() {
                 let first = self.scores.entry(c.id()).or_insert_with(|| score.clone());
                 assert_eq!(first, score, "a scored candidate never changes");
             }
         }
+        let gone = stored.candidates.drain(..self.state.candidates().forgotten());
+        assert!(gone.into_iter().all(|c| c.is_final()), "what may change is in memory");
+        assert_eq!(stored, self.state.durable(), "replay equals memory");
         changes.reply
     }
 
+    /// What a coordinator that starts now would find.
+    fn stored(&self) -> State {
+        State::restore(self.store.load().unwrap().unwrap()).unwrap()
+    }
+
     fn crash(&mut self) {
-        self.state = State::restore(self.store.load().unwrap().unwrap()).unwrap();
+        self.state = self.stored();
+        self.state.keep_few();
         self.apply(Event::Start);
     }
 
@@ -290,9 +300,9 @@ proptest! {
         let mut world = World::new(plan.clone(), workers);
         steps.into_iter().for_each(|s| world.step(s));
         world.drain();
-        prop_assert_eq!(told(&world.state), told(&uninterrupted(&plan)));
+        prop_assert_eq!(told(&world.stored()), told(&uninterrupted(&plan)));
         prop_assert_eq!(world.state.best(), uninterrupted(&plan).best());
-        for c in world.state.candidates().iter().filter(|c| c.fitness().is_some()) {
+        for c in world.stored().candidates().iter().filter(|c| c.fitness().is_some()) {
             let joined = world.store.evaluation(c.id()).unwrap().unwrap();
             prop_assert_eq!(joined.samples, evaluate(&plan, &plan.recipe(c.genome())).samples);
         }
@@ -305,6 +315,6 @@ proptest! {
         steps.into_iter().for_each(|s| world.step(s));
         world.drain();
         prop_assert_eq!(world.state.candidates().len(), 25);
-        prop_assert!(world.state.candidates().iter().all(candidate::Candidate::is_final));
+        prop_assert!(world.stored().candidates().iter().all(candidate::Candidate::is_final));
     }
 }

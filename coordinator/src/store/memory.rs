@@ -73,6 +73,10 @@ impl Store for Memory {
         Ok(self.journal.range(from..).take(most).map(|(_, e)| e.clone()).collect())
     }
 
+    fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error> {
+        Ok(self.candidates.range(from..).take(most).map(|(_, c)| c.clone()).collect())
+    }
+
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         let so_far = |rows: &BTreeMap<_, _>| super::so_far(rows.values().cloned().collect());
         Ok(self.evaluations.get(&id).cloned().or_else(|| self.partial.get(&id).map(so_far)))

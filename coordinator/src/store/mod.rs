@@ -19,6 +19,7 @@ pub mod memory;
 pub mod record;
 pub mod sled;
 
+use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
 use crate::state::{Durable, Record};
 use common::evaluation::{Evaluation, SampleResult, Timings};
@@ -92,6 +93,9 @@ pub trait Store: Send {
 
     /// Up to `most` entries of the journal, from position `from` on.
     fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error>;
+
+    /// Up to `most` candidates from that number on, in order of number.
+    fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error>;
 
     /// Texts and scores of one candidate, as far as they are there; `None` where there are none.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;

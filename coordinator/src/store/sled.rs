@@ -8,6 +8,7 @@
 use super::record::{decode, encode};
 use super::{Error, Store};
 use crate::state::bound::Bar;
+use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
 use crate::state::{Durable, Partial, Parts, Record, Searched};
 use common::evaluation::Evaluation;
@@ -142,11 +143,7 @@ impl Sled {
 impl Store for Sled {
     fn load(&self) -> Result<Option<Durable>, Error> {
         let Some(identity) = self.single(IDENTITY)? else { return Ok(None) };
-        let mut candidates = Vec::new();
-        for entry in self.candidates.iter() {
-            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-            candidates.push(decode(&candidate_key(number("candidate", &key)?), &bytes)?);
-        }
+        let candidates = self.candidates.iter().map(read_candidate).collect::<Result<_, _>>()?;
         let mut parts = Parts::new();
         for entry in self.parts.iter() {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
@@ -218,6 +215,11 @@ impl Store for Sled {
         entries.map(read).collect()
     }
 
+    fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error> {
+        let range = self.candidates.range(from.0.to_be_bytes()..).take(most);
+        range.map(read_candidate).collect()
+    }
+
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
         match bytes {
@@ -283,6 +285,11 @@ fn value(record: &Record) -> Vec<u8> {
         Record::Begun(r) => encode(BEGUN, r),
         Record::Journal(at, r) => encode(&journal_key(*at), r),
     }
+}
+
+fn read_candidate(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Candidate, Error> {
+    let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+    decode(&candidate_key(number("candidate", &key)?), &bytes)
 }
 
 fn journal_key(at: u64) -> String {

@@ -103,7 +103,7 @@ fn a_reopened_store_goes_on_to_equal_genomes() {
         let state = work(&plan, &mut store, usize::MAX);
         assert_eq!(crate::testing::found(&state), crate::testing::found(&whole), "{stop_after}");
         assert!(state.candidates().iter().all(|c| c.fitness().is_some()));
-        for c in state.candidates() {
+        for c in state.candidates().iter() {
             assert!(store.evaluation(c.id()).unwrap().is_some());
         }
     }

@@ -151,6 +151,11 @@ impl FakeWorker {
     }
 }
 
+/// What a coordinator that starts now would find.
+fn stored(dir: &std::path::Path) -> State {
+    State::restore(Sled::open(dir).unwrap().load().unwrap().unwrap()).unwrap()
+}
+
 async fn ended(running: Running) -> State {
     let limit = Duration::from_secs(60);
     tokio::time::timeout(limit, running.ended).await.expect("it ends").unwrap().unwrap()
@@ -159,7 +164,8 @@ async fn ended(running: Running) -> State {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_search_over_the_wire_equals_the_serial_one() {
     let plan = plan(&["search.evaluations=40"]);
-    let running = serve(Box::new(Memory::default()), &plan).await;
+    let dir = tempfile::tempdir().unwrap();
+    let running = serve(Box::new(Sled::open_or_create(dir.path()).unwrap()), &plan).await;
     let (_sender, addresses) = watch::channel(running.address);
     let workers: Vec<_> = (0..3)
         .map(|i| FakeWorker { fails: i, ..FakeWorker::new(&plan, &format!("w{i}"), &addresses) })
@@ -170,7 +176,7 @@ async fn a_whole_search_over_the_wire_equals_the_serial_one() {
     }
     let state = ended(running).await;
     assert_eq!(state.end(), Some(&End::Evaluations));
-    assert_eq!(found(&state), found(&uninterrupted(&plan)));
+    assert_eq!(found(&stored(dir.path())), found(&uninterrupted(&plan)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +207,8 @@ async fn stopped_and_resumed_it_loses_nothing() {
     for worker in workers {
         assert!(worker.await.unwrap() >= 3);
     }
-    let state = ended(running).await;
+    ended(running).await;
+    let state = stored(dir.path());
     assert_eq!(found(&state), found(&uninterrupted(&plan)));
     let again = state.candidates().iter().filter(|c| {
         c.attempts().iter().filter(|a| a.end.as_ref().is_some_and(|e| e.how.word() == "scored")).count() != 1
