@@ -63,7 +63,8 @@ def figures(args, state, folder):
     subprocess.run([worker, "merge", recipe, "--out", model], check=True, capture_output=True)
     held_out = ROOT / "tests/data/held_out/samples.jsonl"
     run = ROOT / "scripts/runs/demo.toml"
-    judged = lines(worker, "evaluate", "--model", model, "--dataset", held_out, "--run", run, "--json")[0]["metrics"]
+    judge = [worker, "evaluate", "--model", model, "--dataset", held_out, "--run", run, "--json"]
+    judged = json.loads(subprocess.run(judge, check=True, capture_output=True, text=True).stdout)["metrics"]
     return {
         "best": status["best"]["fitness"],
         "held_out": 0.5 * judged["rouge_l"]["mean"] + 0.5 * judged["term_f1"]["mean"],

@@ -77,7 +77,8 @@ impl Sled {
             .mode(sled::Mode::HighThroughput)
             // Every transaction is flushed; a timer would only add writes.
             .flush_every_ms(None)
-            .cache_capacity(64 << 20);
+            // Records are written once and seldom read again: more would only hold memory.
+            .cache_capacity(16 << 20);
         let mut patience = LOCK_PATIENCE;
         let db = loop {
             match config.open() {
