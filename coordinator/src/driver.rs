@@ -5,6 +5,7 @@
 //! nothing to say to is kept for a while (long polling) and answered as soon as there is.
 
 use crate::error::{Error, Result};
+use crate::state::conduct::Bench;
 use crate::state::{Changes, Event, Note, Record, Reply, State};
 use crate::store::Store;
 use common::id::WorkerId;
@@ -59,6 +60,7 @@ enum Command {
     Look(Look),
     Pause(bool, Answer<u64>),
     Extend(Extension, Answer<Budget>),
+    Drain(String, bool, Answer<u64>),
     Tick,
     Stop,
 }
@@ -108,6 +110,11 @@ impl Handle {
         self.ask(|answer| Command::Extend(extension, answer)).await
     }
 
+    /// The operator wants the workers of that name to go, or to stay. Yields how many leases they hold.
+    pub async fn drain(&self, name: String, drained: bool) -> std::result::Result<u64, Class> {
+        self.ask(|answer| Command::Drain(name, drained, answer)).await
+    }
+
     /// Lets time pass. False means that the driver has ended.
     pub async fn tick(&self) -> bool {
         self.commands.send(Command::Tick).await.is_ok()
@@ -154,6 +161,7 @@ struct Batch {
     exchanged: Vec<(Answer<ExchangeAnswer>, std::result::Result<ExchangeAnswer, Class>)>,
     paused: Vec<(Answer<u64>, u64)>,
     extended: Vec<(Answer<Budget>, std::result::Result<Budget, Class>)>,
+    drained: Vec<(Answer<u64>, std::result::Result<u64, Class>)>,
     looks: Vec<Look>,
 }
 
@@ -187,27 +195,47 @@ impl Driver {
 
     /// Runs until the run is finished and its workers know, or until it is stopped. Blocks.
     pub fn run(mut self) -> Result<State> {
-        let mut batch = Batch::default();
-        self.apply(Event::Start, &mut batch);
-        self.settle(batch)?;
+        self.begin()?;
         while let Some(first) = self.commands.blocking_recv() {
-            let mut batch = Batch::default();
-            let mut next = Some(first);
-            for _ in 0..BATCH {
-                let Some(command) = next else { break };
-                self.handle(command, &mut batch);
-                next = self.commands.try_recv().ok();
-            }
-            if let Some(command) = next {
-                self.handle(command, &mut batch);
-            }
-            self.wake_parked(&mut batch);
-            self.settle(batch)?;
-            if self.is_done() {
+            if self.round(first)? {
                 break;
             }
         }
         Ok(self.state)
+    }
+
+    /// The same as a task, for a store that never waits for a disk.
+    pub async fn run_as_task(mut self) -> Result<State> {
+        self.begin()?;
+        while let Some(first) = self.commands.recv().await {
+            if self.round(first)? {
+                break;
+            }
+        }
+        Ok(self.state)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let mut batch = Batch::default();
+        self.apply(Event::Start, &mut batch);
+        self.settle(batch)
+    }
+
+    /// Handles what is there, commits it together, and answers. True once there is nothing left to do.
+    fn round(&mut self, first: Command) -> Result<bool> {
+        let mut batch = Batch::default();
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(command) = next else { break };
+            self.handle(command, &mut batch);
+            next = self.commands.try_recv().ok();
+        }
+        if let Some(command) = next {
+            self.handle(command, &mut batch);
+        }
+        self.wake_parked(&mut batch);
+        self.settle(batch)?;
+        Ok(self.is_done())
     }
 
     fn apply(&mut self, event: Event, batch: &mut Batch) -> Option<Reply> {
@@ -233,6 +261,15 @@ impl Driver {
             Command::Extend(extension, answer) => {
                 if let Some(Reply::Extended(reply)) = self.apply(Event::Extend(extension), batch) {
                     batch.extended.push((answer, reply));
+                }
+            }
+            Command::Drain(name, drained, answer) => {
+                if let Some(Reply::Drained(reply)) = self.apply(Event::Drain(name.clone(), drained), batch) {
+                    batch.drained.push((answer, reply));
+                }
+                let named = |id: &WorkerId| self.state.roster().get(*id).is_some_and(|w| w.name == name);
+                for worker in self.parked.keys().copied().filter(named).collect::<Vec<_>>() {
+                    self.wake(worker, false, batch);
                 }
             }
             Command::Tick => drop(self.apply(Event::Tick, batch)),
@@ -333,6 +370,9 @@ impl Driver {
         for (answer, reply) in batch.extended {
             let _ = answer.send(reply);
         }
+        for (answer, reply) in batch.drained {
+            let _ = answer.send(reply);
+        }
         let now = (self.clock)();
         for look in batch.looks {
             look(&self.state, self.store.as_ref(), now);
@@ -364,6 +404,7 @@ fn has_nothing_to_say(a: &ExchangeAnswer) -> bool {
         && a.cancelled.is_empty()
         && a.acknowledgements.is_empty()
         && a.state == RunState::Running
+        && !a.drain
 }
 
 fn log(note: &Note) {
@@ -375,6 +416,11 @@ fn log(note: &Note) {
         Note::AttemptEnded { candidate, attempt, worker, how, reason } => {
             let how = how.word();
             tracing::warn!(candidate = candidate.0, attempt, worker, how, reason, "attempt ended");
+        }
+        Note::Drained { name, drained } => tracing::info!(name, drained, "draining"),
+        Note::Benched { name, bench } => {
+            let Bench { until, failures, reason } = bench;
+            tracing::warn!(name, until = until.0, failures, reason, "worker benched");
         }
         Note::CandidateFailed { candidate } => {
             tracing::warn!(candidate = candidate.0, "candidate given up: the worst of its generation");

@@ -56,6 +56,8 @@ pub struct Settings {
     pub farewell: Duration,
     /// How long open connections are given to end.
     pub hang_up: Duration,
+    /// Whether the store may wait for a disk: then the driver has a thread of its own.
+    pub own_thread: bool,
 }
 
 impl Settings {
@@ -67,6 +69,7 @@ impl Settings {
             tick: Duration::from_millis(100),
             farewell: Duration::from_secs(5),
             hang_up: Duration::from_secs(2),
+            own_thread: true,
         }
     }
 }
@@ -93,7 +96,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
-    let Settings { clock, watch, tick, farewell, hang_up } = settings;
+    let Settings { clock, watch, tick, farewell, hang_up, own_thread } = settings;
     let (driver, handle) = Driver::new(state, store, clock, watch, farewell);
     let (hang_up_now, told_to_hang_up) = tokio::sync::oneshot::channel::<()>();
 
@@ -118,7 +121,10 @@ where
         }
     }));
 
-    let ended = tokio::task::spawn_blocking(move || driver.run()).await;
+    let ended = match own_thread {
+        true => tokio::task::spawn_blocking(move || driver.run()).await,
+        false => Ok(driver.run_as_task().await),
+    };
     let _ = hang_up_now.send(());
     // A peer that does not close its connection must not keep a finished run open.
     let served = tokio::time::timeout(hang_up, &mut server.0).await;

@@ -77,6 +77,12 @@ fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
         samples: w.samples,
         timings: Some(w.timings.into()),
         idle_ms: w.idle_ms(now),
+        draining: state.conduct().is_drained(&w.name),
+        bench: state.conduct().bench(&w.name, now).map(|b| wire::Bench {
+            left_ms: (b.until - now).as_millis() as u64,
+            failures: b.failures,
+            reason: b.reason.clone(),
+        }),
     };
     state.roster().iter().map(view).collect()
 }
@@ -205,11 +211,7 @@ pub fn evaluation(state: &State, store: &dyn Store, id: CandidateId) -> Result<E
 }
 
 /// The recipe of a candidate, by default of the best.
-pub fn recipe(
-    state: &State,
-    store: &dyn Store,
-    id: Option<CandidateId>,
-) -> Result<wire::RecipeReply, Class> {
+pub fn recipe(state: &State, store: &dyn Store, id: Option<CandidateId>) -> Result<wire::RecipeReply, Class> {
     let best = || state.best().map(|b| b.0).ok_or_else(|| Class::NotFound("nothing is scored yet".into()));
     let id = id.map_or_else(best, Ok)?;
     let candidate = found(state, store, id)?;

@@ -82,7 +82,8 @@ impl Inspect for Service {
         tokio::spawn(async move {
             let mut from = 0;
             loop {
-                let chunk = driver.look(move |state, store, _| report::candidates(state, store, from, CHUNK)).await;
+                let chunk =
+                    driver.look(move |state, store, _| report::candidates(state, store, from, CHUNK)).await;
                 let chunk = match chunk {
                     Ok(chunk) if chunk.is_empty() => return,
                     Ok(chunk) => chunk,
@@ -142,5 +143,14 @@ impl Operate for Service {
     ) -> Result<Response<wire::ExtendReply>, Status> {
         let budget = self.driver.extend(request.into_inner().into()).await?;
         Ok(Response::new(wire::ExtendReply { budget: Some(budget.into()) }))
+    }
+
+    async fn drain(
+        &self,
+        request: Request<wire::DrainRequest>,
+    ) -> Result<Response<wire::DrainReply>, Status> {
+        let wire::DrainRequest { name, drain } = request.into_inner();
+        let name = proto::convert::worker_name("name", name).map_err(Class::from)?;
+        Ok(Response::new(wire::DrainReply { leases: self.driver.drain(name, drain).await? }))
     }
 }

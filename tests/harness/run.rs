@@ -131,6 +131,13 @@ impl Run {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// Lets a worker finish and leave; what the command says.
+    pub fn drain(&self, worker: &str, state: &str) -> String {
+        let output = jradievo(&["drain", worker, &self.path(state).display().to_string()]);
+        assert!(output.status.success(), "drain: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
     /// Merges the best of a run to the folder `model` beside it and evaluates that on the run's samples: what
     /// `evaluate --json` prints.
     pub fn exported(&self, state: &str, model: &str) -> serde_json::Value {

@@ -53,6 +53,44 @@ fn a_killed_coordinator_goes_on_to_the_same_genomes() {
 }
 
 #[test]
+fn a_drained_worker_hands_in_what_it_has_and_the_others_go_on() {
+    // All fifty samples, so that it holds something when it is drained.
+    let run = Run::new(50, 6);
+    run.search("calm", 1);
+    let coordinator = run.start("state");
+    let mut going = coordinator.worker("going", &[]);
+    going.wait_for("begins");
+    let said = run.drain("going", "state");
+    assert!(said.contains("going leaves"), "{said}");
+    let ended = going.expect(0);
+    assert!(ended.output.contains("drained: everything is handed in"), "{}", ended.output);
+    let staying = coordinator.worker("staying", &[]);
+    coordinator.process.expect(0);
+    staying.expect(0);
+    assert_eq!(run.genomes("state"), run.genomes("calm"));
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let attempts: Vec<_> = candidates.iter().flat_map(|c| c["attempts"].as_array().unwrap()).collect();
+    assert_eq!(attempts.len(), 6, "nothing was broken off: {attempts:?}");
+}
+
+#[test]
+fn a_worker_that_is_terminated_finishes_what_it_has() {
+    let run = Run::new(50, 6);
+    let coordinator = run.start("state");
+    let mut going = coordinator.worker("going", &["--grace", "600"]);
+    going.wait_for("begins");
+    going.signal("TERM");
+    going.expect(130);
+    let staying = coordinator.worker("staying", &[]);
+    coordinator.process.expect(0);
+    staying.expect(0);
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let attempts: Vec<_> = candidates.iter().flat_map(|c| c["attempts"].as_array().unwrap()).collect();
+    assert_eq!(attempts.len(), 6, "nothing was broken off: {attempts:?}");
+    assert_eq!(attempts[0]["worker"], "going");
+}
+
+#[test]
 fn an_interrupted_coordinator_says_how_to_resume() {
     let run = Run::new(4, 40);
     let mut coordinator = run.start("state");

@@ -34,6 +34,15 @@ pub struct Done {
 /// Makes the evaluator of one slot.
 pub type MakeEvaluator = dyn Fn() -> anyhow::Result<Box<dyn Evaluator>> + Send + Sync;
 
+/// Where jobs are done. What is done comes back as [`Done`] over a channel that its maker was given.
+pub trait Workplace: Sync {
+    /// Number of jobs that can run at once.
+    fn count(&self) -> usize;
+
+    /// Queues a job; false when nobody is there to do it.
+    fn submit(&self, job: Job) -> bool;
+}
+
 /// The threads of a worker's slots. Dropping it lets each thread end after its job.
 #[derive(Debug)]
 pub struct Slots {
@@ -71,11 +80,6 @@ impl Slots {
         Ok(Slots { jobs, threads })
     }
 
-    /// Number of jobs that can run at once.
-    pub fn count(&self) -> usize {
-        self.threads.len()
-    }
-
     /// Ends the threads, and waits so long for those that are at work: commands and folders of theirs should not outlive
     /// the process. Call it when every job was cancelled or is done.
     pub fn end(self, patience: Duration) {
@@ -85,9 +89,14 @@ impl Slots {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
 
-    /// Queues a job; false when every thread has ended.
-    pub fn submit(&self, job: Job) -> bool {
+impl Workplace for Slots {
+    fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    fn submit(&self, job: Job) -> bool {
         self.jobs.send(job).is_ok()
     }
 }

@@ -18,6 +18,9 @@ pub struct SchedulingPlan {
     /// What is generated again of a batch that was broken off.
     #[serde(default, skip_serializing_if = "is_sample")]
     pub redo: Redo,
+    /// A lease that makes no progress for this long is taken back although its worker renews it, in seconds.
+    #[serde(default = "stall", skip_serializing_if = "is_stall")]
+    pub stall_seconds: u64,
 }
 
 /// What is generated again of a batch of which some reports are there.
@@ -40,6 +43,15 @@ fn is_yes(choice: &bool) -> bool {
     *choice
 }
 
+/// Long enough for the first of fifty reports of an 8B model on a CPU.
+fn stall() -> u64 {
+    4 * 3600
+}
+
+fn is_stall(seconds: &u64) -> bool {
+    *seconds == stall()
+}
+
 fn is_sample(redo: &Redo) -> bool {
     *redo == Redo::Sample
 }
@@ -52,6 +64,7 @@ pub(super) fn read(s: &Section<'_>) -> SchedulingPlan {
         attempts: s.integer("attempts", 1..=100, "3").unwrap_or(3) as u32,
         split: s.boolean("split").unwrap_or(true),
         redo: s.choice("redo", &redo, Redo::Sample),
+        stall_seconds: s.integer("stall_seconds", 10..=604_800, "14400").unwrap_or(stall()),
     };
     s.finish();
     plan

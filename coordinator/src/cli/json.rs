@@ -121,6 +121,10 @@ pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
             "worker": w.worker_id, "name": w.name, "device": w.device, "slots": w.slots, "leases": w.leases,
             "last_seen_ms_ago": w.last_seen_ms_ago, "scored": w.scored, "samples": w.samples,
             "timings_ms": timings(w.timings.unwrap_or_default()), "idle_ms": w.idle_ms,
+            "draining": w.draining,
+            "bench": w.bench.as_ref().map(|b| serde_json::json!({
+                "left_ms": b.left_ms, "failures": b.failures, "reason": b.reason,
+            })),
         })
     };
     let saved = s.savings.unwrap_or_default();

@@ -90,6 +90,14 @@ impl Watch for Live {
         match note {
             Note::Joined { name, device, .. } => self.print(&format!("worker {name} joined ({device})")),
             Note::Left { name } => self.print(&format!("worker {name} left")),
+            Note::Drained { name, drained: true } => {
+                self.print(&format!("worker {name} is to finish what it has and leave"))
+            }
+            Note::Drained { name, drained: false } => self.print(&format!("worker {name} may stay")),
+            Note::Benched { name, bench } => self.print(&format!(
+                "worker {name} failed {} times where others succeeded: nothing is lent to it for a while (last: {})",
+                bench.failures, bench.reason
+            )),
             // What early stops save is told at the end.
             Note::AttemptEnded { how: How::Superseded, .. } | Note::Censored { .. } => {}
             Note::AttemptEnded { candidate, attempt, worker, how, reason } => {

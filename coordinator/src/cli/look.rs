@@ -135,7 +135,9 @@ pub(super) async fn recipe(args: Recipe) -> Result<u8, Failure> {
             let request = wire::RecipeRequest { candidate };
             c.recipe(request).await.map_err(refused)?.into_inner()
         }
-        Source::Rest(state, store) => report::recipe(&state, &store, candidate.map(CandidateId)).map_err(from_class)?,
+        Source::Rest(state, store) => {
+            report::recipe(&state, &store, candidate.map(CandidateId)).map_err(from_class)?
+        }
     };
     super::finalists::check(&args, &reply.recipe_json)?;
     match args.format {

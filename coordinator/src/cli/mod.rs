@@ -105,6 +105,8 @@ enum Command {
     Resume(Resume),
     /// Lends nothing from now on; candidates in work are still recorded (`resume` lends again)
     Pause(Target),
+    /// Lets a worker finish what it has and leave, so that its node can be taken away
+    Drain(operate::Drain),
     /// Changes what ends a run, also of one that is finished
     Extend(Extend),
     /// Checks that the journal leads from the plan to exactly what is stored
@@ -454,6 +456,7 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Start(args) => serve::start(args).await,
         Command::Resume(args) => serve::resume(args).await,
         Command::Pause(target) => operate::pause(target, true).await,
+        Command::Drain(args) => operate::drain(args).await,
         Command::Extend(args) => operate::extend(args).await,
         Command::Replay(args) => operate::replay(args).await,
         Command::Status(args) => look::status(args).await,

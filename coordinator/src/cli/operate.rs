@@ -1,4 +1,4 @@
-//! `pause`, `extend` and `replay`: what is done to a run beside serving it.
+//! `pause`, `drain`, `extend` and `replay`: what is done to a run beside serving it.
 
 use super::look::{print, refused};
 use super::{Extend, Failure, Looked, Target, exit, reach, say};
@@ -17,6 +17,35 @@ pub(super) async fn pause(target: Target, paused: bool) -> Result<u8, Failure> {
     say(&match paused {
         true => format!("paused: nothing new is lent, {} candidates are still being evaluated", reply.leases),
         false => "lending again".into(),
+    });
+    Ok(exit::DONE)
+}
+
+/// The workers of a node, and the run that they work for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Drain {
+    /// Name of the worker, as `jradievo status` shows it
+    #[arg(value_name = "WORKER")]
+    worker: String,
+    #[command(flatten)]
+    target: Target,
+    /// Lend to it again
+    #[arg(long)]
+    undo: bool,
+}
+
+/// `jradievo drain`: a worker finishes what it has and leaves.
+pub(super) async fn drain(args: Drain) -> Result<u8, Failure> {
+    let Some(channel) = reach::live(&args.target).await? else {
+        return Err(Failure::Absent("no coordinator is serving this folder: no worker is here".into()));
+    };
+    let (name, drain) = (args.worker.clone(), !args.undo);
+    let request = wire::DrainRequest { name, drain };
+    let reply = proto::operate_client(channel).drain(request).await.map_err(refused)?.into_inner();
+    say(&match (drain, reply.leases) {
+        (true, 0) => format!("{} leaves: it holds nothing", args.worker),
+        (true, n) => format!("{} leaves once it has finished the {n} that it holds", args.worker),
+        (false, _) => format!("{} is lent to again", args.worker),
     });
     Ok(exit::DONE)
 }

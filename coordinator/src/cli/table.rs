@@ -229,6 +229,14 @@ pub fn status(s: &wire::StatusReply) -> String {
                 shares(w)
             ),
         );
+        if w.draining {
+            row("", format!("{} is to finish what it has and leave", w.name));
+        }
+        if let Some(b) = &w.bench {
+            let left = duration(Duration::from_millis(b.left_ms));
+            let failed = format!("failed {} times where others succeeded", b.failures);
+            row("", format!("{} {failed}: nothing is lent to it for {left} (last: {})", w.name, b.reason));
+        }
     }
     out
 }

@@ -1,6 +1,7 @@
 //! What goes into the state machine and what comes out of it.
 
 use super::candidate::How;
+use super::conduct::Bench;
 use super::record::Record;
 use common::fitness::Fitness;
 use common::id::{CandidateId, WorkerId};
@@ -27,6 +28,8 @@ pub enum Event {
     Pause(bool),
     /// The operator changes what ends the run.
     Extend(Extension),
+    /// The operator wants the workers of that name to finish what they have and go (true), or to stay.
+    Drain(String, bool),
 }
 
 /// What an event led to. The driver commits the records, then answers.
@@ -49,6 +52,8 @@ pub enum Reply {
     Exchanged(Result<ExchangeAnswer, Class>),
     /// To [`Event::Extend`].
     Extended(Result<Budget, Class>),
+    /// To [`Event::Drain`]: leases that they still hold.
+    Drained(Result<u64, Class>),
 }
 
 /// Something that people may want to know. Never holds report text.
@@ -67,6 +72,20 @@ pub enum Note {
     Left {
         /// Its name.
         name: String,
+    },
+    /// The operator drains a node (true), or lends to it again.
+    Drained {
+        /// Its name.
+        name: String,
+        /// Whether it is to go.
+        drained: bool,
+    },
+    /// A node failed where others succeeded: it is not lent to for a while.
+    Benched {
+        /// Its name.
+        name: String,
+        /// How long, and why.
+        bench: Bench,
     },
     /// An attempt ended without a result.
     AttemptEnded {

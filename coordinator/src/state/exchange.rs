@@ -6,10 +6,11 @@ use super::{Changes, Note, Record, State};
 use common::id::{CandidateId, LeaseId, WorkerId};
 use common::time::Millis;
 use proto::convert::{
-    Acknowledgement, End as Ending, Exchange, ExchangeAnswer, FailureKind, Outcome, Receipt, Remainder,
-    RunState,
+    Acknowledgement, End as Ending, Exchange, ExchangeAnswer, FailureKind, LeaseProgress, Outcome, Receipt,
+    Remainder, RunState,
 };
 use proto::status::Class;
+use std::time::Duration;
 
 impl State {
     pub(super) fn exchange(
@@ -36,8 +37,7 @@ impl State {
             e.outcomes.into_iter().map(|o| self.settle(now, e.worker, o, changes)).collect();
         let mut cancelled = Vec::new();
         for running in &e.running {
-            if self.claim(now, e.worker, running.lease, changes) {
-                self.leases.note(running.lease, running.stage, running.samples_done, running.begun);
+            if !self.stalls(now, running, changes) && self.claim(now, e.worker, running.lease, changes) {
             } else {
                 cancelled.push(running.lease);
             }
@@ -60,8 +60,22 @@ impl State {
             acknowledgements,
             state: self.run_state(),
             progress: self.progress(),
+            drain: self.is_draining(e.worker),
         };
         Ok(self.remember(e.worker, answer))
+    }
+
+    /// Notes what a worker says of a lease, and takes it back where it has made no progress for too long: a device that
+    /// hangs is renewed by a process that does not.
+    fn stalls(&mut self, now: Millis, running: &LeaseProgress, changes: &mut Changes) -> bool {
+        self.leases.note(running.lease, now, (running.stage, running.samples_done, running.begun));
+        let limit = Duration::from_secs(self.plan.scheduling.stall_seconds);
+        let stalls = self.leases.get(running.lease).is_some_and(|l| now - l.progressed > limit);
+        if stalls {
+            let reason = format!("no progress for {} s", limit.as_secs());
+            self.end_attempt(running.lease, Ended { at: now, how: How::Expired, reason }, changes);
+        }
+        stalls
     }
 
     /// What can be said now to a worker whose last exchange is still unanswered.
@@ -77,7 +91,12 @@ impl State {
         let Some((_, mut answer)) = worker.answered.clone() else { return Err(Class::UnknownWorker) };
         answer.grants.extend(self.grant(now, id, changes));
         (answer.state, answer.progress) = (self.run_state(), self.progress());
+        answer.drain = self.is_draining(id);
         Ok(self.remember(id, answer))
+    }
+
+    fn is_draining(&self, id: WorkerId) -> bool {
+        self.roster.get(id).is_some_and(|w| self.conduct.is_drained(&w.name))
     }
 
     fn remember(&mut self, id: WorkerId, answer: ExchangeAnswer) -> ExchangeAnswer {
@@ -170,8 +189,11 @@ impl State {
         let live = self.leases.get(lease).map(|l| l.candidate);
         self.end_attempt(lease, Ended { at: now, how, reason }, changes);
         if let (FailureKind::Permanent, Some(id)) = (kind, live) {
+            let failed = |w: &super::roster::Worker| self.candidates[id].failed_on(&w.name);
+            // One node's word is not enough where another can be asked.
+            let another = self.roster.iter().any(|(_, w)| !failed(w) && self.may_work(&w.name, now));
             let candidate = &mut self.candidates[id];
-            if !candidate.is_final() {
+            if !candidate.is_final() && !another {
                 candidate.fail(now);
                 changes.records.push(Record::Candidate(candidate.clone()));
                 changes.notes.push(Note::CandidateFailed { candidate: id });
@@ -190,6 +212,8 @@ impl State {
         if let Some(worker) = self.roster.get(id) {
             changes.notes.push(Note::Left { name: worker.name.clone() });
         }
-        self.roster.remove(id);
+        if let Some(worker) = self.roster.remove(id) {
+            self.forget_drain(&worker.name);
+        }
     }
 }

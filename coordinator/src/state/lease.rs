@@ -23,6 +23,8 @@ pub struct Lease {
     pub begun: u32,
     /// When it last brought a sample, or was granted.
     pub moved: Millis,
+    /// When it last showed progress: a sample, a batch begun, another stage.
+    pub progressed: Millis,
     /// Whether others took a part of it since it was granted: its worker is told what is left.
     pub shrunk: bool,
 }
@@ -44,7 +46,9 @@ impl Table {
         deadline: Millis,
     ) {
         let (stage, samples_done, begun, shrunk) = (None, 0, 0, false);
-        let lease = Lease { candidate, worker, deadline, stage, samples_done, begun, moved: now, shrunk };
+        let (moved, progressed) = (now, now);
+        let lease =
+            Lease { candidate, worker, deadline, stage, samples_done, begun, moved, progressed, shrunk };
         self.leases.insert(id, lease);
     }
 
@@ -77,8 +81,11 @@ impl Table {
     }
 
     /// Notes what the worker says of a lease.
-    pub fn note(&mut self, id: LeaseId, stage: Stage, samples_done: u32, begun: u32) {
+    pub fn note(&mut self, id: LeaseId, now: Millis, (stage, samples_done, begun): (Stage, u32, u32)) {
         if let Some(lease) = self.leases.get_mut(&id) {
+            if (lease.stage, lease.samples_done) != (Some(stage), samples_done) || begun > lease.begun {
+                lease.progressed = now;
+            }
             (lease.stage, lease.samples_done) = (Some(stage), samples_done);
             lease.begun = lease.begun.max(begun);
         }
@@ -87,7 +94,7 @@ impl Table {
     /// Notes that a sample of it came.
     pub fn moved(&mut self, id: LeaseId, now: Millis) {
         if let Some(lease) = self.leases.get_mut(&id) {
-            lease.moved = now;
+            (lease.moved, lease.progressed) = (now, now);
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `lease` | who works on what until when |
 //! | `schedule` | what a slot is given |
 //! | `roster` | known workers |
+//! | `conduct` | which of them are lent to: drained and benched nodes |
 //! | `generation` | what is asked and told, and when a run is over |
 //! | `journal` | the order of both, and the search that follows from it |
 //! | `restore` | the state out of what was stored |
@@ -29,6 +30,7 @@
 pub mod bound;
 pub mod candidate;
 mod candidates;
+pub mod conduct;
 mod continued;
 mod event;
 mod exchange;
@@ -117,6 +119,7 @@ pub struct State {
     best: Option<(CandidateId, Fitness)>,
     leases: lease::Table,
     roster: roster::Roster,
+    conduct: conduct::Conduct,
     /// The operator wants the coordinator to stop. Not durable: the run can be resumed.
     stopping: bool,
     /// When the state last saw the time, to count what has elapsed. `None` at rest.
@@ -168,6 +171,9 @@ impl State {
             Event::Pause(paused) => self.pause(paused, &mut changes),
             Event::Extend(extension) => {
                 changes.reply = Some(Reply::Extended(self.extend(extension, &mut changes)))
+            }
+            Event::Drain(name, drained) => {
+                changes.reply = Some(Reply::Drained(self.drain(&name, drained, &mut changes)))
             }
         }
         self.close_generation(&mut changes);
@@ -271,18 +277,23 @@ impl State {
         let was_open = candidate.end(lease, ended.clone(), limit);
         assert!(was_open, "a live lease has an open attempt");
         let attempt = candidate.attempt(lease).expect("it was just ended");
+        let (counts, worker) = (attempt.counts(), attempt.worker_name.clone());
         changes.notes.push(Note::AttemptEnded {
             candidate: gone.candidate,
             attempt: attempt.number,
-            worker: attempt.worker_name.clone(),
+            worker: worker.clone(),
             how: ended.how,
-            reason: ended.reason,
+            reason: ended.reason.clone(),
         });
         if candidate.is_final() {
             changes.notes.push(Note::CandidateFailed { candidate: gone.candidate });
         }
+        let is_final = candidate.is_final();
         changes.records.push(Record::Candidate(candidate.clone()));
-        if candidate.is_final() {
+        if counts {
+            self.note_failure((&worker, gone.candidate), &ended.reason, ended.at, changes);
+        }
+        if is_final {
             self.settle_final(gone.candidate, changes);
         }
     }
@@ -352,6 +363,8 @@ pub(crate) fn index(id: CandidateId) -> usize {
     (id.0 - 1) as usize
 }
 
+#[cfg(test)]
+mod conduct_tests;
 #[cfg(test)]
 mod mode_tests;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use super::candidate::{Candidate, Phase};
 use super::journal::{Course, Entry, Place};
 use super::record::first_search;
 use super::{
-    CHECKPOINT_BYTES_AN_ENTRY, CHECKPOINT_ENTRIES, Candidates, Contradiction, Durable, Record, Searched, State,
-    generation, index, lease, roster,
+    CHECKPOINT_BYTES_AN_ENTRY, CHECKPOINT_ENTRIES, Candidates, Contradiction, Durable, Record, Searched,
+    State, generation, index, lease, roster,
 };
 use common::id::CandidateId;
 use common::run::{Mode, RunPlan};
@@ -86,6 +86,7 @@ impl State {
             best: None,
             leases: lease::Table::default(),
             roster: roster::Roster::default(),
+            conduct: Default::default(),
             stopping: false,
             clock: None,
             leases_good_until: Millis(0),

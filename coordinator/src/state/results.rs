@@ -98,13 +98,16 @@ impl State {
         let candidate = &mut self.candidates[id];
         let since = candidate.note(lease, new, part.timings);
         let samples = candidate.attempt(lease).map_or(0, |a| a.samples);
+        changes.records.push(Record::Candidate(candidate.clone()));
         if let Some(w) = self.roster.get_mut(worker) {
             w.worked(part.timings, samples, since, new);
         }
         if new > 0 {
             self.leases.moved(lease, now);
+            if let Some(name) = self.roster.get(worker).map(|w| w.name.clone()) {
+                self.note_success(&name, id, now, changes);
+            }
         }
-        changes.records.push(Record::Candidate(candidate.clone()));
         self.conclude(now, worker, lease, id, changes);
         Taken::Recorded
     }

@@ -98,8 +98,8 @@ impl Roster {
     }
 
     /// Forgets a worker.
-    pub fn remove(&mut self, id: WorkerId) {
-        self.workers.remove(&id);
+    pub fn remove(&mut self, id: WorkerId) -> Option<Worker> {
+        self.workers.remove(&id)
     }
 
     /// Forgets workers that were silent for longer than `silence`.

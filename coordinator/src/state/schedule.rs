@@ -67,7 +67,8 @@ impl State {
     /// Lends work to a worker with free slots.
     pub(super) fn grant(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) -> Vec<Grant> {
         let mut grants = Vec::new();
-        if self.is_paused() {
+        let may = |w: &super::roster::Worker| self.may_work(&w.name, now);
+        if self.is_paused() || !self.roster.get(id).is_some_and(may) {
             return grants;
         }
         while self.run_state() == RunState::Running && self.roster.get(id).is_some_and(|w| w.free_slots > 0) {
@@ -83,11 +84,11 @@ impl State {
 
     fn next_work(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) -> Option<Work> {
         let name = &self.roster.get(id)?.name.clone();
-        if let Some(fresh) = self.fresh_work(name) {
+        if let Some(fresh) = self.fresh_work(name, now) {
             return Some(fresh);
         }
         if self.ask_one(changes) {
-            return self.fresh_work(name);
+            return self.fresh_work(name, now);
         }
         if !self.plan.scheduling.split {
             return None;
@@ -99,9 +100,9 @@ impl State {
 
     /// One that failed on this worker is left to a worker of another name as long as there is one on which it has not
     /// failed: else a node that fails fast would use up every candidate's attempts while sound ones are busy.
-    fn fresh_work(&self, name: &str) -> Option<Work> {
-        let others: Vec<&str> =
-            self.roster.iter().map(|(_, w)| w.name.as_str()).filter(|n| *n != name).collect();
+    fn fresh_work(&self, name: &str, now: Millis) -> Option<Work> {
+        let others = self.roster.iter().map(|(_, w)| w.name.as_str()).filter(|n| *n != name);
+        let others: Vec<&str> = others.filter(|n| self.may_work(n, now)).collect();
         let better_elsewhere =
             |c: &Candidate| c.failed_on(name) && others.iter().any(|other| !c.failed_on(other));
         let open = self.open().filter(|c| !better_elsewhere(c));

@@ -429,7 +429,11 @@ fn every_sample_is_checked() {
         let e = Exchange { reports: vec![bad], running: vec![running], ..exchange(worker, 2 + i as u64, 1) };
         let answer = exchanged(&mut state, Millis(20), e);
         assert_eq!(answer.cancelled, [grants[0].lease]);
-        assert_eq!(state.samples_done(state.candidate(CandidateId(1)).unwrap()), 0, "nothing of a bad report is kept");
+        assert_eq!(
+            state.samples_done(state.candidate(CandidateId(1)).unwrap()),
+            0,
+            "nothing of a bad report is kept"
+        );
         let ended = state.candidate(CandidateId(1)).unwrap().attempts()[i].end.clone().unwrap();
         assert!(ended.how == How::Refused && ended.reason.contains(reason), "{ended:?}");
         grants = answer.grants;

@@ -66,6 +66,11 @@ fn name(field: &str, text: String) -> Result<String, Refused> {
     }
 }
 
+/// A worker's name, as an operator gives it.
+pub fn worker_name(field: &str, text: String) -> Result<String, Refused> {
+    name(field, text)
+}
+
 /// A line for people: control characters become spaces, what is too long is cut at a character's border.
 fn line(text: &str) -> String {
     let mut out = String::new();

@@ -280,6 +280,8 @@ pub struct ExchangeAnswer {
     pub progress: Progress,
     /// Leases of which others have taken a part.
     pub remainders: Vec<Remainder>,
+    /// The operator wants the worker to finish what it has and go.
+    pub drain: bool,
 }
 
 impl From<ExchangeAnswer> for wire::ExchangeReply {
@@ -301,6 +303,7 @@ impl From<ExchangeAnswer> for wire::ExchangeReply {
             acknowledgements: a.acknowledgements.into_iter().map(acknowledgement).collect(),
             state: wire::RunState::from(a.state) as i32,
             progress: Some(a.progress.into()),
+            drain: a.drain,
             remainders: a
                 .remainders
                 .into_iter()
@@ -328,6 +331,7 @@ impl TryFrom<wire::ExchangeReply> for ExchangeAnswer {
             acknowledgements: r.acknowledgements.into_iter().map(read_ack).collect::<Result<_, _>>()?,
             state: run_state("state", r.state)?,
             progress: r.progress.unwrap_or_default().into(),
+            drain: r.drain,
             remainders: r
                 .remainders
                 .into_iter()

@@ -1,6 +1,6 @@
 //! `jradievo-worker run`: joins a run and evaluates its candidates until it is over.
 
-use super::signal::interrupted;
+use super::signal::{Signal, interrupted};
 use super::{OK, STOPPED, TURNED_AWAY};
 use crate::cli;
 use crate::data;
@@ -26,11 +26,13 @@ use tracing::{info, warn};
 
 /// Runs the command.
 pub async fn run(args: cli::Run) -> Result<u8> {
-    let mut stop = stop_signal();
+    let wishes = Wishes::listen(Duration::from_secs(args.grace));
+    let mut stop = wishes.stop.clone();
     tokio::select! {
-        ended = work(args, stop.clone()) => match ended {
+        ended = work(args, wishes) => match ended {
             Ok(Ending::Finished) => { info!("the run is over"); Ok(OK) }
             Ok(Ending::Stopped) => Ok(STOPPED),
+            Ok(Ending::Drained) => { info!("drained: everything is handed in"); Ok(OK) }
             Err(e) => match e.downcast_ref::<LinkError>() {
                 Some(LinkError::TurnedAway(_)) => { eprintln!("error: {e:#}"); Ok(TURNED_AWAY) }
                 _ => Err(e),
@@ -42,12 +44,16 @@ pub async fn run(args: cli::Run) -> Result<u8> {
     }
 }
 
-async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending> {
+async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
+    let stop = wishes.stop.clone();
     let chosen = device::choose(&args.device)?;
     if let Some(note) = &chosen.note {
         warn!("{note}");
     }
-    let patience = Patience { give_up_after: args.give_up_after.map(Duration::from_secs) };
+    let patience = Patience {
+        give_up_after: args.give_up_after.map(Duration::from_secs),
+        salt: salt(std::process::id()),
+    };
     let client = connect(&args.coordinator)?;
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
@@ -128,7 +134,8 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
 
     let (done_sender, mut done) = mpsc::unbounded_channel();
     let slots = Slots::start(args.slots as usize, first, make, done_sender)?;
-    let ended = link.run(&slots, &mut done, &mut stop).await;
+    wishes.working.store(true, Ordering::Relaxed);
+    let ended = link.run(&slots, &mut done, &mut wishes.stop, &mut wishes.finish).await;
     // Nobody listens any more, so that what is at work is not wanted; less than the moment that a stop is given.
     tokio::task::spawn_blocking(move || slots.end(Duration::from_secs(4))).await?;
     Ok(ended?)
@@ -205,26 +212,57 @@ fn connect(url: &str) -> Result<ClusterClient<Channel>> {
     Ok(proto::cluster_client(endpoint.connect_lazy()))
 }
 
+/// Another number in every process.
+fn salt(process: u32) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) << 32 | u64::from(process)
+}
+
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "worker".into() } else { name.into() }
 }
 
-/// True after the first Ctrl-C or SIGTERM; the second ends the process at once.
-fn stop_signal() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        if interrupted().await {
-            info!("stopping: handing candidates back; once more to stop at once");
-            let _ = sender.send(true);
-        }
-        if interrupted().await {
-            std::process::exit(i32::from(STOPPED));
-        }
-        // Keeps the channel open, so that waiting on it never ends by accident.
-        std::future::pending::<()>().await;
-        drop(sender);
-    });
-    receiver
+/// What signals ask of a worker.
+struct Wishes {
+    /// True once it is to hand back what it has and leave.
+    stop: watch::Receiver<bool>,
+    /// True once it is to take nothing new, finish what it has and leave.
+    finish: watch::Receiver<bool>,
+    /// Set once there may be something to finish.
+    working: Arc<AtomicBool>,
+}
+
+impl Wishes {
+    /// After SIGTERM a worker has `grace` to finish; after Ctrl-C none. A second signal ends the process at once.
+    fn listen(grace: Duration) -> Wishes {
+        let (stop, stopped) = watch::channel(false);
+        let (finish, finishing) = watch::channel(false);
+        let working = Arc::new(AtomicBool::new(false));
+        let at_work = working.clone();
+        tokio::spawn(async move {
+            let first = interrupted().await;
+            let again = interrupted();
+            tokio::pin!(again);
+            if first == Some(Signal::Terminate) && at_work.load(Ordering::Relaxed) && !grace.is_zero() {
+                info!(seconds = grace.as_secs(), "finishing what can be finished; once more to stop at once");
+                let _ = finish.send(true);
+                if tokio::time::timeout(grace, &mut again).await.is_ok() {
+                    std::process::exit(i32::from(STOPPED));
+                }
+            }
+            if first.is_some() {
+                info!("stopping: handing candidates back; once more to stop at once");
+                let _ = stop.send(true);
+            }
+            if again.await.is_some() {
+                std::process::exit(i32::from(STOPPED));
+            }
+            // Keeps the channels open, so that waiting on them never ends by accident.
+            std::future::pending::<()>().await;
+            drop((stop, finish));
+        });
+        Wishes { stop: stopped, finish: finishing, working }
+    }
 }

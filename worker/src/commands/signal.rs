@@ -7,11 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Waits for Ctrl-C or, on Unix, SIGTERM. False when signals cannot be listened for.
-pub async fn interrupted() -> bool {
+/// A wish that the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Ctrl-C: somebody is waiting.
+    Interrupt,
+    /// SIGTERM: a scheduler that gives some time.
+    Terminate,
+}
+
+/// Waits for Ctrl-C or, on Unix, SIGTERM. `None` when signals cannot be listened for.
+pub async fn interrupted() -> Option<Signal> {
     match Listening::begin() {
         Ok(listening) => listening.heard().await,
-        Err(_) => false,
+        Err(_) => None,
     }
 }
 
@@ -33,17 +42,17 @@ impl Listening {
         Ok(Listening {})
     }
 
-    async fn heard(self) -> bool {
+    async fn heard(self) -> Option<Signal> {
         #[cfg(unix)]
         {
             let [mut interrupt, mut terminate] = self.signals;
             tokio::select! {
-                heard = interrupt.recv() => heard.is_some(),
-                heard = terminate.recv() => heard.is_some(),
+                heard = interrupt.recv() => heard.map(|()| Signal::Interrupt),
+                heard = terminate.recv() => heard.map(|()| Signal::Terminate),
             }
         }
         #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await.is_ok()
+        tokio::signal::ctrl_c().await.ok().map(|()| Signal::Interrupt)
     }
 }
 
@@ -67,7 +76,7 @@ pub fn clean_up_when_stopped(clean_up: impl FnOnce() + Send + 'static) -> Result
     };
     let flag = stop.clone();
     let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if runtime.block_on(listening.heard()) {
+        if runtime.block_on(listening.heard()).is_some() {
             flag.store(true, Ordering::Relaxed);
             clean_up();
             std::process::exit(i32::from(STOPPED));

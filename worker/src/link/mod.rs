@@ -7,26 +7,32 @@
 //! answered, so none is lost while this process lives.
 
 use crate::evaluator::{Control, EvaluateError, Stage};
-use crate::slot::{Done, Job, Slots};
+use crate::slot::{Done, Job, Workplace};
 use common::digest::{Digest, Manifest};
-use common::evaluation::{Evaluation, SampleResult, Timings};
-use common::id::{CandidateId, LeaseId, WorkerId};
+use common::evaluation::{Evaluation, Timings};
+use common::id::{LeaseId, WorkerId};
 use proto::convert::{
-    Description, End, Exchange, ExchangeAnswer, FailureKind, Held, LeaseProgress, Outcome, Receipt,
-    Registered, Registration, Report, RunState, Stage as WireStage,
+    End, Exchange, ExchangeAnswer, FailureKind, Held, LeaseProgress, Outcome, Receipt, Registered,
+    Registration, Report, RunState, Stage as WireStage,
 };
-use proto::status::{Class, Retry};
+use proto::status::Class;
 use proto::{Channel, ClusterClient, wire};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The longest pause between two tries to reach the coordinator. Half of what a restarted one waits for workers
-/// to come back to their leases.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+mod patience;
+mod running;
+
+pub use patience::{Patience, describe};
+
+use patience::CallError;
+use running::Running;
+
 /// How long an idle worker lets the coordinator hold an answer back.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The same while other slots are busy, whose results should not wait long.
@@ -37,8 +43,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 const BEAT: Duration = Duration::from_secs(2);
 /// Texts of samples that one exchange carries beyond the first of each lease, in bytes. The rest goes with the next.
 const REPORT_BYTES: usize = 8 << 20;
-/// A call that takes longer is given up and repeated.
-const CALL_LIMIT: Duration = Duration::from_secs(60);
+/// A slot that was told to stop and has not for this long is stuck: a decode step takes seconds at most.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
 
 /// Why the link ended without the run being over.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,14 @@ pub enum LinkError {
         /// The last failure.
         last: String,
     },
+    /// No slot has come back from what it was to stop.
+    #[error(
+        "every slot has been stuck for {seconds} s in something that cannot be stopped; start the worker again"
+    )]
+    Stuck {
+        /// For how long.
+        seconds: u64,
+    },
     /// Every slot's thread has ended.
     #[error("all slots have ended")]
     NoSlots,
@@ -72,6 +86,8 @@ pub enum Ending {
     Finished,
     /// The operator stopped this worker; its leases were handed back.
     Stopped,
+    /// The coordinator's operator drained this worker; it finished what it had.
+    Drained,
 }
 
 /// What the worker says of itself.
@@ -83,102 +99,6 @@ pub struct Identity {
     pub device: String,
     /// Candidates at once.
     pub slots: u32,
-}
-
-/// Retries a call with growing pauses until it succeeds, is refused for good, or time is up.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// How long to try; forever where absent.
-    pub give_up_after: Option<Duration>,
-}
-
-impl Patience {
-    async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
-    where
-        F: FnMut() -> Fut,
-        Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
-        let began = Instant::now();
-        let mut pause = Duration::from_millis(100);
-        let mut told = false;
-        loop {
-            let class = match tokio::time::timeout(CALL_LIMIT, call()).await {
-                Ok(Ok(reply)) => {
-                    if told {
-                        info!("the coordinator is back");
-                    }
-                    return Ok(reply.into_inner());
-                }
-                Ok(Err(status)) => Class::from(&status),
-                Err(_) => Class::Unavailable(format!("no answer within {} s", CALL_LIMIT.as_secs())),
-            };
-            match class.retry() {
-                Retry::Now => return Err(CallError::Again),
-                Retry::Never => return Err(CallError::Link(LinkError::TurnedAway(class))),
-                Retry::Later => {}
-            }
-            if self.give_up_after.is_some_and(|limit| began.elapsed() >= limit) {
-                let (seconds, last) = (began.elapsed().as_secs(), class.to_string());
-                return Err(CallError::Link(LinkError::GivenUp { seconds, last }));
-            }
-            if !told {
-                warn!(call = what, error = %class, "the coordinator does not answer; trying again");
-                told = true;
-            }
-            tokio::time::sleep(jittered(pause)).await;
-            pause = (pause * 2).min(MAX_PAUSE);
-        }
-    }
-}
-
-enum CallError {
-    /// The coordinator asks for a new registration.
-    Again,
-    Link(LinkError),
-}
-
-/// Between half and the whole of `pause`, so that a fleet does not call in step.
-fn jittered(pause: Duration) -> Duration {
-    let nanos =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
-    pause.mul_f64(0.5 + 0.5 * f64::from(nanos % 1000) / 1000.0)
-}
-
-/// Asks what the run is.
-pub async fn describe(client: &ClusterClient<Channel>, patience: Patience) -> Result<Description, LinkError> {
-    let call = || {
-        let mut client = client.clone();
-        async move { client.describe(wire::DescribeRequest {}).await }
-    };
-    match patience.call("describe", call).await {
-        Ok(reply) => Ok(Description::try_from(reply)?),
-        Err(CallError::Link(e)) => Err(e),
-        Err(CallError::Again) => Err(LinkError::TurnedAway(Class::UnknownWorker)),
-    }
-}
-
-/// A candidate that this worker is evaluating.
-struct Running {
-    candidate: CandidateId,
-    recipe: Digest,
-    control: Arc<Control>,
-    /// Finished, and in no answered exchange yet.
-    unsent: Vec<SampleResult>,
-    /// What it took so far.
-    timings: Timings,
-}
-
-impl Running {
-    fn fetch(&mut self) {
-        let (rows, timings) = self.control.fetch();
-        self.unsent.extend(rows);
-        self.timings = timings;
-    }
-
-    fn report(&self, lease: LeaseId, samples: Vec<SampleResult>) -> Report {
-        let part = Evaluation { samples, timings: self.timings };
-        Report { lease, candidate: self.candidate, recipe: self.recipe, part }
-    }
 }
 
 /// The worker's side of one run.
@@ -200,6 +120,10 @@ pub struct Link {
     nudge: Arc<Notify>,
     /// When the last exchange was answered.
     spoke: Instant,
+    /// Its operator or the coordinator's wants this worker to take nothing new, finish what it has and go.
+    finishing: bool,
+    /// Cancelled, with a slot that has not come back yet, since when.
+    ending: BTreeMap<LeaseId, Instant>,
 }
 
 impl Link {
@@ -224,6 +148,8 @@ impl Link {
             leftovers: Vec::new(),
             nudge: Arc::default(),
             spoke: Instant::now(),
+            finishing: false,
+            ending: BTreeMap::new(),
             renew: Duration::from_secs(plan.scheduling.lease_seconds) / 3,
         };
         link.register_anew().await?;
@@ -265,20 +191,27 @@ impl Link {
     /// Exchanges until the run is over or `stop` turns true.
     pub async fn run(
         &mut self,
-        slots: &Slots,
+        slots: &dyn Workplace,
         done: &mut UnboundedReceiver<Done>,
         stop: &mut watch::Receiver<bool>,
+        finish: &mut watch::Receiver<bool>,
     ) -> Result<Ending, LinkError> {
         loop {
-            let stopping = *stop.borrow();
+            let told_to_finish = *finish.borrow();
+            self.finishing |= told_to_finish;
+            let done_all = self.finishing && self.holds_nothing();
+            let stopping = *stop.borrow() || done_all;
             if stopping {
                 self.hand_back();
             }
+            self.check_stuck(slots)?;
             let exchanged = tokio::select! {
+                biased;
                 answer = self.exchange(slots, stopping) => Some(answer),
                 // A wish to leave does not wait for an answer that may be held back; the number just used
                 // is then simply skipped.
                 _ = stop.wait_for(|s| *s), if !stopping => None,
+                _ = finish.wait_for(|f| *f), if !self.finishing => None,
             };
             let answer = match exchanged {
                 None => continue,
@@ -296,7 +229,12 @@ impl Link {
                 Some(Err(e)) => return Err(e),
             };
             if stopping {
-                return Ok(Ending::Stopped);
+                let drained = done_all && !told_to_finish;
+                return Ok(if drained { Ending::Drained } else { Ending::Stopped });
+            }
+            if answer.drain && !self.finishing {
+                info!("drained by the coordinator's operator: finishing what is begun");
+                self.finishing = true;
             }
             self.take(answer.clone(), slots)?;
             // Leftovers of leases that were cancelled just now are nobody's concern any more: all candidates are final,
@@ -305,7 +243,7 @@ impl Link {
                 self.running.values().for_each(|r| r.control.cancel());
                 return Ok(Ending::Finished);
             }
-            self.pause(slots, done, stop).await;
+            self.pause(slots, done, stop, finish).await;
         }
     }
 
@@ -313,19 +251,25 @@ impl Link {
     /// worker with free slots does not wait here: the coordinator holds its answer back instead.
     async fn pause(
         &mut self,
-        slots: &Slots,
+        slots: &dyn Workplace,
         done: &mut UnboundedReceiver<Done>,
         stop: &mut watch::Receiver<bool>,
+        finish: &mut watch::Receiver<bool>,
     ) {
         loop {
             while let Ok(finished) = done.try_recv() {
                 self.settle(finished);
             }
-            if !self.outcomes.is_empty() || !self.leftovers.is_empty() || self.running.len() < slots.count() {
+            let is_due = match self.finishing {
+                true => self.holds_nothing(),
+                false => self.free(slots) > 0,
+            };
+            if is_due || !self.outcomes.is_empty() || !self.leftovers.is_empty() {
                 return;
             }
             let nudge = self.nudge.clone();
             tokio::select! {
+                biased;
                 finished = done.recv() => if let Some(finished) = finished { self.settle(finished) },
                 _ = nudge.notified() => return,
                 _ = tokio::time::sleep(REPORT_EVERY) => {
@@ -335,7 +279,27 @@ impl Link {
                     }
                 }
                 _ = stop.wait_for(|s| *s) => return,
+                _ = finish.wait_for(|f| *f), if !self.finishing => return,
             }
+        }
+    }
+
+    /// Slots that could begin something at once.
+    fn free(&self, slots: &dyn Workplace) -> usize {
+        slots.count().saturating_sub(self.running.len() + self.ending.len())
+    }
+
+    fn holds_nothing(&self) -> bool {
+        self.running.is_empty() && self.outcomes.is_empty() && self.leftovers.is_empty()
+    }
+
+    /// A thread that hangs in a device cannot be ended. While others work it is only left out; when all hang, whoever
+    /// supervises this process has to start it again.
+    fn check_stuck(&self, slots: &dyn Workplace) -> Result<(), LinkError> {
+        let stuck = self.ending.values().filter(|since| since.elapsed() > STUCK_AFTER).count();
+        match stuck >= slots.count() {
+            true => Err(LinkError::Stuck { seconds: STUCK_AFTER.as_secs() }),
+            false => Ok(()),
         }
     }
 
@@ -372,9 +336,13 @@ impl Link {
     }
 
     /// One exchange, repeated until it is answered. `None`: register again.
-    async fn exchange(&mut self, slots: &Slots, leaving: bool) -> Result<Option<ExchangeAnswer>, LinkError> {
+    async fn exchange(
+        &mut self,
+        slots: &dyn Workplace,
+        leaving: bool,
+    ) -> Result<Option<ExchangeAnswer>, LinkError> {
         self.sequence += 1;
-        let free = if leaving { 0 } else { slots.count().saturating_sub(self.running.len()) };
+        let free = if leaving || self.finishing { 0 } else { self.free(slots) };
         let wait = match (free, self.outcomes.is_empty(), self.running.is_empty()) {
             _ if leaving => Duration::ZERO,
             (0, ..) => Duration::ZERO,
@@ -412,7 +380,7 @@ impl Link {
         };
         // One who leaves does not wait for a coordinator that is gone.
         let patience = match leaving {
-            true => Patience { give_up_after: Some(Duration::from_secs(2)) },
+            true => Patience { give_up_after: Some(Duration::from_secs(2)), ..self.patience },
             false => self.patience,
         };
         match patience.call("exchange", call).await {
@@ -427,7 +395,7 @@ impl Link {
         }
     }
 
-    fn take(&mut self, answer: ExchangeAnswer, slots: &Slots) -> Result<(), LinkError> {
+    fn take(&mut self, answer: ExchangeAnswer, slots: &dyn Workplace) -> Result<(), LinkError> {
         for ack in &answer.acknowledgements {
             self.outcomes.retain(|o| o.lease != ack.lease);
             match ack.receipt {
@@ -472,6 +440,7 @@ impl Link {
     /// Turns a finished job into an outcome to hand in.
     fn settle(&mut self, done: Done) {
         let lease = LeaseId(done.lease);
+        self.ending.remove(&lease);
         // A lease that is no longer here was cancelled: nobody waits for its result.
         let Some(mut running) = self.running.remove(&lease) else { return };
         let samples = running.control.samples_done();
@@ -511,6 +480,7 @@ impl Link {
                 let samples = running.control.samples_done();
                 info!(candidate = running.candidate.0, samples, "cancelled");
                 running.control.cancel();
+                self.ending.insert(*lease, Instant::now());
                 self.leave_over(*lease, &mut running);
             }
         }
