@@ -1,5 +1,6 @@
 //! What a worker returns for a candidate.
 
+use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -32,7 +33,7 @@ impl Stop {
 pub struct SampleResult {
     /// The sample's id in the dataset.
     pub sample: String,
-    /// The generated report, trimmed, special tokens left out.
+    /// The generated report, trimmed, special tokens left out; empty where it is `kept`.
     pub text: String,
     /// New tokens, the end token included.
     pub tokens: u32,
@@ -40,14 +41,39 @@ pub struct SampleResult {
     pub stop: Stop,
     /// Metric name → value.
     pub scores: BTreeMap<String, f64>,
+    /// What stands for a report that stays on the node where it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+}
+
+/// What is known of a report elsewhere than where it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Of its UTF-8 text.
+    pub digest: Digest,
+    /// Its length in characters.
+    pub characters: u32,
 }
 
 impl SampleResult {
+    /// The same without the report's text, of which digest and length are left.
+    pub fn without_text(self) -> SampleResult {
+        let kept = self.kept.unwrap_or_else(|| Kept {
+            digest: Digest::of(self.text.as_bytes()),
+            characters: self.text.chars().count() as u32,
+        });
+        SampleResult { text: String::new(), kept: Some(kept), ..self }
+    }
+
     /// A score by its name, or one of [`crate::run::MEASURES`]: `tokens` written, `length` in characters.
     pub fn value(&self, metric: &str) -> Option<f64> {
         match metric {
             "tokens" => Some(f64::from(self.tokens)),
-            "length" => Some(self.text.chars().count() as f64),
+            "length" => Some(match self.kept {
+                Some(kept) => f64::from(kept.characters),
+                None => self.text.chars().count() as f64,
+            }),
             _ => self.scores.get(metric).copied(),
         }
     }

@@ -177,6 +177,7 @@ mod tests {
             tokens: 1,
             stop: Stop::End,
             scores: BTreeMap::from([("rouge_l".into(), *rouge), ("term_f1".into(), 1.0)]),
+            kept: None,
         };
         Evaluation { samples: scores.iter().map(sample).collect(), timings: Timings::default() }
     }

@@ -101,7 +101,11 @@ impl Inner {
             Record::Sample(id, position, sample) => {
                 assert!(!self.finals.contains_key(id), "a sample of {id}, which is final");
                 let recipe = self.plan.recipe(self.candidate(*id).genome());
-                assert_eq!(*sample, row(&self.plan, &recipe, *position as usize), "sample {position} of {id}");
+                assert_eq!(
+                    *sample,
+                    row(&self.plan, &recipe, *position as usize),
+                    "sample {position} of {id}"
+                );
             }
             Record::Evaluation(id, evaluation) => {
                 let recipe = self.plan.recipe(self.candidate(*id).genome());
@@ -116,7 +120,9 @@ impl Inner {
 
     fn candidate(&self, id: CandidateId) -> Candidate {
         let found = self.memory.candidates(id, 1).expect("readable").pop();
-        found.filter(|c| c.id() == id).unwrap_or_else(|| panic!("candidate {id} is written before what belongs to it"))
+        found
+            .filter(|c| c.id() == id)
+            .unwrap_or_else(|| panic!("candidate {id} is written before what belongs to it"))
     }
 
     fn check_candidate(&mut self, c: &Candidate) {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use turmoil::net::{TcpListener, TcpStream};
 use worker::evaluator::{EvaluateError, Stage};
+use worker::keep::Keeper;
 use worker::link::{Identity, Link, LinkError, Patience, describe};
 use worker::slot::{Done, Job, Workplace};
 
@@ -173,7 +174,7 @@ pub async fn worker(
     let (_finish, mut finishing) = watch::channel(false);
     let identity =
         Identity { name: format!("w{number}"), device: "simulated".into(), slots: character.slots as u32 };
-    let mut link = Link::register(client, patience, identity, &plan, manifest()).await?;
+    let mut link = Link::register(client, patience, identity, &plan, manifest(), Keeper::default()).await?;
     match link.run(&place, &mut done, &mut stopped, &mut finishing).await {
         Ok(_) => Ok(()),
         // Every slot hangs: whoever watches over it starts it again, which the trial does.
@@ -205,7 +206,8 @@ impl Workplace for Place {
         let mut pause = Stream::new(stream.next_u64(), "job");
         let (plan, done, mean) = (self.plan.clone(), self.done.clone(), self.character.sample_ms as f64);
         tokio::spawn(async move {
-            let mut rest = || tokio::time::sleep(Duration::from_micros((2e3 * mean * pause.uniform()) as u64));
+            let mut rest =
+                || tokio::time::sleep(Duration::from_micros((2e3 * mean * pause.uniform()) as u64));
             let mut timings = Timings::default();
             job.control.enter(Stage::Merging);
             rest().await;

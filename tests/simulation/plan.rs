@@ -29,11 +29,7 @@ pub fn plan(overrides: &[String]) -> RunPlan {
 
 /// The files that every worker has.
 pub fn manifest() -> Manifest {
-    Manifest::new(vec![FileDigest {
-        name: "dataset/d.jsonl".into(),
-        bytes: 1,
-        digest: Digest::of(b"d"),
-    }])
+    Manifest::new(vec![FileDigest { name: "dataset/d.jsonl".into(), bytes: 1, digest: Digest::of(b"d") }])
 }
 
 /// What any worker finds for a sample of a recipe.
@@ -47,5 +43,6 @@ pub fn row(plan: &RunPlan, recipe: &Recipe, position: usize) -> SampleResult {
         tokens: 7,
         stop: Stop::End,
         scores: BTreeMap::from([("rouge_l".into(), 1.0 / (1.0 + distance + 0.1 * position as f64))]),
+        kept: None,
     }
 }

@@ -7,6 +7,7 @@ use crate::plan::{manifest, plan, row};
 use common::digest::{Digest, Manifest};
 use common::evaluation::{Evaluation, Timings};
 use common::genome::Genome;
+use common::id::RunId;
 use common::run::RunPlan;
 use common::seed::Stream;
 use common::time::Millis;
@@ -81,7 +82,8 @@ pub fn trial(seed: u64) -> Outcome {
     sets.extend(whole.then(|| "scheduling.split=false".into()));
     let plan = Arc::new(plan(&sets));
     let workers = 1 + (draw.uniform() * 4.0) as usize;
-    let durable = Durable::new(&plan, Manifest::default(), Millis(0));
+    let mut durable = Durable::new(&plan, Manifest::default(), Millis(0));
+    durable.identity.run = RunId(format!("simulated-{seed}"));
     let disk = Disk::new(&plan, &durable);
     let clock = WallClock::default();
     let calm = Arc::new(AtomicBool::new(false));

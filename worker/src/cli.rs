@@ -103,6 +103,10 @@ pub struct Run {
     /// Leave when the coordinator has not answered for this many seconds; by default keep trying.
     #[arg(long, value_name = "SECONDS")]
     pub give_up_after: Option<u64>,
+    /// Folder for the reports of runs that leave them on this node (`reports = "local"`); by default jradievo/reports in
+    /// XDG_STATE_HOME or ~/.local/state.
+    #[arg(long, value_name = "DIR")]
+    pub reports: Option<PathBuf>,
     /// After SIGTERM, take nothing new and go on for at most this many seconds with what is begun, then hand it back. Ctrl-C
     /// hands back at once.
     #[arg(long, default_value_t = 20, value_name = "SECONDS")]

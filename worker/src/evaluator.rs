@@ -158,7 +158,7 @@ mod tests {
 
     fn row(sample: &str) -> SampleResult {
         let (text, scores) = (String::new(), BTreeMap::new());
-        SampleResult { sample: sample.into(), text, tokens: 1, stop: Stop::End, scores }
+        SampleResult { sample: sample.into(), text, tokens: 1, stop: Stop::End, scores, kept: None }
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod tests {
             tokens: 0,
             stop: Stop::End,
             scores: BTreeMap::from([("rouge_l".to_string(), *v)]),
+            kept: None,
         };
         values.iter().enumerate().map(sample).collect()
     }

@@ -16,6 +16,7 @@ pub mod figures;
 pub mod foreign;
 pub mod generate;
 pub mod image;
+pub mod keep;
 pub mod link;
 pub mod locate;
 pub mod memory;

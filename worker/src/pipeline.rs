@@ -118,7 +118,7 @@ impl Exam {
         stop: Stop,
     ) -> SampleResult {
         let scores = scorer.score_prepared(&self.prepared[sample], &text, MetricSet::ALL).metrics;
-        SampleResult { sample: self.references[sample].id.clone(), text, tokens, stop, scores }
+        SampleResult { sample: self.references[sample].id.clone(), text, tokens, stop, scores, kept: None }
     }
 }
 

@@ -89,6 +89,7 @@ fn in_order(answer: Answer, samples: &[String]) -> Result<Vec<SampleResult>, Tro
             tokens: 0,
             stop: Stop::End,
             scores: scored.scores,
+            kept: None,
         });
     }
     match by_sample.into_keys().min() {

@@ -3,8 +3,8 @@
 use super::fault::{Fault, Faults};
 use super::parameters;
 use super::plan::{
-    DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
-    SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, Reports,
+    RunPlan, SourcePlan,
 };
 use super::reader::Section;
 use super::scoring::{self, read_fitness};
@@ -102,6 +102,9 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
     }
     let scheduling = scheduling::read(&root.section("scheduling"));
     let early_stop = scheduling::read_early_stop(&root.section("early_stop"));
+    let reports = [("local", Reports::Local), ("coordinator", Reports::Coordinator)];
+    // They leave a node only where the file says so.
+    let reports = root.choice("reports", &reports, Reports::Local);
     Some(RunPlan {
         format: FORMAT,
         name: name?,
@@ -122,6 +125,7 @@ fn read(root: &Section<'_>, file: &RunFile<'_>) -> Option<RunPlan> {
         objectives,
         scheduling,
         early_stop,
+        reports,
         samples: Vec::new(),
     })
 }

@@ -27,8 +27,8 @@ pub use external::{EvaluatorPlan, ExternalPlan, Given, Per, ProgramPlan};
 pub use fault::{Fault, Faults};
 pub use file::{RunFile, parse};
 pub use plan::{
-    DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, RunPlan,
-    ScoringPlan, SourcePlan,
+    DatasetPlan, EmptyReference, FORMAT, FinalistsPlan, GenerationPlan, MergePlan, ModelsPlan, Reports,
+    RunPlan, ScoringPlan, SourcePlan,
 };
 pub(crate) use reader::edit_distance;
 pub use rescoring::{Rescoring, rescoring};

@@ -64,8 +64,28 @@ pub struct RunPlan {
     /// When work ends early.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStopPlan>,
+    /// Where the texts of reports are.
+    #[serde(default, skip_serializing_if = "Reports::is_coordinator")]
+    pub reports: Reports,
     /// Ids of the samples that count, in order. Filled in when the dataset is read.
     pub samples: Vec<String>,
+}
+
+/// Where the texts of reports are: patient data, in what a model makes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reports {
+    /// With the run, in its store. Plans from before there was a choice say nothing and mean this.
+    #[default]
+    Coordinator,
+    /// On the node of the worker that wrote them; scores, lengths and digests alone travel.
+    Local,
+}
+
+impl Reports {
+    fn is_coordinator(&self) -> bool {
+        *self == Reports::Coordinator
+    }
 }
 
 /// Base, vision-language model and sources.

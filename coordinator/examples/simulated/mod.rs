@@ -68,6 +68,7 @@ pub fn part(positions: &[u32], score: f64, timings: Timings) -> Evaluation {
         tokens: 20,
         stop: Stop::End,
         scores: BTreeMap::from([("rouge_l".into(), score)]),
+        kept: None,
     };
     Evaluation { samples: positions.iter().map(sample).collect(), timings }
 }

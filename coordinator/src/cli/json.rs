@@ -199,7 +199,11 @@ pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
         tokens: u32,
         stop: &'static str,
         scores: &'a BTreeMap<String, f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept: Option<serde_json::Value>,
     }
+    let kept = r.kept.as_ref();
+    let kept = kept.map(|k| serde_json::json!({"digest": k.digest, "characters": k.characters}));
     let stop = match r.stop() {
         wire::Stop::End => "end",
         wire::Stop::Length => "length",
@@ -208,7 +212,8 @@ pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
         wire::Stop::NoJapanese => "no-japanese",
         wire::Stop::Unspecified => "unknown",
     };
-    text(&Report { candidate, id: &r.sample, text: &r.text, tokens: r.tokens, stop, scores: &r.scores })
+    let (id, scores) = (&r.sample, &r.scores);
+    text(&Report { candidate, id, text: &r.text, tokens: r.tokens, stop, scores, kept })
 }
 
 fn text(value: &impl serde::Serialize) -> String {

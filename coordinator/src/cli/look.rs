@@ -86,7 +86,10 @@ pub(super) async fn reports(args: Reports) -> Result<u8, Failure> {
         false => {
             let scores: Vec<String> = r.scores.iter().map(|(m, v)| format!("{m} {v:.3}")).collect();
             // A model may write anything, escape sequences for the terminal included.
-            let text = r.text.replace(|c: char| c.is_control() && c != '\n', " ");
+            let text = match &r.kept {
+                Some(k) => format!("({} characters, kept on the worker's node)", k.characters),
+                None => r.text.replace(|c: char| c.is_control() && c != '\n', " "),
+            };
             print(&format!("── {}  {}\n{text}\n", r.sample, scores.join("  ")))
         }
     };

@@ -38,6 +38,7 @@ mod refine;
 mod rescore;
 mod serve;
 mod table;
+mod texts;
 
 pub use live::LogWriter;
 
@@ -326,6 +327,9 @@ struct Fork {
 struct Rescore {
     #[command(flatten)]
     target: Target,
+    /// Folder of reports that a worker kept on its node, for a run with reports = "local" (repeatable)
+    #[arg(long, value_name = "DIR")]
+    reports: Vec<PathBuf>,
     /// Take `[scoring]`, `[fitness]` and `[objectives]` from this run file; the rest of it is not looked at [default: the run's own]
     #[arg(long, value_name = "RUN.toml")]
     run: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! `jradievo rescore`: the reports of a run scored anew, under another lexicon, other metrics or another fitness.
 
 use super::history::History;
+use super::texts::Texts;
 use super::look::print;
 use super::next::Next;
 use super::{Failure, Rescore, exit, plan, tell};
@@ -32,6 +33,7 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
     let new = new_plan(&args, &history.plan)?;
     let references = read_references(&history, &new)?;
     let mut rescorer = Rescorer::new(&new, &references).map_err(|e| Failure::Usage(e.to_string()))?;
+    let texts = Texts::new(&args.reports);
     let mut out = args.out.as_deref().map(|path| Out::create(path, &history.run, &new)).transpose()?;
     let scored: Vec<_> = history.candidates().await?.into_iter().filter(|c| c.fitness.is_some()).collect();
     if scored.is_empty() {
@@ -40,7 +42,7 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
     let mut next = args.begin.as_deref().map(|folder| Next::begin(folder, &history, &new)).transpose()?;
     let mut rows = Vec::with_capacity(scored.len());
     for c in scored {
-        let old = history.evaluation(c.candidate).await?;
+        let old = texts.complete(c.candidate, history.evaluation(c.candidate).await?)?;
         let failed = |e| Failure::Failed(format!("candidate {}: {e}", c.candidate));
         let (evaluation, new_fitness) = rescored(&old, &mut rescorer, &new).map_err(failed)?;
         if let Some(out) = &mut out {

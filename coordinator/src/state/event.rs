@@ -118,8 +118,8 @@ pub enum Note {
     Disagreement {
         /// The candidate.
         candidate: CandidateId,
-        /// The first of its samples that differs.
-        sample: String,
+        /// The first of its samples that differs, by its position from 1: an id may say who a patient is.
+        sample: u32,
         /// What counts of that sample.
         first: Fitness,
         /// The one that came later.

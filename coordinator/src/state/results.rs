@@ -117,18 +117,20 @@ impl State {
         let mut checked = Vec::with_capacity(samples.len());
         for sample in samples {
             let name = &sample.sample;
-            let position =
-                self.positions.get(name).ok_or_else(|| format!("{name:?} is no sample of the run"))?;
+            let unknown = || "a sample that is not the run's".to_string();
+            let position = self.positions.get(name).ok_or_else(unknown)?;
+            // Reasons are logged, and an id may say who a patient is.
+            let name = position + 1;
             let most = self.plan.generation.max_new_tokens;
             if sample.tokens > most {
-                return Err(format!("sample {name:?} has {} tokens, more than {most}", sample.tokens));
+                return Err(format!("sample {name} has {} tokens, more than {most}", sample.tokens));
             }
             if let Some((metric, value)) = sample.scores.iter().find(|(_, v)| !v.is_finite()) {
-                return Err(format!("sample {name:?} has {metric:?} = {value}"));
+                return Err(format!("sample {name} has {metric:?} = {value}"));
             }
             let contribution = self.plan.contribution(sample).map_err(|e| e.to_string())?;
             if !contribution.is_finite() {
-                return Err(format!("sample {name:?}: its weighted sum overflows"));
+                return Err(format!("sample {name}: its weighted sum overflows"));
             }
             checked.push((*position, contribution));
         }
@@ -148,27 +150,21 @@ impl State {
         let differs = |((position, second), row): &(&(u32, f64), &SampleResult)| {
             if let Some(first) = rows.and_then(|r| r.get(position)) {
                 let contribution = self.plan.objective.sample(first).unwrap_or(f64::NAN);
-                return (first.text != row.text || contribution != *second)
-                    .then_some((contribution, *second));
+                let differs = (&first.text, &first.kept) != (&row.text, &row.kept);
+                return (differs || contribution != *second).then_some((contribution, *second));
             }
             let first = *parts?.get(*position as usize)?;
             (first != *second).then_some((first, *second))
         };
         let all = checked.iter().zip(samples);
         let Some((sample, Some((first, second)))) =
-            all.map(|pair| (&pair.1.sample, differs(&pair))).find(|(_, d)| d.is_some())
+            all.map(|pair| (pair.0.0 + 1, differs(&pair))).find(|(_, d)| d.is_some())
         else {
             return;
         };
         let (Ok(first), Ok(second)) = (Fitness::new(first), Fitness::new(second)) else { return };
         let worker = self.roster.get(worker).map(|w| w.name.clone()).unwrap_or_default();
-        changes.notes.push(Note::Disagreement {
-            candidate: id,
-            sample: sample.clone(),
-            first,
-            second,
-            worker,
-        });
+        changes.notes.push(Note::Disagreement { candidate: id, sample, first, second, worker });
     }
 
     /// What new samples bring about: the candidate's end, or that of the lease they came under.

@@ -75,6 +75,7 @@ pub(crate) fn evaluate(plan: &RunPlan, recipe: &Recipe) -> Evaluation {
             ("rouge_l".into(), 1.0 / (1.0 + distance + i as f64)),
             ("term_f1".into(), 1.0 / (1.0 + distance)),
         ]),
+        kept: None,
     };
     let samples = plan.samples.iter().enumerate().map(sample).collect();
     Evaluation { samples, timings: Timings { generate_ms: 5, ..Timings::default() } }

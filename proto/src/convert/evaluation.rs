@@ -3,10 +3,10 @@
 //! Whether they are the run's samples, and whether the scores are finite, is `common::fitness`'s to judge:
 //! that is a failed attempt with a reason, not a malformed message.
 
-use super::{MAX_METRICS, Refused, at_most, name};
+use super::{MAX_METRICS, Refused, at_most, digest, name};
 use crate::wire;
 use common::dataset::{MAX_REPORT_BYTES, MAX_SAMPLES};
-use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
+use common::evaluation::{Evaluation, Kept, SampleResult, Stop, Timings};
 
 impl From<SampleResult> for wire::SampleResult {
     fn from(s: SampleResult) -> wire::SampleResult {
@@ -23,6 +23,7 @@ impl From<SampleResult> for wire::SampleResult {
             tokens: s.tokens,
             stop: stop as i32,
             scores: s.scores,
+            kept: s.kept.map(|k| wire::Kept { digest: k.digest.to_string(), characters: k.characters }),
         }
     }
 }
@@ -45,7 +46,13 @@ impl TryFrom<wire::SampleResult> for SampleResult {
             wire::Stop::Unspecified => return Err(Refused::new("stop", format!("{} is unknown", s.stop))),
         };
         let sample = name("sample", s.sample)?;
-        Ok(SampleResult { sample, text: s.text, tokens: s.tokens, stop, scores: s.scores })
+        let kept =
+            |k: wire::Kept| Ok(Kept { digest: digest("kept.digest", &k.digest)?, characters: k.characters });
+        let kept = s.kept.map(kept).transpose()?;
+        if kept.is_some() && !s.text.is_empty() {
+            return Err(Refused::new("text", "is given beside what stands for it"));
+        }
+        Ok(SampleResult { sample, text: s.text, tokens: s.tokens, stop, scores: s.scores, kept })
     }
 }
 

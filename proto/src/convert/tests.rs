@@ -26,6 +26,7 @@ fn exchange() -> Exchange {
         tokens: 9,
         stop: Stop::End,
         scores: BTreeMap::from([("rouge_l".into(), 0.25)]),
+        kept: None,
     };
     let evaluation = Evaluation {
         samples: vec![sample.clone()],

@@ -7,6 +7,7 @@ use crate::data;
 use crate::device::{self, Chosen};
 use crate::evaluator::Evaluator;
 use crate::foreign::Foreign;
+use crate::keep::Keeper;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
 use crate::memory::{self, MemoryPlan};
@@ -102,7 +103,11 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
         info!("memory: {}", memory.summary());
         memory::guard(memory, args.memory.ignore_memory_plan).context("not joining")?;
     }
-    let mut link = Link::register(client, patience, identity, &plan, manifest).await?;
+    let keeper = Keeper::for_run(&plan, &run, args.reports.as_deref())?;
+    if let Some(folder) = keeper.folder() {
+        info!("reports stay on this node, in {}", folder.display());
+    }
+    let mut link = Link::register(client, patience, identity, &plan, manifest, keeper).await?;
 
     let began = Instant::now();
     let opened = opened?;

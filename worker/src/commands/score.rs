@@ -68,6 +68,7 @@ pub fn run(args: &cli::Score) -> Result<u8> {
             tokens: 0,
             stop: Stop::End,
             scores: s.metrics.clone(),
+            kept: None,
         })
         .collect();
     let rows: Vec<Row> =

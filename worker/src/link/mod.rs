@@ -7,6 +7,7 @@
 //! answered, so none is lost while this process lives.
 
 use crate::evaluator::{Control, EvaluateError, Stage};
+use crate::keep::Keeper;
 use crate::slot::{Done, Job, Workplace};
 use common::digest::{Digest, Manifest};
 use common::evaluation::{Evaluation, Timings};
@@ -122,6 +123,8 @@ pub struct Link {
     spoke: Instant,
     /// Its operator or the coordinator's wants this worker to take nothing new, finish what it has and go.
     finishing: bool,
+    /// Where reports stay that are not to leave this node.
+    keeper: Arc<Keeper>,
     /// Cancelled, with a slot that has not come back yet, since when.
     ending: BTreeMap<LeaseId, Instant>,
 }
@@ -134,6 +137,7 @@ impl Link {
         identity: Identity,
         plan: &common::run::RunPlan,
         manifest: Manifest,
+        keeper: Keeper,
     ) -> Result<Link, LinkError> {
         let mut link = Link {
             client,
@@ -149,6 +153,7 @@ impl Link {
             nudge: Arc::default(),
             spoke: Instant::now(),
             finishing: false,
+            keeper: Arc::new(keeper),
             ending: BTreeMap::new(),
             renew: Duration::from_secs(plan.scheduling.lease_seconds) / 3,
         };
@@ -425,6 +430,7 @@ impl Link {
                 candidate: grant.candidate,
                 recipe,
                 control: control.clone(),
+                keeper: self.keeper.clone(),
                 unsent: Vec::new(),
                 timings: Timings::default(),
             };

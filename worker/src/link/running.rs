@@ -1,6 +1,7 @@
 //! A candidate in work.
 
 use crate::evaluator::Control;
+use crate::keep::Keeper;
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult, Timings};
 use common::id::{CandidateId, LeaseId};
@@ -12,6 +13,7 @@ pub(super) struct Running {
     pub candidate: CandidateId,
     pub recipe: Digest,
     pub control: Arc<Control>,
+    pub keeper: Arc<Keeper>,
     /// Finished, and in no answered exchange yet.
     pub unsent: Vec<SampleResult>,
     /// What it took so far.
@@ -21,7 +23,7 @@ pub(super) struct Running {
 impl Running {
     pub fn fetch(&mut self) {
         let (rows, timings) = self.control.fetch();
-        self.unsent.extend(rows);
+        self.unsent.extend(self.keeper.keep(self.candidate, rows));
         self.timings = timings;
     }
 
