@@ -126,6 +126,27 @@ impl Files {
         Files { ca: file("ca.pem"), cert: file("cert.pem"), key: file("key.pem"), crl: file("crl.pem") }
     }
 
+    /// What a command line names: a folder, or three files; `None` for neither.
+    ///
+    /// # Errors
+    /// In words, where only some are given.
+    pub fn named(
+        folder: Option<&Path>,
+        ca: Option<&Path>,
+        cert: Option<&Path>,
+        key: Option<&Path>,
+    ) -> Result<Option<Files>, String> {
+        match (folder, ca, cert, key) {
+            (None, None, None, None) => Ok(None),
+            (Some(folder), None, None, None) => Ok(Some(Files::in_folder(folder))),
+            (None, Some(ca), Some(cert), Some(key)) => {
+                let crl = ca.with_file_name("crl.pem");
+                Ok(Some(Files { ca: ca.into(), cert: cert.into(), key: key.into(), crl }))
+            }
+            _ => Err("give --tls DIR, or all of --ca, --cert and --key".into()),
+        }
+    }
+
     /// What they look like now.
     pub fn stamp(&self) -> Stamp {
         Stamp::of([&*self.ca, &*self.cert, &*self.key, &*self.crl])

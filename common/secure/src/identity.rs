@@ -72,6 +72,18 @@ pub fn fitted_name(name: &str) -> String {
     if fitted.is_empty() { "worker".into() } else { fitted }
 }
 
+/// Names and addresses for a coordinator's certificate: those given, and this machine's own.
+pub fn trusted_hosts(given: &[String]) -> Vec<String> {
+    let own = ["localhost", "127.0.0.1", "::1"].map(String::from);
+    let mut hosts: Vec<String> = Vec::new();
+    for host in given.iter().chain(&own) {
+        if !hosts.contains(host) {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
+}
+
 /// Who holds a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -15,6 +15,8 @@
 //! | `front`, `rescore`, `finalists` | the commands of these names |
 //! | `fork`, `next` | a new run that begins with the results of an earlier one |
 //! | `json`, `table` | what they print |
+//! | `network` | where and to whom a coordinator listens; certificates to speak to it |
+//! | `pki` | `pki` and `token`: a private authority |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
@@ -29,9 +31,11 @@ mod json;
 mod live;
 mod look;
 mod models;
+mod network;
 mod next;
 mod operate;
 mod optimize;
+mod pki;
 mod plan;
 mod reach;
 mod refine;
@@ -43,8 +47,8 @@ pub use live::LogWriter;
 
 use crate::store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use network::{Credentials, Listen};
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Prints a line. A search must outlive whoever reads its output, so a closed pipe is no failure (and no panic).
@@ -93,6 +97,10 @@ Afterwards, or meanwhile:
   jradievo recipe runs/first > best.json                       every number of the best merge found
   jradievo-worker merge best.json --out merged                 the model itself
 
+Over a network (docs/RUNBOOK.md):
+  jradievo pki init pki --host node1                           an authority and certificates; start with --pki pki
+  jradievo token pki > token                                   lets one worker node in: --token-file token
+
 Exit codes: 0 done, 1 failure (also a search of which nothing could be evaluated), 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
 holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
 Logs go to standard error; RUST_LOG=info shows more of them.";
@@ -131,17 +139,11 @@ enum Command {
     Finalists(Finalists),
     /// Reads a run file and what it names, and reports everything that is wrong
     Check(Check),
-}
-
-/// Where a coordinator listens.
-#[derive(Debug, Args)]
-struct Listen {
-    /// Address for workers and for looking commands; port 0 takes any free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// Allow an address that other machines can reach: anybody there can then read reports and hand in results
-    #[arg(long)]
-    insecure_listen: bool,
+    /// Makes and takes back certificates, for a coordinator that other machines reach
+    #[command(subcommand)]
+    Pki(pki::Pki),
+    /// Prints a join token, with which a new worker node fetches its certificate once
+    Token(pki::Token),
 }
 
 /// Which files a run pins by digest when it is begun.
@@ -203,6 +205,8 @@ struct Extend {
     /// Results without a better one after which the run ends
     #[arg(long, value_name = "N")]
     stagnation: Option<u64>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -216,14 +220,15 @@ struct Looked {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 struct Target {
     /// The run's state folder, whether a coordinator is running on it or not
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", required_unless_present = "coordinator", conflicts_with = "coordinator")]
     state: Option<PathBuf>,
     /// A running coordinator, such as http://127.0.0.1:7443
     #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Debug, Args)]
@@ -467,6 +472,8 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Front(args) => front::front(args).await,
         Command::Finalists(args) => finalists::finalists(args).await,
         Command::Check(args) => plan::check(args),
+        Command::Pki(command) => pki::pki(command),
+        Command::Token(args) => pki::token(&args),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::foreign::Foreign;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
 use crate::memory::{self, MemoryPlan};
+use crate::network;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
@@ -17,7 +18,6 @@ use anyhow::{Context, Result, bail};
 use common::run::RunPlan;
 use hub::Meter;
 use proto::convert::Description;
-use proto::{Channel, ClusterClient, Endpoint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -48,7 +48,8 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
         warn!("{note}");
     }
     let patience = Patience { give_up_after: args.give_up_after.map(Duration::from_secs) };
-    let client = connect(&args.coordinator)?;
+    let network = network::open(&args, &host_name()).await?;
+    let client = network.client.clone();
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
     allow(&plan, args.allow_external)?;
@@ -193,16 +194,6 @@ fn keep_resident(
         memory::words(bytes)
     );
     Ok(())
-}
-
-fn connect(url: &str) -> Result<ClusterClient<Channel>> {
-    let url = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
-    let endpoint = Endpoint::from_shared(url.clone())
-        .with_context(|| format!("--coordinator {url}: expected an address such as http://node1:7443"))?
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true);
-    Ok(proto::cluster_client(endpoint.connect_lazy()))
 }
 
 fn host_name() -> String {
