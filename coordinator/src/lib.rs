@@ -63,6 +63,11 @@ pub struct Settings {
     pub hang_up: Duration,
     /// Who may call what.
     pub access: Access,
+    /// How long a connection may be silent before it is asked whether it is there, and how long that may take. Notices
+    /// half-open connections, and those that dribble a frame.
+    pub silence: Duration,
+    /// How long a call may take, its message included.
+    pub call: Duration,
 }
 
 impl Settings {
@@ -75,6 +80,9 @@ impl Settings {
             farewell: Duration::from_secs(5),
             hang_up: Duration::from_secs(2),
             access: Access::open(),
+            silence: Duration::from_secs(20),
+            // The longest that an exchange is held back, and the time of a few flushes of a slow disk.
+            call: Duration::from_secs(90),
         }
     }
 }
@@ -101,11 +109,11 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
-    let Settings { clock, watch, tick, farewell, hang_up, access } = settings;
+    let Settings { clock, watch, tick, farewell, hang_up, access, silence, call } = settings;
     let (driver, handle) = Driver::new(state, store, clock, watch, farewell);
     let (hang_up_now, told_to_hang_up) = tokio::sync::oneshot::channel::<()>();
 
-    let router = router(Service::new(handle.clone()), access).await?;
+    let router = router(Service::new(handle.clone()), access, silence, call).await?;
     let mut server = Guarded(tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // Sent or dropped, either means that it is over.
         let _ = told_to_hang_up.await;
@@ -146,9 +154,6 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-/// How long a call may take, its message included: the longest that an exchange is held back, and the time of two flushes
-/// of a slow disk. Whoever dribbles a message is cut off then.
-const CALL_LIMIT: Duration = Duration::from_secs(90);
 /// Calls at once on one connection.
 const MAX_STREAMS: u32 = 256;
 /// The largest headers of a call, in bytes.
@@ -160,7 +165,7 @@ const MAX_RESETS: usize = 32;
 
 type Router = tonic::transport::server::Router<tower_layer::Stack<Access, tower_layer::Identity>>;
 
-async fn router(service: Service, access: Access) -> Result<Router> {
+async fn router(service: Service, access: Access, silence: Duration, call: Duration) -> Result<Router> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let cluster = ClusterServer::new(service.clone())
         .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
@@ -181,10 +186,9 @@ async fn router(service: Service, access: Access) -> Result<Router> {
         .build_v1()
         .map_err(|e| Error::Server(e.to_string()))?;
     Ok(Server::builder()
-        // Half-open connections are noticed by their silence, and so are those that dribble a frame.
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .timeout(CALL_LIMIT)
+        .http2_keepalive_interval(Some(silence))
+        .http2_keepalive_timeout(Some(silence))
+        .timeout(call)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .max_frame_size(MAX_FRAME)

@@ -93,7 +93,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
+    pub(crate) async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -131,9 +131,11 @@ impl Patience {
     }
 }
 
-enum CallError {
+/// Why a call ended without its answer.
+pub(crate) enum CallError {
     /// The coordinator asks for a new registration.
     Again,
+    /// For good.
     Link(LinkError),
 }
 

@@ -2,6 +2,7 @@
 //! itself by a token and renews while it runs.
 
 use crate::cli;
+use crate::link::{CallError, Patience};
 use anyhow::{Context, Result, bail};
 use proto::status::{Class, Retry};
 use proto::{Channel, ClusterClient, Endpoint, wire};
@@ -17,7 +18,7 @@ use tracing::{info, warn};
 
 /// Variable that holds a join token.
 const TOKEN_VARIABLE: &str = "JRADIEVO_TOKEN";
-/// How long one try to join or renew may take.
+/// How long one try to renew may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How the coordinator is reached.
@@ -39,7 +40,7 @@ impl Drop for Network {
 }
 
 /// Makes ready to speak to a coordinator; joins first, where a token says so.
-pub async fn open(args: &cli::Run, host_name: &str) -> Result<Network> {
+pub async fn open(args: &cli::Run, host_name: &str, patience: Patience) -> Result<Network> {
     let url = &args.coordinator;
     let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
     let n = &args.network;
@@ -69,7 +70,7 @@ pub async fn open(args: &cli::Run, host_name: &str) -> Result<Network> {
     let folder = n.identity.clone().map_or_else(|| default_folder(&url), Ok)?;
     let enrolment = Enrolment::new(folder);
     let name = args.name.as_deref().unwrap_or(host_name).split('/').next().unwrap_or_default();
-    let identity = enrolled(&enrolment, token, &endpoint, &fitted_name(name)).await?;
+    let identity = enrolled(&enrolment, token, &endpoint, &fitted_name(name), patience).await?;
     let client = client(&endpoint, Trust::Files(enrolment.files()))?;
     let renewing = tokio::spawn(renew(enrolment, endpoint));
     Ok(Network { client, node: Some(identity.name), renewing: Some(renewing) })
@@ -116,6 +117,7 @@ async fn enrolled(
     token: Option<Token>,
     endpoint: &Endpoint,
     name: &str,
+    patience: Patience,
 ) -> Result<Identity> {
     // Other workers of this node wait here and then find what the first one fetched.
     let lock = {
@@ -138,15 +140,21 @@ async fn enrolled(
     }
     let token = token.expect("looked at above");
     let connector = Connector::new(Trust::Pinned(token.authority))?;
-    let mut client = proto::join_client(endpoint.connect_with_connector_lazy(connector));
+    let client = proto::join_client(endpoint.connect_with_connector_lazy(connector));
     let request = wire::JoinRequest {
         secret: token.secret.to_vec(),
         certificate_request: enrolment.request()?,
         name: name.into(),
     };
-    let reply = tokio::time::timeout(CALL_LIMIT, client.join(request)).await;
-    let reply = reply.context("joining: no answer in time")?;
-    let reply = reply.map_err(|s| anyhow::anyhow!("joining: {}", Class::from(&s)))?.into_inner();
+    // An answer that was lost is asked for again: the token knows the key that it let in.
+    let call = || {
+        let (mut client, request) = (client.clone(), request.clone());
+        async move { client.join(request).await }
+    };
+    let reply = patience.call("join", call).await.map_err(|e| match e {
+        CallError::Link(e) => anyhow::Error::from(e).context("joining"),
+        CallError::Again => anyhow::anyhow!("joining: the coordinator answers what was not asked"),
+    })?;
     let identity = enrolment.keep(&reply.certificate, &reply.authority, Some(token.authority))?;
     drop(lock);
     info!(name = identity.name, folder = %folder, "joined; the token is not needed any more");

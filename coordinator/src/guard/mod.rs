@@ -15,6 +15,8 @@ pub mod gate;
 pub mod join;
 pub mod link;
 pub mod members;
+#[cfg(test)]
+mod tests;
 
 
 use secure::Identity;

@@ -48,7 +48,7 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
         warn!("{note}");
     }
     let patience = Patience { give_up_after: args.give_up_after.map(Duration::from_secs) };
-    let network = network::open(&args, &host_name()).await?;
+    let network = network::open(&args, &host_name(), patience).await?;
     let client = network.client.clone();
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
@@ -78,7 +78,7 @@ async fn work(args: cli::Run, mut stop: watch::Receiver<bool>) -> Result<Ending>
     };
     info!(files = manifest.files().len(), seconds = began.elapsed().as_secs_f32(), "files digested");
     let identity = Identity {
-        name: args.name.clone().unwrap_or_else(host_name),
+        name: args.name.clone().or_else(|| network.node.clone()).unwrap_or_else(host_name),
         device: chosen.words.clone(),
         slots: args.slots,
     };
