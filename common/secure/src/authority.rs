@@ -121,7 +121,13 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error::File`] where the folder has a certificate already and `replace` does not say that it may go.
-    pub fn issue(&self, subject: &Subject<'_>, out: &Path, replace: bool, now: SystemTime) -> Result<Identity> {
+    pub fn issue(
+        &self,
+        subject: &Subject<'_>,
+        out: &Path,
+        replace: bool,
+        now: SystemTime,
+    ) -> Result<Identity> {
         let _lock = locked(&self.folder)?;
         let files = files::Files::in_folder(out);
         if !replace && let Some(there) = [&files.cert, &files.key].into_iter().find(|p| p.exists()) {

@@ -33,7 +33,9 @@ pub enum Error {
         name: String,
     },
     /// A certificate that says nothing of JRadiEvo.
-    #[error("the certificate holds no role: it needs exactly one URI such as jradievo://worker/NAME as an alternative name")]
+    #[error(
+        "the certificate holds no role: it needs exactly one URI such as jradievo://worker/NAME as an alternative name"
+    )]
     NoRole,
     /// A certificate that cannot be read.
     #[error("the certificate cannot be read: {0}")]
@@ -51,7 +53,9 @@ pub enum Error {
     #[error("{0}")]
     Token(TokenFault),
     /// Somebody else holds the name.
-    #[error("another node holds a certificate for {name:?}: choose another --name, or, if that node is gone, let the operator say jradievo pki revoke {name}")]
+    #[error(
+        "another node holds a certificate for {name:?}: choose another --name, or, if that node is gone, let the operator say jradievo pki revoke {name}"
+    )]
     NameInUse {
         /// Which.
         name: String,

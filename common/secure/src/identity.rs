@@ -177,7 +177,9 @@ mod tests {
             not_before: SystemTime::UNIX_EPOCH,
             not_after: SystemTime::UNIX_EPOCH,
         };
-        for (name, covered) in [("gpu1", true), ("gpu1/cuda:0", true), ("gpu11", false), ("gpu", false), ("", false)] {
+        for (name, covered) in
+            [("gpu1", true), ("gpu1/cuda:0", true), ("gpu11", false), ("gpu", false), ("", false)]
+        {
             assert_eq!(identity.covers(name), covered, "{name:?}");
         }
     }

@@ -89,7 +89,8 @@ impl Ledger {
 
     /// Takes back all that is still good under a name or serial number. Yields what that was.
     pub(crate) fn revoke(&self, which: &str, now: SystemTime) -> Result<Vec<Issued>> {
-        let hit = self.good(now)?.into_iter().filter(|i| i.name == which || i.serial == which).collect::<Vec<_>>();
+        let hit =
+            self.good(now)?.into_iter().filter(|i| i.name == which || i.serial == which).collect::<Vec<_>>();
         for i in &hit {
             let revoked = Revoked { serial: i.serial.clone(), name: i.name.clone(), at: crate::unix(now) };
             append(&self.revoked, &revoked)?;

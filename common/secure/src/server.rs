@@ -110,7 +110,9 @@ impl Server {
                     about_to_expire(&loaded.identity);
                     kept.loaded = Arc::new(loaded);
                 }
-                Err(e) => warn!("the changed certificates cannot be used, the earlier ones stay in force: {e}"),
+                Err(e) => {
+                    warn!("the changed certificates cannot be used, the earlier ones stay in force: {e}")
+                }
             }
         }
         kept.loaded.clone()
@@ -121,7 +123,9 @@ fn about_to_expire(identity: &Identity) {
     let left = identity.not_after.duration_since(SystemTime::now()).unwrap_or_default();
     if left < WARN_BEFORE {
         let hours = left.as_secs() / 3600;
-        warn!("the coordinator's certificate expires in {hours} hours; replace it, it is read without a restart");
+        warn!(
+            "the coordinator's certificate expires in {hours} hours; replace it, it is read without a restart"
+        );
     }
 }
 
@@ -139,12 +143,14 @@ fn load(files: &Files, authority: Option<&Authority>) -> Result<Loaded> {
     }
     let roots = roots(&ca).map_err(|e| Error::file(&files.ca, e))?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crate::provider());
-    let verifier = verifier.only_check_end_entity_revocation().allow_unknown_revocation_status().with_crls(crl);
+    let verifier =
+        verifier.only_check_end_entity_revocation().allow_unknown_revocation_status().with_crls(crl);
     let verifier = if authority.is_some() { verifier.allow_unauthenticated() } else { verifier };
     let verifier = verifier.build().map_err(|e| Error::file(&files.ca, e.to_string()))?;
     // A node with a token knows the authority by its certificate's hash alone, so it has to be shown that.
     chain.extend(authority.map(|a| a.certificate().clone()));
-    let tls = |e: rustls::Error| Error::file(&files.cert, format!("does not go with {}: {e}", files.key.display()));
+    let tls =
+        |e: rustls::Error| Error::file(&files.cert, format!("does not go with {}: {e}", files.key.display()));
     let mut config = ServerConfig::builder_with_provider(crate::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| Error::Tls(e.to_string()))?

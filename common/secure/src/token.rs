@@ -89,7 +89,8 @@ impl Tokens {
     pub(crate) fn keep(&self, secret: &[u8; 32], terms: &Terms, now: SystemTime) -> Result<()> {
         private_folder(&self.folder)?;
         let entries = std::fs::read_dir(&self.folder).map_err(Error::io("read", &self.folder))?;
-        for path in entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")) {
+        for path in entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"))
+        {
             if read(&path).is_ok_and(|t| crate::unix(now) > t.expires + REMEMBERED.as_secs()) {
                 std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             }
@@ -144,7 +145,14 @@ mod tests {
         assert_eq!(Token::parse(&format!(" {}\n", token.text())).unwrap(), token);
         assert!(!format!("{token:?}").contains("5c5c"));
         let text = token.text();
-        let bad = ["", "x", &text[1..], &text[..text.len() - 1], &(text.clone() + ".0"), &text.replace("5c5c", "5é5")];
+        let bad = [
+            "",
+            "x",
+            &text[1..],
+            &text[..text.len() - 1],
+            &(text.clone() + ".0"),
+            &text.replace("5c5c", "5é5"),
+        ];
         for bad in bad {
             let e = Token::parse(bad).unwrap_err().to_string();
             assert!(e.contains("no join token") && !e.contains("5c5c"), "{e}");

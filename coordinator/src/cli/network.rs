@@ -82,7 +82,9 @@ impl Listen {
         if limits.connections < wanted {
             let (may, ulimit) = (limits.connections, limits.descriptors() + wanted - limits.connections);
             let remedy = format!("ulimit -n {ulimit} allows {wanted}");
-            tell(&format!("note: at most {may} connections, by the number of files that may be open; {remedy}"));
+            tell(&format!(
+                "note: at most {may} connections, by the number of files that may be open; {remedy}"
+            ));
         }
         limits
     }
@@ -130,12 +132,8 @@ impl Credentials {
     /// What is given, or else stands in the environment, or else is known of a state folder.
     pub(super) fn trust(&self, known: Option<PathBuf>) -> Result<Option<Trust>, String> {
         let variable = || std::env::var_os(TLS_VARIABLE).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let named = Files::named(
-            self.tls.as_deref(),
-            self.ca.as_deref(),
-            self.cert.as_deref(),
-            self.key.as_deref(),
-        )?;
+        let named =
+            Files::named(self.tls.as_deref(), self.ca.as_deref(), self.cert.as_deref(), self.key.as_deref())?;
         let fallback = || variable().or(known).map(|folder| Files::in_folder(&folder));
         Ok(named.or_else(fallback).map(Trust::Files))
     }

@@ -176,7 +176,10 @@ fn init(args: &Init) -> Result<u8, Failure> {
     let operator = Subject { role: Role::Operator, name: "operator", hosts: &[], life };
     authority.issue(&operator, &args.dir.join("operator"), false, now).map_err(failed)?;
     let dir = args.dir.display();
-    say(&format!("authority {} in {dir}; keep ca-key.pem to yourself", secure::hex(&authority.fingerprint())));
+    say(&format!(
+        "authority {} in {dir}; keep ca-key.pem to yourself",
+        secure::hex(&authority.fingerprint())
+    ));
     say(&format!("coordinator {} until {}, for {}", server.name, date(server.not_after), hosts.join(", ")));
     say(&format!("serve with: jradievo start RUN.toml --state STATE --pki {dir} --listen 0.0.0.0:7443"));
     say(&format!("let nodes in with: jradievo token {dir} > token"));
@@ -240,7 +243,12 @@ fn show(file: &Path) -> Result<u8, Failure> {
         say(&match Identity::of(&certificate) {
             Ok(i) => {
                 let (from, until) = (date(i.not_before), date(i.not_after));
-                format!("{} {}, {from} to {until}, serial {}, SHA-256 {fingerprint}", i.role, i.name, i.serial_text())
+                format!(
+                    "{} {}, {from} to {until}, serial {}, SHA-256 {fingerprint}",
+                    i.role,
+                    i.name,
+                    i.serial_text()
+                )
             }
             Err(e) => format!("SHA-256 {fingerprint}: {e}"),
         });

@@ -67,7 +67,10 @@ fn check(peer: Option<&Peer>, server: &Server, path: &str) -> Result<(), Class> 
         Open::Only(needed) if role == needed => Ok(()),
         Open::Only(needed) => {
             let call = path.rsplit('/').next().unwrap_or_default();
-            denied(format!("{call} is for the role {needed}; the certificate of {} is of a {role}", identity.name))
+            denied(format!(
+                "{call} is for the role {needed}; the certificate of {} is of a {role}",
+                identity.name
+            ))
         }
         Open::Members => denied(format!("a {role} calls nobody")),
     }
@@ -160,10 +163,9 @@ mod tests {
             assert_eq!(open_to(&format!("/{CLUSTER}{call}")), open, "{call}");
         }
         // A call that is added to the schema has to be added here, and thought about.
-        let all = [
-            ("cluster", include_str!("../../../proto/schema/cluster.proto")),
-        ];
-        let calls = all.iter().flat_map(|(_, text)| text.lines()).filter(|l| l.trim().starts_with("rpc ")).count();
+        let all = [("cluster", include_str!("../../../proto/schema/cluster.proto"))];
+        let calls =
+            all.iter().flat_map(|(_, text)| text.lines()).filter(|l| l.trim().starts_with("rpc ")).count();
         assert_eq!(calls, table.len());
         for nothing in ["", "/", "/x/y", "/jradievo.cluster.v1.Other/X", "/jradievo.cluster.v1.Join/Other"] {
             assert_eq!(open_to(nothing), None, "{nothing}");

@@ -70,7 +70,11 @@ impl Limits {
 }
 
 /// Accepts from a listener for as long as the stream lives.
-pub fn open(listener: TcpListener, tls: Option<Arc<Server>>, limits: Limits) -> ReceiverStream<io::Result<Link>> {
+pub fn open(
+    listener: TcpListener,
+    tls: Option<Arc<Server>>,
+    limits: Limits,
+) -> ReceiverStream<io::Result<Link>> {
     let (sender, receiver) = mpsc::channel(64);
     let gate = Arc::new(Gate { tls, limits, counts: Mutex::default() });
     tokio::spawn(accept(listener, gate, sender));
@@ -155,7 +159,8 @@ impl Gate {
             }
         });
         counts.pending.insert(number, task.abort_handle());
-        let oldest = if counts.pending.len() > self.limits.pending { counts.pending.pop_first() } else { None };
+        let oldest =
+            if counts.pending.len() > self.limits.pending { counts.pending.pop_first() } else { None };
         drop(counts);
         if let Some((_, oldest)) = oldest {
             oldest.abort();

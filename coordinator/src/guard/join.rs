@@ -34,7 +34,12 @@ impl Door {
             let authority = server.authority().ok_or_else(closed)?;
             let (certificate, identity) = sign(authority).map_err(class)?;
             let until = secure::unix(identity.not_after);
-            info!(name = identity.name, serial = identity.serial_text(), until, "signed a worker's certificate");
+            info!(
+                name = identity.name,
+                serial = identity.serial_text(),
+                until,
+                "signed a worker's certificate"
+            );
             let authority = pem(&[authority.certificate()]);
             Ok::<_, Class>(wire::JoinReply { certificate: pem(&[&certificate]), authority })
         });
@@ -46,7 +51,9 @@ impl Door {
 type Signed = (rustls::pki_types::CertificateDer<'static>, Identity);
 
 fn closed() -> Class {
-    Class::Denied("this coordinator signs no certificates: its operator issues them (jradievo pki issue)".into())
+    Class::Denied(
+        "this coordinator signs no certificates: its operator issues them (jradievo pki issue)".into(),
+    )
 }
 
 fn class(e: Error) -> Class {
@@ -72,7 +79,8 @@ impl Join for Door {
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
         let holder = Peer::identity(request.extensions());
-        let holder = holder.ok_or_else(|| Class::Denied("show the certificate that is to be renewed".into()))?;
+        let holder =
+            holder.ok_or_else(|| Class::Denied("show the certificate that is to be renewed".into()))?;
         let Renewing { request } = Renewing::try_from(request.into_inner()).map_err(Class::from)?;
         self.signed(move |a| a.renew(&holder, &request, SystemTime::now())).await
     }

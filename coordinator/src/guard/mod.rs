@@ -18,7 +18,6 @@ pub mod members;
 #[cfg(test)]
 mod tests;
 
-
 use secure::Identity;
 use std::net::SocketAddr;
 use std::sync::Arc;

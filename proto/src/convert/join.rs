@@ -42,9 +42,10 @@ impl TryFrom<wire::RenewRequest> for Renewing {
 fn request(der: Vec<u8>) -> Result<Vec<u8>, Refused> {
     match der.len() {
         0 => Err(Refused::new("certificate_request", "empty")),
-        n if n > MAX_CERTIFICATE_REQUEST => {
-            Err(Refused::new("certificate_request", format!("{n} bytes, more than {MAX_CERTIFICATE_REQUEST}")))
-        }
+        n if n > MAX_CERTIFICATE_REQUEST => Err(Refused::new(
+            "certificate_request",
+            format!("{n} bytes, more than {MAX_CERTIFICATE_REQUEST}"),
+        )),
         _ => Ok(der),
     }
 }
@@ -55,7 +56,8 @@ mod tests {
 
     #[test]
     fn secrets_requests_and_names_of_other_lengths_are_refused_by_their_field() {
-        let good = wire::JoinRequest { secret: vec![1; 32], certificate_request: vec![1], name: "gpu1".into() };
+        let good =
+            wire::JoinRequest { secret: vec![1; 32], certificate_request: vec![1], name: "gpu1".into() };
         assert!(Joining::try_from(good.clone()).is_ok());
         let field = |r| Joining::try_from(r).err().map(|e| e.field);
         for secret in [vec![], vec![1; 31], vec![1; 33]] {

@@ -18,7 +18,14 @@ async fn without_a_certificate_nobody_comes_further_than_to_join() {
     // Where there are no tokens, the handshake itself fails.
     let folder = site.folder.clone();
     let shut = serve(folder, Door::Shut, Limits::default(), Settings::new(Box::new(Unwatched))).await;
-    let mut raw = shut.raw(shut.stranger()).await.unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(shut.authority.certificate().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let bare = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let bare = Arc::new(bare.unwrap().with_root_certificates(roots).with_no_client_auth());
+    let tcp = TcpStream::connect(shut.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(bare);
+    let mut raw = connector.connect("127.0.0.1".try_into().unwrap(), tcp).await.unwrap();
     let e = raw.read_u8().await.unwrap_err().to_string();
     assert!(e.contains("CertificateRequired"), "{e}");
     shut.member(Role::Worker, "w").await;
@@ -69,7 +76,10 @@ async fn an_expired_certificate_is_refused_and_one_that_expires_is_cut_off() {
     frames::hello(&mut raw).await;
     let came = until_closed(&mut raw).await;
     assert!(!came.is_empty(), "it was let in before");
-    assert!(SystemTime::now().duration_since(now).unwrap() < Duration::from_secs(15), "by its certificate's end");
+    assert!(
+        SystemTime::now().duration_since(now).unwrap() < Duration::from_secs(15),
+        "by its certificate's end"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +169,8 @@ async fn changed_files_are_in_force_from_the_next_connection_and_broken_ones_cha
     let renewed = site.authority.issue(&subject, &server, true, SystemTime::now()).unwrap();
     assert_eq!(shown().await, renewed.serial);
     assert_ne!(first, renewed.serial);
-    for (file, text) in [("cert.pem", "nonsense"), ("key.pem", ""), ("ca.pem", "-----BEGIN CERTIFICATE-----")] {
+    for (file, text) in [("cert.pem", "nonsense"), ("key.pem", ""), ("ca.pem", "-----BEGIN CERTIFICATE-----")]
+    {
         let before = std::fs::read(server.join(file)).unwrap();
         std::fs::write(server.join(file), text).unwrap();
         assert_eq!(shown().await, renewed.serial, "{file}");

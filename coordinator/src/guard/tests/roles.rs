@@ -36,7 +36,10 @@ async fn each_role_may_call_what_the_table_says_and_nothing_else() {
         calls.iter().filter(|(_, r)| !matches!(r, Err(Class::Denied(_)))).map(|(name, _)| *name).collect()
     };
     assert_eq!(allowed(&worker), ["describe", "register", "exchange"]);
-    assert_eq!(allowed(&operator), ["describe", "status", "candidates", "reports", "recipe", "pause", "extend"]);
+    assert_eq!(
+        allowed(&operator),
+        ["describe", "status", "candidates", "reports", "recipe", "pause", "extend"]
+    );
     // What was denied says to whom it belongs.
     let why = denied(worker[7].1.clone());
     assert!(why.contains("for the role operator") && why.contains("w is of a worker"), "{why}");
