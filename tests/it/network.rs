@@ -81,7 +81,7 @@ fn a_search_over_mutual_tls_finds_what_the_plain_one_finds() {
 
 #[test]
 fn a_worker_may_do_nothing_of_what_an_operator_does() {
-    let site = Site::new(2, 40);
+    let site = Site::new(2, 400);
     let mut coordinator = site.start();
     let (worker, operator) = (site.certificate("worker", "gpu1"), site.certificate("operator", "ann"));
     let busy = coordinator.worker("gpu1", &["--tls", &worker]);
@@ -116,7 +116,7 @@ fn a_worker_may_do_nothing_of_what_an_operator_does() {
     assert!(!refused.status.success(), "{}", text(&refused.stdout));
     let status = done(&["status", "--coordinator", &url, "--tls", &operator, "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    assert_eq!((&status["paused"], &status["evaluations_budget"]), (&true.into(), &40.into()), "{status}");
+    assert_eq!((&status["paused"], &status["evaluations_budget"]), (&true.into(), &400.into()), "{status}");
     coordinator.process.signal("INT");
     let ended = coordinator.process.expect(130);
     // Nothing secret is in what was printed.
@@ -127,8 +127,11 @@ fn a_worker_may_do_nothing_of_what_an_operator_does() {
 
 #[test]
 fn a_token_lets_a_node_in_once_and_its_certificate_is_renewed_while_it_works() {
-    let site = Site::new(50, 8);
+    let site = Site::new(2, 8);
     let coordinator = site.start();
+    let state = site.run.path("state").display().to_string();
+    // There is nothing to do, so that it is still there when its certificate is over.
+    done(&["pause", &state]);
     let token = site.token(&["--life", "3s"]);
     let mut first = node(&coordinator, "gpu1", &site.run.path("first"), Some(&token));
     first.wait_for("joined");
@@ -140,6 +143,7 @@ fn a_token_lets_a_node_in_once_and_its_certificate_is_renewed_while_it_works() {
     // Its certificate holds for three seconds, and it goes on for longer than that.
     first.wait_for("renewed");
     first.wait_for("renewed");
+    done(&["resume", &state]);
     let ended = coordinator.process.expect(0);
     let node = first.expect(0);
     let secret = std::fs::read_to_string(&token).unwrap();
@@ -177,8 +181,10 @@ fn a_used_token_stays_used_and_a_node_stays_known_over_a_restart() {
 
 #[test]
 fn a_renewed_certificate_of_the_coordinator_is_in_force_without_a_restart() {
-    let site = Site::new(50, 4);
+    let site = Site::new(2, 4);
     let mut coordinator = site.start();
+    let state = site.run.path("state").display().to_string();
+    done(&["pause", &state]);
     let server = site.run.path("pki/server");
     let worker = site.certificate("worker", "gpu1");
     let mut first = coordinator.worker("gpu1/1", &["--tls", &worker]);
@@ -204,7 +210,9 @@ fn a_renewed_certificate_of_the_coordinator_is_in_force_without_a_restart() {
     assert!(text(&refused.stderr).contains("--replace"), "{}", text(&refused.stderr));
     done(&[&renew[..], &["--out", &server, "--replace"]].concat());
     assert!(ask().status.success());
-    let second = coordinator.worker("gpu1/2", &["--tls", &worker]);
+    let mut second = coordinator.worker("gpu1/2", &["--tls", &worker]);
+    second.wait_for("registered");
+    done(&["resume", &state]);
     coordinator.process.expect(0);
     first.expect(0);
     second.expect(0);

@@ -155,7 +155,7 @@ async fn enrolled(
         CallError::Link(e) => anyhow::Error::from(e).context("joining"),
         CallError::Again => anyhow::anyhow!("joining: the coordinator answers what was not asked"),
     })?;
-    let identity = enrolment.keep(&reply.certificate, &reply.authority, Some(token.authority))?;
+    let identity = enrolment.keep(&reply.certificate, &reply.authority, token.authority)?;
     drop(lock);
     info!(name = identity.name, folder = %folder, "joined; the token is not needed any more");
     Ok(identity)
@@ -213,5 +213,6 @@ async fn renewed(enrolment: &Enrolment, endpoint: &Endpoint, old: &Identity) -> 
         class => Renewal::Failed(class.to_string()),
     })?;
     let reply = reply.into_inner();
-    enrolment.keep(&reply.certificate, &reply.authority, None).map_err(|e| failed(&e))
+    let authority = enrolment.authority().map_err(|e| failed(&e))?;
+    enrolment.keep(&reply.certificate, &reply.authority, authority).map_err(|e| failed(&e))
 }

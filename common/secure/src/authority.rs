@@ -268,6 +268,8 @@ impl Authority {
         }];
         params.use_authority_key_identifier_extension = true;
         let life = subject.life.min(MAX_LIFE);
+        // Cut to seconds here and not by the encoding, so that a renewal finds the life that was given.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(crate::unix(now));
         (params.not_before, params.not_after) = ((now - backdated(life)).into(), (now + life).into());
         params.serial_number = Some(serial()?);
         let certificate = params.signed_by(key, &self.issuer)?.der().clone();
@@ -277,16 +279,17 @@ impl Authority {
     }
 }
 
-/// How long before its making a certificate begins to hold.
+/// How long before its making a certificate begins to hold; whole seconds, as everything in a certificate.
 fn backdated(life: Duration) -> Duration {
-    SKEW.min(life / 10)
+    SKEW.min(Duration::from_secs(life.as_secs() / 10))
 }
 
 /// For how long a certificate was made: its whole time without what was added for clocks that differ.
 fn given(holder: &Identity) -> Duration {
     let whole = holder.not_after.duration_since(holder.not_before).unwrap_or_default();
     let long = whole.saturating_sub(SKEW);
-    (if long >= SKEW * 10 { long } else { whole.mul_f64(10.0 / 11.0) }).min(MAX_LIFE)
+    let short = Duration::from_secs((whole.as_secs() * 10).div_ceil(11));
+    (if long >= SKEW * 10 { long } else { short }).min(MAX_LIFE)
 }
 
 /// Certificates as text.
@@ -399,15 +402,16 @@ mod tests {
         let node = Enrolment::new(dir.path().join("node"));
         let _lock = node.lock().unwrap();
         let request = node.request().unwrap();
-        for life in [DAY, Duration::from_secs(20)] {
+        for seconds in [86_400, 3_000, 2_999, 37, 20, 9, 3] {
+            let life = Duration::from_secs(seconds);
             let token = authority.token(DAY, 1, life, Some("gpu1"), now).unwrap();
             let (_, first) = authority.join(&token.secret, &request, "gpu1", now).unwrap();
             assert!(matches!(authority.renew(&first, &request, now), Err(Error::TooYoung)));
-            let later = renew_at(&first) + Duration::from_secs(1);
+            let later = renew_at(&first);
             let (_, second) = authority.renew(&first, &request, later).unwrap();
             assert_eq!((second.name.as_str(), second.role), ("gpu1", Role::Worker));
             let life_of = |i: &Identity| i.not_after.duration_since(i.not_before).unwrap();
-            assert!(life_of(&first).abs_diff(life_of(&second)) <= Duration::from_secs(1));
+            assert_eq!(life_of(&first), life_of(&second), "{seconds} s");
         }
     }
 }

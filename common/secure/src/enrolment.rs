@@ -7,6 +7,7 @@ use crate::identity::Identity;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::CertifiedKey;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -70,19 +71,34 @@ impl Enrolment {
         Ok(CertificateParams::default().serialize_request(&key)?.der().to_vec())
     }
 
-    /// Keeps what the coordinator gave, if it is of the authority that was expected.
+    /// The authority that this node believes, by the hash of its certificate.
+    ///
+    /// # Errors
+    /// A file that is absent or cannot be used.
+    pub fn authority(&self) -> Result<[u8; 32]> {
+        Ok(crate::sha256(&certificates(&self.files().ca)?[0]))
+    }
+
+    /// Keeps what the coordinator gave, if it is of the authority that was expected and for this node's key: what is there
+    /// already and works is not replaced by anything that does not.
     ///
     /// # Errors
     /// [`Error::Certificate`] for anything else.
-    pub fn keep(&self, certificate: &str, ca: &str, authority: Option<[u8; 32]>) -> Result<Identity> {
+    pub fn keep(&self, certificate: &str, ca: &str, authority: [u8; 32]) -> Result<Identity> {
         let unusable = |what: &str| Error::Certificate(format!("the coordinator sent no {what} in PEM form"));
         let chain = from_pem(certificate.as_bytes()).ok_or_else(|| unusable("certificate"))?;
         let ca = from_pem(ca.as_bytes()).ok_or_else(|| unusable("authority"))?;
-        if authority.is_some_and(|a| crate::sha256(&ca[0]) != a) {
-            return Err(Error::Certificate("the coordinator sent another authority than the token's".into()));
+        if crate::sha256(&ca[0]) != authority {
+            return Err(Error::Certificate(
+                "the coordinator sent another authority than was expected".into(),
+            ));
         }
         let identity = Identity::of(&chain[0])?;
         let files = self.files();
+        let key = PrivateKeyDer::from_pem_slice(&read_secret(&files.key)?)
+            .map_err(|_| Error::file(&files.key, "holds no private key"))?;
+        CertifiedKey::from_der(chain.clone(), key, &crate::provider())
+            .map_err(|e| Error::Certificate(format!("the coordinator sent one for another key: {e}")))?;
         write_private(&files.ca, pem(&[&ca[0]]).as_bytes())?;
         write_private(&files.cert, pem(&chain.iter().collect::<Vec<_>>()).as_bytes())?;
         Ok(identity)
@@ -101,4 +117,38 @@ pub fn renew_again(identity: &Identity) -> Duration {
 
 fn whole(identity: &Identity) -> Duration {
     identity.not_after.duration_since(identity.not_before).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::Authority;
+
+    #[test]
+    fn only_what_was_expected_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let authority = Authority::create(dir.path(), now).unwrap();
+        let hour = Duration::from_secs(3600);
+        let (node, other) = (Enrolment::new(dir.path().join("a")), Enrolment::new(dir.path().join("b")));
+        let ca = pem(&[authority.certificate()]);
+        let joined = |node: &Enrolment, name| {
+            drop(node.lock().unwrap());
+            let token = authority.token(hour, 1, hour, None, now).unwrap();
+            pem(&[&authority.join(&token.secret, &node.request().unwrap(), name, now).unwrap().0])
+        };
+        let (own, others) = (joined(&node, "a"), joined(&other, "b"));
+        let pin = authority.fingerprint();
+        node.keep(&own, &ca, pin).unwrap();
+        assert_eq!(node.authority().unwrap(), pin);
+        let before = std::fs::read(node.files().cert).unwrap();
+        for (certificate, ca, pin) in
+            [(&others, &ca, pin), (&own, &own, pin), (&own, &ca, [0; 32]), (&"x".into(), &ca, pin)]
+        {
+            assert!(node.keep(certificate, ca, pin).is_err());
+        }
+        assert_eq!(std::fs::read(node.files().cert).unwrap(), before);
+        assert_eq!(node.identity().unwrap().unwrap().name, "a");
+        assert_eq!(Enrolment::new(dir.path().join("none")).identity().unwrap(), None);
+    }
 }

@@ -124,7 +124,7 @@ async fn a_token_lets_in_once_and_its_replay_fails_also_after_a_restart() {
     let token = site.authority.token(hour, 1, hour, None, now).unwrap();
     let first = node("first");
     let reply = join(&site, token.secret, &first, "first").await.unwrap();
-    first.keep(&reply.certificate, &reply.authority, Some(token.authority)).unwrap();
+    first.keep(&reply.certificate, &reply.authority, token.authority).unwrap();
     let channel = site.connected(Trust::Files(first.files())).await.unwrap();
     site.described(&channel).await.unwrap();
     // It is a worker, and nothing else.
