@@ -15,12 +15,14 @@
 //! | `front`, `rescore`, `finalists` | the commands of these names |
 //! | `fork`, `next` | a new run that begins with the results of an earlier one |
 //! | `json`, `table` | what they print |
+//! | `failure` | why a command failed, with its exit code |
 //! | `network` | where and to whom a coordinator listens; certificates to speak to it |
 //! | `pki` | `pki` and `token`: a private authority |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
 mod bars;
+mod failure;
 mod finalists;
 mod folder;
 mod fork;
@@ -43,9 +45,9 @@ mod rescore;
 mod serve;
 mod table;
 
+pub use failure::Failure;
 pub use live::LogWriter;
 
-use crate::store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use network::{Credentials, Listen};
 use std::io::Write;
@@ -396,61 +398,6 @@ struct Check {
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
-}
-
-/// Why a command failed, with its exit code.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Wrong command line or run file.
-    #[error("{0}")]
-    Usage(String),
-    /// The state folder.
-    #[error("{0}")]
-    Folder(String),
-    /// Nobody or nothing there.
-    #[error("{0}")]
-    Absent(String),
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Failure {
-    /// See [`exit`].
-    pub fn code(&self) -> u8 {
-        match self {
-            Failure::Usage(_) => exit::USAGE,
-            Failure::Folder(_) => exit::FOLDER,
-            Failure::Absent(_) => exit::ABSENT,
-            Failure::Failed(_) => exit::FAILURE,
-        }
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(e: store::Error) -> Failure {
-        match e {
-            store::Error::InUse { .. } | store::Error::Empty { .. } | store::Error::NotEmpty { .. } => {
-                Failure::Folder(e.to_string())
-            }
-            _ => Failure::Failed(e.to_string()),
-        }
-    }
-}
-
-impl From<crate::error::Error> for Failure {
-    fn from(e: crate::error::Error) -> Failure {
-        match e {
-            crate::error::Error::Store(e) => e.into(),
-            e => Failure::Failed(e.to_string()),
-        }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(e: std::io::Error) -> Failure {
-        Failure::Failed(e.to_string())
-    }
 }
 
 /// Runs a command. Yields the process's exit code.

@@ -59,7 +59,7 @@ mod tests {
         let good =
             wire::JoinRequest { secret: vec![1; 32], certificate_request: vec![1], name: "gpu1".into() };
         assert!(Joining::try_from(good.clone()).is_ok());
-        let field = |r| Joining::try_from(r).err().map(|e| e.field);
+        let field = |r: wire::JoinRequest| Joining::try_from(r).err().map(|e| e.field);
         for secret in [vec![], vec![1; 31], vec![1; 33]] {
             assert_eq!(field(wire::JoinRequest { secret, ..good.clone() }).as_deref(), Some("secret"));
         }
