@@ -93,9 +93,11 @@ impl Socket {
         let listening = self.listener.local_addr()?;
         let Some(server) = self.access.server() else {
             let url = format!("http://{listening}");
+            // Whoever reads the line may look into the folder at once.
+            let announced = Announced::new(folder, listening, &url, None)?;
             say(&format!("listening on {url}"));
             say(&format!("workers: jradievo-worker run --coordinator {url}"));
-            return Announced::new(folder, listening, &url, None);
+            return Ok(announced);
         };
         // Under a name that stands in the certificate.
         let (here, there) = match listening.ip().is_unspecified() {
@@ -109,9 +111,11 @@ impl Socket {
             Some(pki) => format!("--token-file FILE  (jradievo token {} > FILE)", pki.display()),
             None => "--tls DIR".into(),
         };
+        let operator = self.listen.operator();
+        let announced = Announced::new(folder, listening, &format!("https://{here}"), operator.as_deref())?;
         say(&format!("listening on https://{there}"));
         say(&format!("workers: jradievo-worker run --coordinator https://{there} {how}"));
-        Announced::new(folder, listening, &format!("https://{here}"), self.listen.operator().as_deref())
+        Ok(announced)
     }
 }
 
