@@ -8,6 +8,7 @@
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
+//! | [`guard`] | who is let in, how far, and how many at once |
 //! | [`report`] | views for people and scripts |
 //! | [`rescore`] | kept reports, scored anew |
 //! | [`plot`] | numbers as pictures |
@@ -20,6 +21,7 @@
 pub mod cli;
 pub mod driver;
 pub mod error;
+pub mod guard;
 pub mod plot;
 pub mod report;
 pub mod rescore;
@@ -31,8 +33,11 @@ mod testing;
 
 use driver::{Clock, Driver, Watch};
 use error::{Error, Result};
+use guard::access::Access;
+use guard::join::Door;
 use proto::wire::cluster_server::ClusterServer;
 use proto::wire::inspect_server::InspectServer;
+use proto::wire::join_server::JoinServer;
 use proto::wire::operate_server::OperateServer;
 use service::Service;
 use state::{Durable, State};
@@ -58,6 +63,13 @@ pub struct Settings {
     pub hang_up: Duration,
     /// Whether the store may wait for a disk: then the driver has a thread of its own.
     pub own_thread: bool,
+    /// Who may call what.
+    pub access: Access,
+    /// How long a connection may be silent before it is asked whether it is there, and how long that may take. Notices
+    /// half-open connections, and those that dribble a frame.
+    pub silence: Duration,
+    /// How long a call may take, its message included.
+    pub call: Duration,
 }
 
 impl Settings {
@@ -70,6 +82,10 @@ impl Settings {
             farewell: Duration::from_secs(5),
             hang_up: Duration::from_secs(2),
             own_thread: true,
+            access: Access::open(),
+            silence: Duration::from_secs(20),
+            // The longest that an exchange is held back, and the time of a few flushes of a slow disk.
+            call: Duration::from_secs(90),
         }
     }
 }
@@ -96,11 +112,11 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
-    let Settings { clock, watch, tick, farewell, hang_up, own_thread } = settings;
+    let Settings { clock, watch, tick, farewell, hang_up, own_thread, access, silence, call } = settings;
     let (driver, handle) = Driver::new(state, store, clock, watch, farewell);
     let (hang_up_now, told_to_hang_up) = tokio::sync::oneshot::channel::<()>();
 
-    let router = router(Service::new(handle.clone())).await?;
+    let router = router(Service::new(handle.clone()), access, silence, call).await?;
     let mut server = Guarded(tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
         // Sent or dropped, either means that it is over.
         let _ = told_to_hang_up.await;
@@ -144,13 +160,30 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
-async fn router(service: Service) -> Result<tonic::transport::server::Router> {
+/// Calls at once on one connection.
+const MAX_STREAMS: u32 = 256;
+/// The largest headers of a call, in bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+/// The largest frame, in bytes: the least that the protocol allows, so that no peer makes anybody wait for its frame.
+const MAX_FRAME: u32 = 16 << 10;
+/// Streams that a peer opened and reset before they were looked at.
+const MAX_RESETS: usize = 32;
+
+type Router = tonic::transport::server::Router<tower_layer::Stack<Access, tower_layer::Identity>>;
+
+async fn router(service: Service, access: Access, silence: Duration, call: Duration) -> Result<Router> {
     let (health, health_service) = tonic_health::server::health_reporter();
     let cluster = ClusterServer::new(service.clone())
         .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
-    let operate = OperateServer::new(service.clone());
-    let inspect = InspectServer::new(service).max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    let operate =
+        OperateServer::new(service.clone()).max_decoding_message_size(proto::MAX_SMALL_MESSAGE_BYTES);
+    let inspect = InspectServer::new(service)
+        .max_decoding_message_size(proto::MAX_SMALL_MESSAGE_BYTES)
+        .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+    let door = access.server().map(|server| {
+        JoinServer::new(Door::new(server.clone())).max_decoding_message_size(proto::MAX_SMALL_MESSAGE_BYTES)
+    });
     health.set_serving::<ClusterServer<Service>>().await;
     health.set_serving::<InspectServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -159,12 +192,18 @@ async fn router(service: Service) -> Result<tonic::transport::server::Router> {
         .build_v1()
         .map_err(|e| Error::Server(e.to_string()))?;
     Ok(Server::builder()
-        // Half-open connections are noticed by their silence.
-        .http2_keepalive_interval(Some(Duration::from_secs(20)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .http2_keepalive_interval(Some(silence))
+        .http2_keepalive_timeout(Some(silence))
+        .timeout(call)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .max_frame_size(MAX_FRAME)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .layer(access)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(cluster)
         .add_service(inspect)
-        .add_service(operate))
+        .add_service(operate)
+        .add_optional_service(door))
 }

@@ -10,8 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // What people need to know is printed as progress; logs add errors unless more is wished for.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    // What people need to know is printed as progress; logs add errors unless more is wished for, and who was turned away.
+    let usual = "error,secure=warn,coordinator::guard=warn";
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| LogWriter).init();
     match begin(cli) {
         Ok(code) => ExitCode::from(code),

@@ -1,6 +1,8 @@
 //! gRPC handlers: convert, send one command, convert back. They decide nothing.
 
 use crate::driver::Handle;
+use crate::guard::Peer;
+use crate::guard::members::Members;
 use crate::report;
 use common::id::CandidateId;
 use proto::convert::{Description, Exchange, Registration};
@@ -9,6 +11,7 @@ use proto::wire;
 use proto::wire::cluster_server::Cluster;
 use proto::wire::inspect_server::Inspect;
 use proto::wire::operate_server::Operate;
+use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -19,12 +22,13 @@ const CHUNK: usize = 256;
 #[derive(Clone)]
 pub struct Service {
     driver: Handle,
+    members: Arc<Members>,
 }
 
 impl Service {
     /// Handlers that speak to this driver.
     pub fn new(driver: Handle) -> Service {
-        Service { driver }
+        Service { driver, members: Arc::default() }
     }
 }
 
@@ -50,15 +54,27 @@ impl Cluster for Service {
         &self,
         request: Request<wire::RegisterRequest>,
     ) -> Result<Response<wire::RegisterReply>, Status> {
+        let identity = Peer::identity(request.extensions());
         let registration = Registration::try_from(request.into_inner()).map_err(Class::from)?;
-        Ok(Response::new(self.driver.register(registration).await?.into()))
+        if let Some(identity) = &identity {
+            Members::may_register(identity, &registration.name)?;
+        }
+        let registered = self.driver.register(registration).await?;
+        if let Some(identity) = &identity {
+            self.members.registered(registered.worker, identity);
+        }
+        Ok(Response::new(registered.into()))
     }
 
     async fn exchange(
         &self,
         request: Request<wire::ExchangeRequest>,
     ) -> Result<Response<wire::ExchangeReply>, Status> {
+        let identity = Peer::identity(request.extensions());
         let exchange = Exchange::try_from(request.into_inner()).map_err(Class::from)?;
+        if let Some(identity) = &identity {
+            self.members.may_speak(exchange.worker, identity)?;
+        }
         Ok(Response::new(self.driver.exchange(exchange).await?.into()))
     }
 }

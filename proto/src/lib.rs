@@ -31,9 +31,13 @@ pub const PROGRAM_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The largest message that either side reads or writes, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
+/// The largest message of services that take no results: everything but a worker's calls, in bytes.
+pub const MAX_SMALL_MESSAGE_BYTES: usize = 64 << 10;
+
 pub use tonic::transport::{Channel, Endpoint};
 pub use wire::cluster_client::ClusterClient;
 pub use wire::inspect_client::InspectClient;
+pub use wire::join_client::JoinClient;
 pub use wire::operate_client::OperateClient;
 
 /// A client of the worker's calls with this protocol's message limits.
@@ -53,4 +57,9 @@ pub fn inspect_client(channel: Channel) -> InspectClient<Channel> {
 /// A client of the operator's calls.
 pub fn operate_client(channel: Channel) -> OperateClient<Channel> {
     OperateClient::new(channel)
+}
+
+/// A client of the calls by which a node comes by its certificate.
+pub fn join_client(channel: Channel) -> JoinClient<Channel> {
+    JoinClient::new(channel).max_decoding_message_size(MAX_SMALL_MESSAGE_BYTES)
 }

@@ -46,6 +46,9 @@ pub enum Class {
     /// The coordinator is stopping, or cannot be reached.
     #[error("{0}")]
     Unavailable(String),
+    /// The peer's certificate, or token, does not allow this.
+    #[error("not allowed: {0}")]
+    Denied(String),
     /// A failure of the coordinator itself.
     #[error("{0}")]
     Internal(String),
@@ -62,9 +65,11 @@ impl Class {
         match self {
             Class::UnknownWorker => Retry::Now,
             Class::Unavailable(_) | Class::Internal(_) => Retry::Later,
-            Class::BadInput { .. } | Class::Files { .. } | Class::Version(_) | Class::NotFound(_) => {
-                Retry::Never
-            }
+            Class::BadInput { .. }
+            | Class::Files { .. }
+            | Class::Version(_)
+            | Class::NotFound(_)
+            | Class::Denied(_) => Retry::Never,
         }
     }
 
@@ -75,6 +80,7 @@ impl Class {
             // The detail tells them apart: a bare NOT_FOUND may come from anything on the way.
             Class::UnknownWorker | Class::NotFound(_) => Code::NotFound,
             Class::Unavailable(_) => Code::Unavailable,
+            Class::Denied(_) => Code::PermissionDenied,
             Class::Internal(_) => Code::Internal,
         }
     }
@@ -103,6 +109,8 @@ impl From<Class> for Status {
             }
             Class::Files { files } => detail.files = files.clone(),
             Class::UnknownWorker => detail.register_again = true,
+            // The reader's class says again what it is.
+            Class::Denied(message) => text = message.clone(),
             _ => {}
         }
         Status::with_details(class.code(), text, detail.encode_to_vec().into())
@@ -113,7 +121,7 @@ impl From<&Status> for Class {
     fn from(status: &Status) -> Class {
         // An unreadable detail is as good as none: the code alone then decides.
         let detail = wire::ErrorDetail::decode(status.details()).unwrap_or_default();
-        let text = status.message().to_string();
+        let text = told(status);
         match status.code() {
             Code::InvalidArgument => Class::BadInput { field: detail.field, message: text },
             Code::FailedPrecondition if !detail.files.is_empty() => Class::Files { files: detail.files },
@@ -123,6 +131,7 @@ impl From<&Status> for Class {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
                 Class::Unavailable(text)
             }
+            Code::PermissionDenied | Code::Unauthenticated => Class::Denied(text),
             // A server that does not know this service or call is another program.
             Code::Unimplemented => Class::Version(format!("not a coordinator of this protocol: {text}")),
             // A message over a size limit, on either side, fails the same way each time.
@@ -131,6 +140,17 @@ impl From<&Status> for Class {
             }
             _ => Class::Internal(text),
         }
+    }
+}
+
+/// The message, and where the connection itself failed the innermost reason too: the outer ones only say that it did.
+fn told(status: &Status) -> String {
+    let message = status.message();
+    let first = std::error::Error::source(status);
+    let innermost = std::iter::successors(first, |e| e.source()).last().map(|e| e.to_string());
+    match innermost {
+        Some(reason) if !message.contains(&reason) => format!("{message}: {reason}"),
+        _ => message.to_string(),
     }
 }
 
@@ -147,6 +167,7 @@ mod tests {
             Class::UnknownWorker,
             Class::NotFound("no candidate 7".into()),
             Class::Unavailable("stopping".into()),
+            Class::Denied("a worker may not".into()),
             Class::Internal("disk".into()),
         ];
         for class in classes {

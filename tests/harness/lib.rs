@@ -3,6 +3,8 @@
 //! Nothing here waits by the clock: tests wait for a line that a program prints, or for its end. The limits
 //! only turn a hang into a failure.
 
+#![forbid(unsafe_code)]
+
 mod hub_server;
 mod process;
 mod run;

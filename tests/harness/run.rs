@@ -193,7 +193,8 @@ pub fn jsonl(text: &str) -> Vec<serde_json::Value> {
 }
 
 impl Coordinator {
-    fn serve(command: &mut Command) -> Coordinator {
+    /// Starts a coordinator by a command of one's own, and waits until it listens.
+    pub fn serve(command: &mut Command) -> Coordinator {
         let mut process = Process::start("jradievo", command);
         let line = process.wait_for("listening on ");
         let url = line.rsplit(' ').next().expect("a URL ends the line").to_string();

@@ -7,6 +7,7 @@ mod external;
 mod genome;
 mod hub;
 mod models;
+mod network;
 mod rehearsal;
 mod samples;
 mod search;

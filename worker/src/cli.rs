@@ -71,12 +71,39 @@ pub struct MemoryArg {
     pub ignore_memory_plan: bool,
 }
 
+/// How an https:// coordinator knows this node.
+#[derive(Debug, Default, Args)]
+pub struct NetworkArg {
+    /// Folder with ca.pem, cert.pem and key.pem of this node, as `jradievo pki issue` makes it. Read at every connection.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["ca", "cert", "key", "token_file", "identity"])]
+    pub tls: Option<PathBuf>,
+    /// The authority's certificate, in place of --tls.
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    pub ca: Option<PathBuf>,
+    /// This node's certificate.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub cert: Option<PathBuf>,
+    /// Its private key; nobody else may be able to read it.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    pub key: Option<PathBuf>,
+    /// File that holds a join token, which `jradievo token` printed; only needed the first time. Also JRADIEVO_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Folder in which a node that joined keeps its key and certificate [default: one for each coordinator in
+    /// ~/.local/state/jradievo].
+    #[arg(long, value_name = "DIR")]
+    pub identity: Option<PathBuf>,
+}
+
 /// Evaluates candidates for a coordinator.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Address of the coordinator, such as http://node1:7443.
+    /// Address of the coordinator, such as https://node1:7443, or http://127.0.0.1:7443 on the same machine.
     #[arg(long, value_name = "URL")]
     pub coordinator: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub network: NetworkArg,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub device: DeviceArg,
@@ -90,7 +117,8 @@ pub struct Run {
     /// Folder that holds the dataset file and its images. By default they are where the run file says.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Name that people see; by default the host's name.
+    /// Name that people see; by default the one in this node's certificate, else the host's. With a certificate: its name,
+    /// or that, "/" and anything.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     #[command(flatten)]

@@ -22,6 +22,7 @@ pub mod locate;
 pub mod memory;
 pub mod merge;
 pub mod model;
+pub mod network;
 pub mod obtain;
 pub mod pipeline;
 pub mod rehearse;

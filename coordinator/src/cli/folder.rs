@@ -5,6 +5,7 @@
 //! | `store/` | everything durable, see [`crate::store`] |
 //! | `run.json` | run id and plan, for people |
 //! | `address` | URL of the coordinator that is serving the run; absent while there is none |
+//! | `operator` | folder of the operator's certificate, for commands on this machine; there while `address` is |
 //! | `finalists.json` | what the last round found, once it was recorded |
 //! | `listen` | address that was last listened on, so that `resume` is found by workers that wait for it |
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 const ADDRESS: &str = "address";
 const LISTEN: &str = "listen";
+const OPERATOR: &str = "operator";
 const RUN: &str = "run.json";
 const FINALISTS: &str = "finalists.json";
 
@@ -98,25 +100,39 @@ pub fn last_listen(folder: &Path) -> Option<SocketAddr> {
     std::fs::read_to_string(folder.join(LISTEN)).ok()?.trim().parse().ok()
 }
 
-/// `address`, there for as long as this lives.
+/// Folder of the operator's certificate that commands on this machine may use.
+pub fn operator(folder: &Path) -> Option<PathBuf> {
+    Some(PathBuf::from(std::fs::read_to_string(folder.join(OPERATOR)).ok()?.trim()))
+}
+
+/// `address` and `operator`, there for as long as this lives.
 #[derive(Debug)]
 pub struct Announced {
-    path: PathBuf,
+    paths: [PathBuf; 2],
 }
 
 impl Announced {
-    /// Writes where the coordinator listens.
-    pub fn new(folder: &Path, listening: SocketAddr) -> Result<Announced, Failure> {
+    /// Writes where the coordinator listens, under which URL it is reached from here, and by which certificate.
+    pub fn new(
+        folder: &Path,
+        listening: SocketAddr,
+        url: &str,
+        operator: Option<&Path>,
+    ) -> Result<Announced, Failure> {
         write(folder, LISTEN, &format!("{listening}\n"))?;
-        write(folder, ADDRESS, &format!("http://{listening}\n"))?;
-        Ok(Announced { path: folder.join(ADDRESS) })
+        let announced = Announced { paths: [folder.join(ADDRESS), folder.join(OPERATOR)] };
+        if let Some(operator) = operator {
+            write(folder, OPERATOR, &format!("{}\n", operator.display()))?;
+        }
+        write(folder, ADDRESS, &format!("{url}\n"))?;
+        Ok(announced)
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // A stale file does no harm: whoever reads it finds nobody there.
-        let _ = std::fs::remove_file(&self.path);
+        // Stale files do no harm: whoever reads them finds nobody there.
+        self.paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
 }
 
@@ -163,10 +179,12 @@ mod tests {
     fn the_address_is_there_while_announced() {
         let dir = tempfile::tempdir().unwrap();
         let listening: SocketAddr = "127.0.0.1:4711".parse().unwrap();
-        let announced = Announced::new(dir.path(), listening).unwrap();
-        assert_eq!(address(dir.path()).unwrap(), "http://127.0.0.1:4711");
+        let (url, certificate) = ("https://127.0.0.1:4711", Path::new("/pki/operator"));
+        let announced = Announced::new(dir.path(), listening, url, Some(certificate)).unwrap();
+        assert_eq!(address(dir.path()).unwrap(), url);
+        assert_eq!(operator(dir.path()).unwrap(), certificate);
         drop(announced);
-        assert_eq!(address(dir.path()), None);
+        assert_eq!((address(dir.path()), operator(dir.path())), (None, None));
         assert_eq!(last_listen(dir.path()), Some(listening));
     }
 }

@@ -12,7 +12,7 @@ use common::id::CandidateId;
 use common::run::RunPlan;
 
 pub(super) async fn fork(args: Fork) -> Result<u8, Failure> {
-    let target = Target { state: Some(args.from), coordinator: None };
+    let target = Target { state: Some(args.from), coordinator: None, credentials: Default::default() };
     let mut history = History::open(&target).await?;
     let mut read = plan::read(&args.run_file, &args.overrides)?;
     read.models.pin(&mut read.plan, &mut |line| say(&line))?;

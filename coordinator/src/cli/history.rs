@@ -1,7 +1,7 @@
 //! A run's plan, candidates and reports as a whole, live or at rest: for commands that look at all of them.
 
 use super::look::{Source, from_class, refused};
-use super::{Failure, Target, folder, reach};
+use super::{Failure, Target, reach};
 use crate::report;
 use crate::state::Durable;
 use common::digest::Manifest;
@@ -31,9 +31,8 @@ impl History {
                 (state.identity().run.0.clone(), state.plan().clone(), Some(state.pinned().manifest.clone()))
             }
             Source::Live(_) => {
-                let url = target.coordinator.clone().or_else(|| folder::address(target.state.as_deref()?));
                 let gone = || Failure::Absent("the coordinator has just gone; try again".into());
-                let channel = reach::connect(&url.ok_or_else(gone)?).await.map_err(|_| gone())?;
+                let channel = reach::live(target).await?.ok_or_else(gone)?;
                 let reply = proto::cluster_client(channel).describe(wire::DescribeRequest {}).await;
                 let described = Description::try_from(reply.map_err(refused)?.into_inner());
                 let described = described.map_err(|e| Failure::Failed(e.to_string()))?;

@@ -15,10 +15,14 @@
 //! | `front`, `rescore`, `finalists` | the commands of these names |
 //! | `fork`, `next` | a new run that begins with the results of an earlier one |
 //! | `json`, `table` | what they print |
+//! | `failure` | why a command failed, with its exit code |
+//! | `network` | where and to whom a coordinator listens; certificates to speak to it |
+//! | `pki` | `pki` and `token`: a private authority |
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
 mod bars;
+mod failure;
 mod finalists;
 mod folder;
 mod fork;
@@ -29,9 +33,11 @@ mod json;
 mod live;
 mod look;
 mod models;
+mod network;
 mod next;
 mod operate;
 mod optimize;
+mod pki;
 mod plan;
 mod reach;
 mod refine;
@@ -40,12 +46,12 @@ mod serve;
 mod table;
 mod texts;
 
+pub use failure::Failure;
 pub use live::LogWriter;
 
-use crate::store;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use network::{Credentials, Listen};
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Prints a line. A search must outlive whoever reads its output, so a closed pipe is no failure (and no panic).
@@ -94,6 +100,10 @@ Afterwards, or meanwhile:
   jradievo recipe runs/first > best.json                       every number of the best merge found
   jradievo-worker merge best.json --out merged                 the model itself
 
+Over a network (docs/RUNBOOK.md):
+  jradievo pki init pki --host node1                           an authority and certificates; start with --pki pki
+  jradievo token pki > token                                   lets one worker node in: --token-file token
+
 Exit codes: 0 done, 1 failure (also a search of which nothing could be evaluated), 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
 holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
 Logs go to standard error; RUST_LOG=info shows more of them.";
@@ -134,17 +144,11 @@ enum Command {
     Finalists(Finalists),
     /// Reads a run file and what it names, and reports everything that is wrong
     Check(Check),
-}
-
-/// Where a coordinator listens.
-#[derive(Debug, Args)]
-struct Listen {
-    /// Address for workers and for looking commands; port 0 takes any free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// Allow an address that other machines can reach: anybody there can then read reports and hand in results
-    #[arg(long)]
-    insecure_listen: bool,
+    /// Makes and takes back certificates, for a coordinator that other machines reach
+    #[command(subcommand)]
+    Pki(pki::Pki),
+    /// Prints a join token, with which a new worker node fetches its certificate once
+    Token(pki::Token),
 }
 
 /// Which files a run pins by digest when it is begun.
@@ -206,6 +210,8 @@ struct Extend {
     /// Results without a better one after which the run ends
     #[arg(long, value_name = "N")]
     stagnation: Option<u64>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -219,14 +225,15 @@ struct Looked {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 struct Target {
     /// The run's state folder, whether a coordinator is running on it or not
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", required_unless_present = "coordinator", conflicts_with = "coordinator")]
     state: Option<PathBuf>,
     /// A running coordinator, such as http://127.0.0.1:7443
     #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 #[derive(Debug, Args)]
@@ -399,61 +406,6 @@ struct Check {
     json: bool,
 }
 
-/// Why a command failed, with its exit code.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Wrong command line or run file.
-    #[error("{0}")]
-    Usage(String),
-    /// The state folder.
-    #[error("{0}")]
-    Folder(String),
-    /// Nobody or nothing there.
-    #[error("{0}")]
-    Absent(String),
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl Failure {
-    /// See [`exit`].
-    pub fn code(&self) -> u8 {
-        match self {
-            Failure::Usage(_) => exit::USAGE,
-            Failure::Folder(_) => exit::FOLDER,
-            Failure::Absent(_) => exit::ABSENT,
-            Failure::Failed(_) => exit::FAILURE,
-        }
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(e: store::Error) -> Failure {
-        match e {
-            store::Error::InUse { .. } | store::Error::Empty { .. } | store::Error::NotEmpty { .. } => {
-                Failure::Folder(e.to_string())
-            }
-            _ => Failure::Failed(e.to_string()),
-        }
-    }
-}
-
-impl From<crate::error::Error> for Failure {
-    fn from(e: crate::error::Error) -> Failure {
-        match e {
-            crate::error::Error::Store(e) => e.into(),
-            e => Failure::Failed(e.to_string()),
-        }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(e: std::io::Error) -> Failure {
-        Failure::Failed(e.to_string())
-    }
-}
-
 /// Runs a command. Yields the process's exit code.
 pub async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
@@ -474,6 +426,8 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Front(args) => front::front(args).await,
         Command::Finalists(args) => finalists::finalists(args).await,
         Command::Check(args) => plan::check(args),
+        Command::Pki(command) => pki::pki(command),
+        Command::Token(args) => pki::token(&args),
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn extend(args: Extend) -> Result<u8, Failure> {
     if extension == Extension::default() {
         return Err(Failure::Usage("say what to extend, such as --evaluations 500".into()));
     }
-    if let Some(channel) = reach::serving(&args.state).await {
+    if let Some(channel) = reach::serving(&args.state, &args.credentials).await {
         let request = wire::ExtendRequest::from(extension);
         let reply = proto::operate_client(channel).extend(request).await.map_err(refused)?.into_inner();
         let budget = Budget::from(reply.budget.unwrap_or_default());

@@ -1,9 +1,9 @@
 //! `jradievo rescore`: the reports of a run scored anew, under another lexicon, other metrics or another fitness.
 
 use super::history::History;
-use super::texts::Texts;
 use super::look::print;
 use super::next::Next;
+use super::texts::Texts;
 use super::{Failure, Rescore, exit, plan, tell};
 use crate::rescore::{Rescorer, rescored};
 use common::dataset::{Reference, references};

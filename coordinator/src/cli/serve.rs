@@ -2,21 +2,24 @@
 
 use super::folder::{self, Announced};
 use super::live::Live;
-use super::{Failure, Listen, Resume, Start, Target, exit, plan, refine, say, table, tell};
+use super::network::{Credentials, Listen};
+use super::{Failure, Resume, Start, Target, exit, plan, refine, say, table, tell};
 use crate::Settings;
+use crate::guard::access::Access;
+use crate::guard::gate;
 use crate::state::{Durable, State};
 use crate::store::Store;
 use crate::store::sled::Sled;
 use common::digest::Manifest;
 use std::net::SocketAddr;
 use std::path::Path;
-use tonic::transport::server::TcpIncoming;
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:7443";
 
 pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     let default = DEFAULT_LISTEN.parse().expect("the default address is one");
-    let listen = checked(&args.listen, default)?;
+    let listen = args.listen.checked(default)?;
+    let access = args.listen.access()?;
     let mut read = plan::read(&args.run_file, &args.overrides)?;
     read.models.pin(&mut read.plan, &mut |line| say(&line))?;
     let created = (crate::driver::system_clock())();
@@ -34,16 +37,19 @@ pub(super) async fn start(args: Start) -> Result<u8, Failure> {
     say((table::plan(&read.plan, read.references.len())).trim_end());
     refined.iter().for_each(|line| say(line));
     let state = crate::restore(durable)?;
-    serve(&args.state, state, store, listener).await
+    serve(&args.state, state, store, Socket { listener, access, listen: args.listen }).await
 }
 
 pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
-    if super::reach::serving(&args.state).await.is_some() {
-        let target = Target { state: Some(args.state), coordinator: None };
+    // While it is served, a certificate that is given is for speaking to who serves it.
+    let credentials = Credentials::of_folder(args.listen.tls.clone());
+    if super::reach::serving(&args.state, &credentials).await.is_some() {
+        let target = Target { state: Some(args.state), coordinator: None, credentials };
         return super::operate::pause(target, false).await;
     }
     let fallback = || DEFAULT_LISTEN.parse().expect("the default address is one");
-    let listen = checked(&args.listen, folder::last_listen(&args.state).unwrap_or_else(fallback))?;
+    let listen = args.listen.checked(folder::last_listen(&args.state).unwrap_or_else(fallback))?;
+    let access = args.listen.access()?;
     let (store, durable) = super::reach::at_rest(&args.state)?;
     // Killed between the first commit and this file, a run has none.
     folder::write_run(&args.state, &durable.identity)?;
@@ -64,26 +70,7 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
         say(&format!("it is paused; lend again with: jradievo resume {}", args.state.display()));
     }
     let listener = bind(listen).await?;
-    serve(&args.state, state, store, listener).await
-}
-
-/// Without encryption and identities, only this machine is listened to, unless the operator insists.
-fn checked(listen: &Listen, default: SocketAddr) -> Result<SocketAddr, Failure> {
-    let address = listen.listen.unwrap_or(default);
-    // What is resumed keeps its address, but not the consent to it.
-    if address.ip().is_loopback() {
-        return Ok(address);
-    }
-    if !listen.insecure_listen {
-        return Err(Failure::Usage(format!(
-            "{address} can be reached from other machines, and the connection is neither encrypted nor \
-             authenticated: anybody there could read reports and hand in results. Listen on 127.0.0.1 and let \
-             workers come through an SSH tunnel (ssh -L 7443:127.0.0.1:7443 HOST), or, on a network where \
-             everybody is trusted, add --insecure-listen"
-        )));
-    }
-    tell(&format!("warning: {address} is open to everybody who can reach it; nothing is encrypted"));
-    Ok(address)
+    serve(&args.state, state, store, Socket { listener, access, listen: args.listen }).await
 }
 
 async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
@@ -93,16 +80,48 @@ async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
     })
 }
 
-async fn serve(
-    folder: &Path,
-    state: State,
-    store: Sled,
+/// Where a coordinator listens, and to whom.
+struct Socket {
     listener: tokio::net::TcpListener,
-) -> Result<u8, Failure> {
-    let listening = listener.local_addr()?;
-    let announced = Announced::new(folder, listening)?;
-    say(&format!("listening on http://{listening}"));
-    say(&format!("workers: jradievo-worker run --coordinator http://{listening}"));
+    access: Access,
+    listen: Listen,
+}
+
+impl Socket {
+    /// Says where it listens, to people and in the state folder.
+    fn announce(&self, folder: &Path) -> Result<Announced, Failure> {
+        let listening = self.listener.local_addr()?;
+        let Some(server) = self.access.server() else {
+            let url = format!("http://{listening}");
+            // Whoever reads the line may look into the folder at once.
+            let announced = Announced::new(folder, listening, &url, None)?;
+            say(&format!("listening on {url}"));
+            say(&format!("workers: jradievo-worker run --coordinator {url}"));
+            return Ok(announced);
+        };
+        // Under a name that stands in the certificate.
+        let (here, there) = match listening.ip().is_unspecified() {
+            false => (listening.to_string(), listening.to_string()),
+            true => {
+                let port = listening.port();
+                (format!("127.0.0.1:{port}"), format!("{}:{port}", server.current().identity.name))
+            }
+        };
+        let how = match &self.listen.pki {
+            Some(pki) => format!("--token-file FILE  (jradievo token {} > FILE)", pki.display()),
+            None => "--tls DIR".into(),
+        };
+        let operator = self.listen.operator();
+        let announced = Announced::new(folder, listening, &format!("https://{here}"), operator.as_deref())?;
+        say(&format!("listening on https://{there}"));
+        say(&format!("workers: jradievo-worker run --coordinator https://{there} {how}"));
+        Ok(announced)
+    }
+}
+
+async fn serve(folder: &Path, state: State, store: Sled, socket: Socket) -> Result<u8, Failure> {
+    let announced = socket.announce(folder)?;
+    let Socket { listener, access, listen } = socket;
     let (interrupted, stop) = tokio::sync::oneshot::channel();
     let signals = tokio::spawn(async move {
         signal().await;
@@ -112,8 +131,8 @@ async fn serve(
         // Everything that was answered stands in the store already.
         std::process::exit(i32::from(exit::STOPPED));
     });
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let settings = Settings::new(Box::new(Live::new(&state)));
+    let incoming = gate::open(listener, access.server().cloned(), listen.limits());
+    let settings = Settings { access, ..Settings::new(Box::new(Live::new(&state))) };
     let shutdown = async {
         if stop.await.is_err() {
             // The signal task is gone, which only happens when this one is.
@@ -151,22 +170,4 @@ async fn signal() {
         }
     }
     let _ = tokio::signal::ctrl_c().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_is_listened_on_unless_insisted() {
-        let check = |address: &str, insecure_listen| {
-            let listen = Listen { listen: Some(address.parse().unwrap()), insecure_listen };
-            checked(&listen, "127.0.0.1:1".parse().unwrap())
-        };
-        assert!(check("127.0.0.1:0", false).is_ok());
-        assert!(check("[::1]:7443", false).is_ok());
-        let e = check("0.0.0.0:7443", false).unwrap_err();
-        assert!(e.code() == exit::USAGE && e.to_string().contains("SSH tunnel"), "{e}");
-        assert!(check("0.0.0.0:7443", true).is_ok());
-    }
 }

@@ -87,7 +87,9 @@ mod tests {
         let nodes = [dir.path().join("a"), dir.path().join("b")];
         for (node, samples) in nodes.iter().zip([&whole.samples[..1], &whole.samples[1..]]) {
             std::fs::create_dir(node).unwrap();
-            let line = |s: &SampleResult| serde_json::json!({ "id": s.sample, "text": s.text, "tokens": 7 }).to_string();
+            let line = |s: &SampleResult| {
+                serde_json::json!({ "id": s.sample, "text": s.text, "tokens": 7 }).to_string()
+            };
             let lines: Vec<String> = samples.iter().map(line).collect();
             std::fs::write(node.join("candidate-3.jsonl"), lines.join("\n")).unwrap();
         }

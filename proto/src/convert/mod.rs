@@ -6,10 +6,12 @@
 //! as the schema calls it.
 
 mod evaluation;
+mod join;
 mod operate;
 mod reply;
 mod request;
 
+pub use join::{Joining, MAX_CERTIFICATE_REQUEST, Renewing};
 pub use reply::{
     Acknowledgement, Description, ExchangeAnswer, Grant, Progress, Receipt, Registered, Remainder, RunState,
 };

@@ -72,6 +72,7 @@ fn requests_survive_the_wire() {
 #[test]
 fn answers_survive_the_wire() {
     let answer = ExchangeAnswer {
+        drain: true,
         sequence: 5,
         grants: vec![],
         cancelled: vec![LeaseId(1)],

@@ -11,6 +11,7 @@ use crate::keep::Keeper;
 use crate::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use crate::locate::Locator;
 use crate::memory::{self, MemoryPlan};
+use crate::network;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
@@ -18,7 +19,6 @@ use anyhow::{Context, Result, bail};
 use common::run::RunPlan;
 use hub::Meter;
 use proto::convert::Description;
-use proto::{Channel, ClusterClient, Endpoint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -55,7 +55,8 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
         give_up_after: args.give_up_after.map(Duration::from_secs),
         salt: salt(std::process::id()),
     };
-    let client = connect(&args.coordinator)?;
+    let network = network::open(&args, &host_name(), patience).await?;
+    let client = network.client.clone();
     let Description { run, plan, program_version, .. } = describe(&client, patience).await?;
     info!(run = %run, version = program_version, "joining");
     allow(&plan, args.allow_external)?;
@@ -84,7 +85,7 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
     };
     info!(files = manifest.files().len(), seconds = began.elapsed().as_secs_f32(), "files digested");
     let identity = Identity {
-        name: args.name.clone().unwrap_or_else(host_name),
+        name: args.name.clone().or_else(|| network.node.clone()).unwrap_or_else(host_name),
         device: chosen.words.clone(),
         slots: args.slots,
     };
@@ -205,16 +206,6 @@ fn keep_resident(
         memory::words(bytes)
     );
     Ok(())
-}
-
-fn connect(url: &str) -> Result<ClusterClient<Channel>> {
-    let url = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
-    let endpoint = Endpoint::from_shared(url.clone())
-        .with_context(|| format!("--coordinator {url}: expected an address such as http://node1:7443"))?
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true);
-    Ok(proto::cluster_client(endpoint.connect_lazy()))
 }
 
 /// Another number in every process.

@@ -29,9 +29,9 @@ use tracing::{info, warn};
 mod patience;
 mod running;
 
+pub(crate) use patience::CallError;
 pub use patience::{Patience, describe};
 
-use patience::CallError;
 use running::Running;
 
 /// How long an idle worker lets the coordinator hold an answer back.

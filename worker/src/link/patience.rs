@@ -25,7 +25,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    pub(super) async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
+    pub(crate) async fn call<T, F, Fut>(&self, what: &str, mut call: F) -> Result<T, CallError>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -70,9 +70,11 @@ impl Patience {
     }
 }
 
-pub(super) enum CallError {
+/// Why a call ended without its answer.
+pub(crate) enum CallError {
     /// The coordinator asks for a new registration.
     Again,
+    /// For good.
     Link(LinkError),
 }
 
