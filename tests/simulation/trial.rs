@@ -4,7 +4,7 @@ use crate::disk::Disk;
 use crate::faults::{Count, Faults, name};
 use crate::node::{COORDINATOR, Character, WallClock, coordinator, worker};
 use crate::plan::{manifest, plan, row};
-use common::digest::{Digest, Manifest};
+use common::digest::Manifest;
 use common::evaluation::{Evaluation, Timings};
 use common::genome::Genome;
 use common::id::RunId;
@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(10);
 const LOOK_EVERY: u32 = 10;
 
 /// What trials came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     /// How many.
     pub trials: u32,
@@ -44,7 +44,7 @@ pub struct Outcome {
     /// Attempts that were needed.
     pub attempts: u32,
     /// Everything that was written, of the last trial.
-    pub trace: Option<Digest>,
+    pub trace: String,
 }
 
 impl Outcome {
@@ -137,7 +137,7 @@ pub fn trial(seed: u64) -> Outcome {
         failed_commits: disk.failed(),
         candidates: durable.candidates.len() as u32,
         attempts: durable.candidates.iter().map(|c| c.attempts().len() as u32).sum(),
-        trace: Some(disk.trace()),
+        trace: disk.trace().to_string(),
     }
 }
 
