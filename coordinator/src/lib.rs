@@ -8,6 +8,8 @@
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
+//! | [`backup`] | a consistent copy of a run, also over the wire |
+//! | [`fsck`] | what is wrong with a store |
 //! | [`report`] | views for people and scripts |
 //! | [`rescore`] | kept reports, scored anew |
 //! | [`plot`] | numbers as pictures |
@@ -17,9 +19,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod cli;
 pub mod driver;
 pub mod error;
+pub mod fsck;
 pub mod plot;
 pub mod report;
 pub mod rescore;

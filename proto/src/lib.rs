@@ -52,5 +52,5 @@ pub fn inspect_client(channel: Channel) -> InspectClient<Channel> {
 
 /// A client of the operator's calls.
 pub fn operate_client(channel: Channel) -> OperateClient<Channel> {
-    OperateClient::new(channel)
+    OperateClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }

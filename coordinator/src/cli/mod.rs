@@ -8,6 +8,7 @@
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `operate` | `pause`, `extend`, `replay` |
+//! | `backup`, `fsck` | a copy of a run; what is wrong with one |
 //! | `reach` | a coordinator by its URL or its folder |
 //! | `optimize` | the search alone, over standard input and output |
 //! | `importance`, `bars` | which parameters mattered, and the plot of it |
@@ -18,11 +19,13 @@
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
+mod backup;
 mod bars;
 mod finalists;
 mod folder;
 mod fork;
 mod front;
+mod fsck;
 mod history;
 mod importance;
 mod json;
@@ -70,6 +73,8 @@ pub mod exit {
     pub const FOLDER: u8 = 3;
     /// No coordinator answers, or what was asked for is not there.
     pub const ABSENT: u8 = 4;
+    /// The disk is full or failed; what was acknowledged is stored, and the run can be resumed once that is mended.
+    pub const DISK: u8 = 5;
     /// Stopped by Ctrl-C or SIGTERM; the run can be resumed.
     pub const STOPPED: u8 = 130;
 }
@@ -94,7 +99,7 @@ Afterwards, or meanwhile:
   jradievo-worker merge best.json --out merged                 the model itself
 
 Exit codes: 0 done, 1 failure (also a search of which nothing could be evaluated), 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
-holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
+holding a run already), 4 no coordinator answers or no such candidate, 5 disk full or failing (the run can be resumed), 130 stopped (the run can be resumed).
 Logs go to standard error; RUST_LOG=info shows more of them.";
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +114,10 @@ enum Command {
     Extend(Extend),
     /// Checks that the journal leads from the plan to exactly what is stored
     Replay(Looked),
+    /// Copies a run, also one that is being served, consistently; the copy is checked and can be resumed
+    Backup(Backup),
+    /// Reads every record of a state folder, compares them, and says what is wrong and what to do
+    Fsck(Fsck),
     /// Shows where a run stands
     Status(Looked),
     /// Lists every candidate with its genome, fitness and attempts
@@ -203,6 +212,37 @@ struct Extend {
     /// Results without a better one after which the run ends
     #[arg(long, value_name = "N")]
     stagnation: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    #[command(flatten)]
+    target: Target,
+    /// Folder for the copy: new, or empty
+    #[arg(long, value_name = "DIR2")]
+    to: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Fsck {
+    /// The run's state folder; no coordinator may be running on it. Nothing in it is changed
+    #[arg(value_name = "DIR")]
+    state: PathBuf,
+    /// Where to make the copy that is looked at, which needs as much room as the store [default: in DIR]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Write what can be read of every candidate to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    salvage: Option<PathBuf>,
+    /// Go on from a whole store that is older than what was acknowledged; its last results are evaluated again
+    #[arg(long, conflicts_with_all = ["json", "salvage"])]
+    accept_older: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -405,6 +445,9 @@ pub enum Failure {
     /// Nobody or nothing there.
     #[error("{0}")]
     Absent(String),
+    /// The disk.
+    #[error("{0}")]
+    Disk(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -417,6 +460,7 @@ impl Failure {
             Failure::Usage(_) => exit::USAGE,
             Failure::Folder(_) => exit::FOLDER,
             Failure::Absent(_) => exit::ABSENT,
+            Failure::Disk(_) => exit::DISK,
             Failure::Failed(_) => exit::FAILURE,
         }
     }
@@ -428,7 +472,11 @@ impl From<store::Error> for Failure {
             store::Error::InUse { .. } | store::Error::Empty { .. } | store::Error::NotEmpty { .. } => {
                 Failure::Folder(e.to_string())
             }
-            _ => Failure::Failed(e.to_string()),
+            store::Error::Full { .. } | store::Error::Disk { .. } => Failure::Disk(e.to_string()),
+            store::Error::Damaged { .. }
+            | store::Error::Format { .. }
+            | store::Error::Older { .. }
+            | store::Error::Unwitnessed { .. } => Failure::Failed(e.to_string()),
         }
     }
 }
@@ -456,6 +504,8 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Pause(target) => operate::pause(target, true).await,
         Command::Extend(args) => operate::extend(args).await,
         Command::Replay(args) => operate::replay(args).await,
+        Command::Backup(args) => backup::backup(args).await,
+        Command::Fsck(args) => fsck::fsck(&args),
         Command::Status(args) => look::status(args).await,
         Command::Candidates(args) => look::candidates(args).await,
         Command::Reports(args) => look::reports(args).await,
