@@ -176,3 +176,84 @@ impl Draft {
         self.0.finish_draft()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Counters, Durable, Record};
+    use crate::store::Store;
+    use crate::testing::{evaluate, manifest, plan};
+    use common::id::CandidateId;
+    use common::time::Millis;
+
+    fn everything(store: &Sled) -> Vec<(Place, Vec<u8>, Vec<u8>)> {
+        let all = |place| store.raw(place).map(move |r| r.map(|(k, v)| (place, k, v)).unwrap());
+        Place::ALL.into_iter().flat_map(all).collect()
+    }
+
+    /// Commits between any two portions, also such as take records away, are in the copy up to its last round.
+    #[test]
+    fn what_is_written_meanwhile_is_copied_as_it_was_in_the_end() {
+        let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let plan = plan(&[]);
+        let mut store = Sled::open_or_create(dir.path()).unwrap();
+        store.commit(&Durable::new(&plan, manifest(), Millis(1)).records()).unwrap();
+        let evaluation = evaluate(&plan, &plan.authors_middle());
+        let mut long = evaluation.clone();
+        long.samples.iter_mut().for_each(|s| s.text = "所見".repeat(50_000));
+        for id in 1..=9 {
+            store.commit(&[Record::Evaluation(CandidateId(id), long.clone())]).unwrap();
+            store.commit(&[Record::Sample(CandidateId(id + 100), 1, evaluation.samples[1].clone())]).unwrap();
+        }
+        let mut copy = store.copy().unwrap();
+        let mut draft = Draft::new(to.path()).unwrap();
+        let mut portions = 0;
+        loop {
+            let records = copy.next().unwrap();
+            if records.is_empty() {
+                break;
+            }
+            draft.write(records).unwrap();
+            portions += 1;
+            // Changed, added and removed: behind, and ahead of what was read.
+            let last_lease = portions;
+            let (behind, ahead) = (CandidateId(portions), CandidateId(portions + 100));
+            let records = [
+                Record::Counters(Counters { last_lease, ..Counters::default() }),
+                Record::Evaluation(behind, evaluation.clone()),
+                Record::Evaluation(ahead, evaluation.clone()),
+            ];
+            store.commit(&records).unwrap();
+        }
+        assert!(portions > 4, "{portions}");
+        let last = copy.last().unwrap();
+        assert!(last.iter().any(|r| r.value.is_none()));
+        draft.write(last).unwrap();
+        let then = everything(&store);
+        store.commit(&[Record::Counters(Counters::default())]).unwrap();
+        draft.finish().unwrap();
+        let made = Sled::open(to.path()).unwrap();
+        assert_eq!(everything(&made), then);
+        assert!(Draft::new(to.path()).is_err());
+    }
+
+    #[test]
+    fn many_changes_take_further_rounds_before_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Sled::open_or_create(dir.path()).unwrap();
+        let mut copy = store.copy().unwrap();
+        let row = evaluate(&plan(&[]), &plan(&[]).authors_middle()).samples.remove(0);
+        let many = |n: u64| -> Vec<Record> {
+            (1..=n).map(|id| Record::Sample(CandidateId(id), 0, row.clone())).collect()
+        };
+        store.commit(&many(LAST_ROUND as u64 + 40)).unwrap();
+        // Read from the trees, then as changes; then nothing is left.
+        assert_eq!(copy.next().unwrap().len(), LAST_ROUND + 41);
+        assert_eq!(copy.next().unwrap().len(), LAST_ROUND + 41);
+        assert!(copy.next().unwrap().is_empty());
+        store.commit(&many(3)).unwrap();
+        assert_eq!(copy.last().unwrap().len(), 4);
+        // Nobody is told of changes any more.
+        store.commit(&many(1)).unwrap();
+    }
+}

@@ -12,7 +12,7 @@ use coordinator::store::{Error, Store, copy::Copy};
 use coordinator::{Settings, restore};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tonic::transport::server::TcpIncoming;
@@ -43,6 +43,16 @@ impl Child {
         Child::spawn(command)
     }
 
+    /// The product's own, where no file may become larger than this: what a full disk is to it.
+    pub fn confined(folder: &Path, bytes: u64) -> Child {
+        let mut command = Command::new("bash");
+        // Without the trap the signal would end it before the write could fail.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes.div_ceil(1024));
+        command.args(["-c", &script, "bash", env!("CARGO_BIN_EXE_jradievo"), "resume"]).arg(folder);
+        command.args(["--listen", "127.0.0.1:0"]);
+        Child::spawn(command)
+    }
+
     /// One that dies at this point of its so-manieth commit.
     pub fn dying(folder: &Path, point: Point, commit: u64) -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -58,6 +68,14 @@ impl Child {
 
     /// Tells the workers where it listens, and lets it work until it ends. True when it was killed, or died as told.
     pub async fn serve_until_dead(&mut self, model: &Model, killer: &Killer) -> bool {
+        let (status, told) = self.serve(model, killer).await;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(status.success() || signal.is_some(), "{status}: {told}");
+        signal.is_some()
+    }
+
+    /// The same; how it ended, and what it told people then.
+    pub async fn serve(&mut self, model: &Model, killer: &Killer) -> (ExitStatus, String) {
         let (out, err) = {
             let mut process = self.process.lock().unwrap();
             (process.stdout.take().unwrap(), process.stderr.take().unwrap())
@@ -78,10 +96,7 @@ impl Child {
         // Its output has ended, so that it has, or is about to.
         let status = self.process.lock().unwrap().wait().unwrap();
         killer.done();
-        let told = told.join().unwrap();
-        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        assert!(status.success() || signal.is_some(), "{status}: {told}");
-        signal.is_some()
+        (status, told.join().unwrap())
     }
 }
 
@@ -154,6 +169,17 @@ pub fn die_as_told() {
         let never = std::future::pending();
         coordinator::run(settings, state, Box::new(store), incoming, never).await.unwrap();
     });
+}
+
+/// Runs `jradievo backup`. What it told people, where it failed.
+pub async fn backup(folder: &Path, to: &Path) -> Result<(), String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jradievo"));
+    command.arg("backup").arg(folder).arg("--to").arg(to);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
 }
 
 /// A run that nobody has worked on yet.

@@ -36,8 +36,8 @@ fn outcome(grant: &Grant) -> Outcome {
 }
 
 /// What was promised so far.
-#[derive(Default)]
-struct Promised {
+#[derive(Clone, Default)]
+pub struct Promised {
     /// What candidates that were acknowledged scored.
     acknowledged: BTreeMap<CandidateId, f64>,
     /// The recipe of every candidate that was lent.
@@ -59,12 +59,28 @@ pub struct Model {
 impl Model {
     /// A run that was begun in this folder.
     pub fn begin(folder: &Path) -> Model {
-        let sets = [format!("search.evaluations={EVALUATIONS}"), "search.population=8".into()];
+        // Attempts whose grant was lost with its answer wait this long for their worker after a restart.
+        let scheduling = ["scheduling.lease_seconds=1", "scheduling.attempts=20"].map(String::from);
+        let mut sets = vec![format!("search.evaluations={EVALUATIONS}"), "search.population=8".into()];
+        sets.extend(scheduling);
         let plan = Arc::new(simulated::plan(SAMPLES, &sets));
         child::begin(folder, &plan);
         let whole = uninterrupted(&plan);
         let addresses = Arc::new(watch::channel(String::new()).0);
         Model { plan, whole, promised: Default::default(), addresses, shot: Default::default() }
+    }
+
+    /// The same run without any promise yet, as for workers that come to a copy of it.
+    pub fn again(&self) -> Model {
+        let addresses = Arc::new(watch::channel(String::new()).0);
+        let whole = uninterrupted(&self.plan);
+        Model {
+            plan: self.plan.clone(),
+            whole,
+            promised: Default::default(),
+            addresses,
+            shot: Default::default(),
+        }
     }
 
     /// Tells workers where a coordinator listens.
@@ -101,16 +117,20 @@ impl Model {
         let store = Sled::open(folder).unwrap();
         let report = fsck::check(folder, &store).unwrap();
         assert!(report.is_sound(), "{:?} {:?}", report.findings, report.older);
-        let finals = self.agree(&store).unwrap_or_else(|e| panic!("{e}"));
+        let finals = self.agree(&self.promised(), &store).unwrap_or_else(|e| panic!("{e}"));
         let mut promised = self.promised.lock().unwrap();
         assert!(finals >= promised.finals, "{finals} are final, {} were", promised.finals);
         promised.finals = finals;
     }
 
+    /// What was promised until now.
+    pub fn promised(&self) -> Promised {
+        self.promised.lock().unwrap().clone()
+    }
+
     /// Whether everything that was promised is there; how many candidates are final.
-    pub fn agree(&self, store: &Sled) -> Result<usize, String> {
+    pub fn agree(&self, promised: &Promised, store: &Sled) -> Result<usize, String> {
         let durable = store.load().map_err(|e| e.to_string())?.ok_or("there is no run")?;
-        let promised = self.promised.lock().unwrap();
         for (id, recipe) in &promised.lent {
             let stored = durable.candidates.get(id.0 as usize - 1);
             if stored.is_none_or(|c| c.recipe() != recipe.digest()) {

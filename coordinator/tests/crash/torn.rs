@@ -5,7 +5,7 @@ use super::model::Model;
 use coordinator::fsck;
 use coordinator::store::sled::Sled;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ pub fn harm(model: &Model, folder: &Path, times: u64, chance: &mut Chance) -> Se
                 match report.is_sound() {
                     true => {
                         model
-                            .agree(&store)
+                            .agree(&model.promised(), &store)
                             .unwrap_or_else(|e| panic!("{how}: silently not what it was: {e}"));
                         seen.whole += 1;
                     }
@@ -62,7 +62,10 @@ pub fn harm(model: &Model, folder: &Path, times: u64, chance: &mut Chance) -> Se
                 }
             }
             Err(e) => {
-                assert!(!e.is_empty());
+                if std::env::var_os("CRASH_SHOWN").is_some() {
+                    println!("{how}: {e}");
+                }
+                assert!(!e.is_empty(), "{how}");
                 seen.unreadable += 1;
             }
         }
@@ -81,8 +84,11 @@ fn files(store: &Path) -> Vec<PathBuf> {
 fn once(store: &Path, chance: &mut Chance) -> String {
     let files = files(store);
     let log = store.join("db");
-    let length = log.metadata().unwrap().len();
-    let at = length - 1 - chance.below(length.min(if chance.below(2) == 0 { 4096 } else { length }));
+    // The last segment is not full: behind what was written last there are zeros.
+    let bytes = std::fs::read(&log).unwrap();
+    let length = bytes.iter().rposition(|b| *b != 0).unwrap() as u64 + 1;
+    let reach = [64, 4096, length][chance.below(3) as usize];
+    let at = length - 1 - chance.below(length.min(reach));
     let file = || OpenOptions::new().write(true).open(&log).unwrap();
     match chance.below(8) {
         0..=2 => {
@@ -109,7 +115,8 @@ fn once(store: &Path, chance: &mut Chance) -> String {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder with what is in it.
+pub fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -118,7 +125,6 @@ fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), &target).unwrap();
-            File::open(&target).unwrap();
         }
     }
 }
