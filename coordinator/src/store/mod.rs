@@ -159,4 +159,6 @@ fn so_far(samples: Vec<SampleResult>) -> Evaluation {
 }
 
 #[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
 mod tests;
