@@ -1,7 +1,9 @@
 //! The one task that owns state and store: apply, commit, answer; and the only place that reads the clock.
 //!
 //! Commands that are waiting when it looks are applied together and committed as one transaction, so that many
-//! workers cost few flushes. No answer leaves before the records under it stand. An exchange that there is
+//! workers cost few flushes. No answer leaves before the records under it stand; where they cannot be written, none leaves
+//! at all and the driver ends. While the disk keeps it waiting nobody can be heard, so that this time counts against
+//! no lease and no budget. An exchange that there is
 //! nothing to say to is kept for a while (long polling) and answered as soon as there is.
 
 use crate::error::{Error, Result};
@@ -23,6 +25,9 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 1024;
 /// Commands that are committed together at most.
 const BATCH: usize = 256;
+
+/// A commit that takes longer keeps workers from being heard.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// Tells the time. Must never go back.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
@@ -144,6 +149,8 @@ pub struct Driver {
     farewell: Duration,
     finished_at: Option<Millis>,
     stopping: bool,
+    /// What slow commits took in all.
+    waited: Duration,
 }
 
 struct Parked {
@@ -189,6 +196,7 @@ impl Driver {
             farewell,
             finished_at: None,
             stopping: false,
+            waited: Duration::ZERO,
         };
         (driver, Handle { commands: sender })
     }
@@ -238,8 +246,26 @@ impl Driver {
         Ok(self.is_done())
     }
 
+    /// The time as the state sees it: it stands still while the disk does.
+    fn now(&self) -> Millis {
+        Millis((self.clock)().0.saturating_sub(self.waited.as_millis() as u64))
+    }
+
+    /// Writes records down, however long that takes.
+    fn commit(&mut self, records: &[Record]) -> Result<()> {
+        let begun = (self.clock)();
+        self.store.commit(records)?;
+        let took = (self.clock)() - begun;
+        if took > SLOW_COMMIT {
+            self.waited += took;
+            let seconds = took.as_secs_f64();
+            tracing::error!(seconds, "the disk was slow: nothing was answered meanwhile, no lease ran down");
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, event: Event, batch: &mut Batch) -> Option<Reply> {
-        let Changes { records, notes, reply } = self.state.apply((self.clock)(), event);
+        let Changes { records, notes, reply } = self.state.apply(self.now(), event);
         batch.records.extend(records);
         batch.notes.extend(notes);
         reply
@@ -293,7 +319,7 @@ impl Driver {
         }
         match reply {
             Ok(so_far) if patient && has_nothing_to_say(&so_far) => {
-                let until = (self.clock)() + wait;
+                let until = self.now() + wait;
                 self.due.insert((until, worker));
                 if self.state.roster().get(worker).is_some_and(|w| w.free_slots > 0) {
                     self.hungry.insert(worker);
@@ -319,7 +345,7 @@ impl Driver {
             }
             return;
         }
-        let now = (self.clock)();
+        let now = self.now();
         while let Some((_, worker)) = self.due.first().copied().filter(|(until, _)| *until <= now) {
             self.wake(worker, true, batch);
         }
@@ -355,7 +381,7 @@ impl Driver {
     /// Commits, then answers.
     fn settle(&mut self, batch: Batch) -> Result<()> {
         if !batch.records.is_empty() {
-            self.store.commit(&batch.records)?;
+            self.commit(&batch.records)?;
         }
         // A worker that no longer listens asks again under the same number.
         for (answer, reply) in batch.registered {
@@ -373,7 +399,7 @@ impl Driver {
         for (answer, reply) in batch.drained {
             let _ = answer.send(reply);
         }
-        let now = (self.clock)();
+        let now = self.now();
         for look in batch.looks {
             look(&self.state, self.store.as_ref(), now);
         }
@@ -392,7 +418,7 @@ impl Driver {
         if self.state.end().is_none() {
             return false;
         }
-        let now = (self.clock)();
+        let now = self.now();
         let since = *self.finished_at.get_or_insert(now);
         let all_know = self.state.roster().iter().all(|(_, w)| w.told_finished);
         all_know || now - since >= self.farewell
@@ -457,3 +483,7 @@ impl From<tokio::task::JoinError> for Error {
         Error::Broken(text.unwrap_or_else(|| "the driver was cancelled".into()))
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@
 //! | [`driver`] | the one task that owns state and store |
 //! | [`service`] | gRPC in front of the driver |
 //! | [`guard`] | who is let in, how far, and how many at once |
+//! | [`backup`] | a consistent copy of a run, also over the wire |
+//! | [`fsck`] | what is wrong with a store |
 //! | [`report`] | views for people and scripts |
 //! | [`rescore`] | kept reports, scored anew |
 //! | [`plot`] | numbers as pictures |
@@ -18,9 +20,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod cli;
 pub mod driver;
 pub mod error;
+pub mod fsck;
 pub mod guard;
 pub mod plot;
 pub mod report;

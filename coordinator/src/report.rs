@@ -111,7 +111,7 @@ fn found<'a>(state: &'a State, store: &dyn Store, id: CandidateId) -> Result<Cow
         None if state.candidates().is_forgotten(id) => {
             let stored = store.candidates(id, 1).map_err(unreadable)?.pop();
             stored.filter(|c| c.id() == id).map(Cow::Owned).ok_or_else(|| {
-                Class::Internal(format!("record candidate/{id} is missing; check the store: jradievo replay"))
+                Class::Internal(format!("record candidate/{id} is missing; check the store: jradievo fsck"))
             })
         }
         None => Err(no_candidate(state, id)),

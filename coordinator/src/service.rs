@@ -145,6 +145,15 @@ impl Inspect for Service {
 
 #[tonic::async_trait]
 impl Operate for Service {
+    type BackupStream = ReceiverStream<Result<wire::BackupChunk, Status>>;
+
+    async fn backup(&self, _: Request<wire::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let copy = self.driver.look(|_, store, _| crate::backup::begin(store)).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        tokio::spawn(crate::backup::send(copy, self.driver.clone(), sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
     async fn pause(
         &self,
         request: Request<wire::PauseRequest>,

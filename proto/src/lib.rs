@@ -56,7 +56,7 @@ pub fn inspect_client(channel: Channel) -> InspectClient<Channel> {
 
 /// A client of the operator's calls.
 pub fn operate_client(channel: Channel) -> OperateClient<Channel> {
-    OperateClient::new(channel)
+    OperateClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// A client of the calls by which a node comes by its certificate.

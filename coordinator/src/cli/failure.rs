@@ -15,6 +15,9 @@ pub enum Failure {
     /// Nobody or nothing there.
     #[error("{0}")]
     Absent(String),
+    /// The disk.
+    #[error("{0}")]
+    Disk(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -27,6 +30,7 @@ impl Failure {
             Failure::Usage(_) => exit::USAGE,
             Failure::Folder(_) => exit::FOLDER,
             Failure::Absent(_) => exit::ABSENT,
+            Failure::Disk(_) => exit::DISK,
             Failure::Failed(_) => exit::FAILURE,
         }
     }
@@ -38,7 +42,11 @@ impl From<store::Error> for Failure {
             store::Error::InUse { .. } | store::Error::Empty { .. } | store::Error::NotEmpty { .. } => {
                 Failure::Folder(e.to_string())
             }
-            _ => Failure::Failed(e.to_string()),
+            store::Error::Full { .. } | store::Error::Disk { .. } => Failure::Disk(e.to_string()),
+            store::Error::Damaged { .. }
+            | store::Error::Format { .. }
+            | store::Error::Older { .. }
+            | store::Error::Unwitnessed { .. } => Failure::Failed(e.to_string()),
         }
     }
 }

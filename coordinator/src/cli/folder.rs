@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `store/` | everything durable, see [`crate::store`] |
+//! | `committed` | how many commits were acknowledged, see [`crate::store::witness`] |
 //! | `run.json` | run id and plan, for people |
 //! | `address` | URL of the coordinator that is serving the run; absent while there is none |
 //! | `operator` | folder of the operator's certificate, for commands on this machine; there while `address` is |
@@ -13,6 +14,7 @@ use super::Failure;
 use crate::state::Identity;
 use crate::store::Store;
 use crate::store::sled::{FOLDER as STORE, Sled, private_folder};
+use crate::store::witness::FILE as WITNESS;
 use score::finalists::Finalists;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -33,7 +35,7 @@ pub fn create(folder: &Path) -> Result<(), Failure> {
                 let error = crate::store::Error::NotEmpty { folder: folder.to_path_buf() };
                 return Err(Failure::Folder(error.to_string()));
             }
-            match entries.flatten().any(|e| e.file_name() != STORE) {
+            match entries.flatten().any(|e| e.file_name() != STORE && e.file_name() != WITNESS) {
                 true => Err(Failure::Folder(format!("{shown} is not empty; choose a new folder"))),
                 false => Ok(()),
             }

@@ -189,6 +189,24 @@ pub fn replayed(r: &crate::state::replay::Replayed) -> String {
     }))
 }
 
+/// What a check found, as one line.
+pub fn fsck(r: &crate::fsck::Report) -> String {
+    text(&serde_json::json!({
+        "sound": r.is_sound(), "whole": r.is_whole(), "run": r.run, "program_version": r.program_version,
+        "commits": r.commits, "acknowledged": r.acknowledged, "older": r.older, "records": r.records,
+        "candidates": r.candidates, "reports": r.reports, "replayed": r.replayed, "findings": r.findings,
+        "more_findings": r.more,
+    }))
+}
+
+/// What was copied, as one line.
+pub fn backup(to: &std::path::Path, r: &crate::fsck::Report, copied: crate::backup::Copied) -> String {
+    text(&serde_json::json!({
+        "to": to.display().to_string(), "run": r.run, "commits": r.commits, "candidates": r.candidates,
+        "records": copied.records, "bytes": copied.bytes,
+    }))
+}
+
 /// One sample's report as one line. `id` and `text` are what `jradievo-worker score` reads.
 pub fn report(candidate: u64, r: &wire::SampleResult) -> String {
     #[derive(serde::Serialize)]

@@ -8,6 +8,7 @@
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
 //! | `operate` | `pause`, `extend`, `replay` |
+//! | `backup`, `fsck` | a copy of a run; what is wrong with one |
 //! | `reach` | a coordinator by its URL or its folder |
 //! | `optimize` | the search alone, over standard input and output |
 //! | `importance`, `bars` | which parameters mattered, and the plot of it |
@@ -21,12 +22,14 @@
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
+mod backup;
 mod bars;
 mod failure;
 mod finalists;
 mod folder;
 mod fork;
 mod front;
+mod fsck;
 mod history;
 mod importance;
 mod json;
@@ -77,6 +80,8 @@ pub mod exit {
     pub const FOLDER: u8 = 3;
     /// No coordinator answers, or what was asked for is not there.
     pub const ABSENT: u8 = 4;
+    /// The disk is full or failed; what was acknowledged is stored, and the run can be resumed once that is mended.
+    pub const DISK: u8 = 5;
     /// Stopped by Ctrl-C or SIGTERM; the run can be resumed.
     pub const STOPPED: u8 = 130;
 }
@@ -105,7 +110,7 @@ Over a network (docs/RUNBOOK.md):
   jradievo token pki > token                                   lets one worker node in: --token-file token
 
 Exit codes: 0 done, 1 failure (also a search of which nothing could be evaluated), 2 wrong command line or run file, 3 state folder not usable (in use, empty, or
-holding a run already), 4 no coordinator answers or no such candidate, 130 stopped (the run can be resumed).
+holding a run already), 4 no coordinator answers or no such candidate, 5 disk full or failing (the run can be resumed), 130 stopped (the run can be resumed).
 Logs go to standard error; RUST_LOG=info shows more of them.";
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +127,10 @@ enum Command {
     Extend(Extend),
     /// Checks that the journal leads from the plan to exactly what is stored
     Replay(Looked),
+    /// Copies a run, also one that is being served, consistently; the copy is checked and can be resumed
+    Backup(Backup),
+    /// Reads every record of a state folder, compares them, and says what is wrong and what to do
+    Fsck(Fsck),
     /// Shows where a run stands
     Status(Looked),
     /// Lists every candidate with its genome, fitness and attempts
@@ -212,6 +221,37 @@ struct Extend {
     stagnation: Option<u64>,
     #[command(flatten)]
     credentials: Credentials,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    #[command(flatten)]
+    target: Target,
+    /// Folder for the copy: new, or empty
+    #[arg(long, value_name = "DIR2")]
+    to: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Fsck {
+    /// The run's state folder; no coordinator may be running on it. Nothing in it is changed
+    #[arg(value_name = "DIR")]
+    state: PathBuf,
+    /// Where to make the copy that is looked at, which needs as much room as the store [default: in DIR]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Write what can be read of every candidate to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    salvage: Option<PathBuf>,
+    /// Go on from a whole store that is older than what was acknowledged; its last results are evaluated again
+    #[arg(long, conflicts_with_all = ["json", "salvage"])]
+    accept_older: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -415,6 +455,8 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Drain(args) => operate::drain(args).await,
         Command::Extend(args) => operate::extend(args).await,
         Command::Replay(args) => operate::replay(args).await,
+        Command::Backup(args) => backup::backup(args).await,
+        Command::Fsck(args) => fsck::fsck(&args),
         Command::Status(args) => look::status(args).await,
         Command::Candidates(args) => look::candidates(args).await,
         Command::Reports(args) => look::reports(args).await,

@@ -86,6 +86,15 @@ impl Candidates {
     }
 }
 
+impl<'a> IntoIterator for &'a Candidates {
+    type Item = &'a Candidate;
+    type IntoIter = std::slice::Iter<'a, Candidate>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// The candidate of that number.
 ///
 /// # Panics

@@ -81,4 +81,8 @@ impl Store for Memory {
         let so_far = |rows: &BTreeMap<_, _>| super::so_far(rows.values().cloned().collect());
         Ok(self.evaluations.get(&id).cloned().or_else(|| self.partial.get(&id).map(so_far)))
     }
+
+    fn copy(&self) -> Option<super::copy::Copy> {
+        None
+    }
 }

@@ -14,10 +14,24 @@
 //!
 //! Leases and the roster are not here: workers that come back bring them. All records of one event are one
 //! transaction that is flushed before anything is answered.
+//!
+//! | file | what |
+//! |---|---|
+//! | `sled` | the store on disk |
+//! | `key` | trees, keys and names of records |
+//! | `record` | values as bytes |
+//! | `flush` | what it takes to reach the disk |
+//! | `witness` | how many commits were acknowledged, beside the store: one that was rolled back is not taken for the newest |
+//! | `copy` | a consistent copy while the store is written to |
+//! | `memory` | the store of tests |
 
+pub mod copy;
+mod flush;
+pub mod key;
 pub mod memory;
 pub mod record;
 pub mod sled;
+pub mod witness;
 
 use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
@@ -73,7 +87,45 @@ pub enum Error {
         /// The newest format known here.
         known: u8,
     },
-    /// The disk failed, or is full.
+    /// It is a whole, earlier state of what was acknowledged.
+    #[error(
+        "{} was rolled back: it holds {stored} commits, and {acknowledged} were acknowledged, so that its newest records \
+         are gone (a file was cut or replaced, or the disk did not keep what it wrote). Restore a backup; or go on \
+         from the older state with `jradievo fsck {} --accept-older`, which evaluates again what was lost",
+        folder.display(), folder.display()
+    )]
+    Older {
+        /// The state folder.
+        folder: PathBuf,
+        /// Commits that it holds.
+        stored: u64,
+        /// Commits that were acknowledged.
+        acknowledged: u64,
+    },
+    /// Whether it is the newest state cannot be told.
+    #[error(
+        "{}/{} {what}, so that nobody can tell whether the store is the newest: copy both, or make copies with \
+         `jradievo backup`; `jradievo fsck {} --accept-older` takes the store as it is",
+        folder.display(), witness::FILE, folder.display()
+    )]
+    Unwitnessed {
+        /// The state folder.
+        folder: PathBuf,
+        /// What is wrong with the witness.
+        what: String,
+    },
+    /// There is no room on the disk.
+    #[error(
+        "the disk is full: cannot {doing} ({message}). Everything that was acknowledged is stored; make room, then go on \
+         with `jradievo resume`"
+    )]
+    Full {
+        /// What was being done.
+        doing: &'static str,
+        /// What the disk said.
+        message: String,
+    },
+    /// The disk failed.
     #[error("cannot {doing}: {message}")]
     Disk {
         /// What was being done.
@@ -99,6 +151,10 @@ pub trait Store: Send {
 
     /// Texts and scores of one candidate, as far as they are there; `None` where there are none.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;
+
+    /// Begins a copy of everything, which stays consistent while more is committed; `None` where there is no disk to copy
+    /// from.
+    fn copy(&self) -> Option<copy::Copy>;
 }
 
 /// The samples of a candidate that is not final, as an evaluation.
@@ -106,5 +162,7 @@ fn so_far(samples: Vec<SampleResult>) -> Evaluation {
     Evaluation { samples, timings: Timings::default() }
 }
 
+#[cfg(test)]
+mod fixture_tests;
 #[cfg(test)]
 mod tests;

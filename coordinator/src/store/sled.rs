@@ -4,8 +4,15 @@
 //! numbers, so that they iterate in order), and `samples` (candidate, then position). An event is one transaction over
 //! all of them with a flush inside it; the closure has no effect but on the trees, since sled may run it again. What a
 //! record makes void is looked up before: nobody else writes here.
+//!
+//! Each transaction also counts itself (key `commits` of `run`), and a file beside the store witnesses the count once the
+//! transaction has reached the disk: sled opens a log that was cut as it was before, without a word.
 
+use super::copy::{Changed, Copy};
+use super::flush::Flush;
+use super::key::{self, BAR, BEGUN, COMMITS, COUNTERS, IDENTITY, Key, PINNED, Place, SEARCHED};
 use super::record::{decode, encode};
+use super::witness::{self, Witness};
 use super::{Error, Store};
 use crate::state::bound::Bar;
 use crate::state::candidate::Candidate;
@@ -17,6 +24,7 @@ use sled::Transactional;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// Name of the store within a state folder.
@@ -26,16 +34,16 @@ pub const FOLDER: &str = "store";
 const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-const IDENTITY: &str = "identity";
-const PINNED: &str = "pinned";
-const COUNTERS: &str = "counters";
-const SEARCHED: &str = "searched";
-const BAR: &str = "bar";
-const BEGUN: &str = "begun";
-
 /// A store on disk, held alone: a second one on the same folder cannot be opened.
 #[derive(Debug)]
 pub struct Sled {
+    /// Transactions that it holds, and what knows of them beside it.
+    commits: u64,
+    witness: Witness,
+    flush: Flush,
+    /// A commit failed: what sled holds in memory need not be what is on the disk.
+    failed: bool,
+    copies: Mutex<Vec<Weak<Changed>>>,
     db: sled::Db,
     run: sled::Tree,
     candidates: sled::Tree,
@@ -45,33 +53,33 @@ pub struct Sled {
     journal: sled::Tree,
 }
 
-/// Which tree a record goes to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Run,
-    Candidates,
-    Evaluations,
-    Samples,
-    Parts,
-    Journal,
-}
-
-/// Where a record stands.
-type Key = (Place, Vec<u8>);
-
 impl Sled {
     /// Opens the store of a state folder that holds a run.
+    ///
+    /// # Errors
+    /// Also when the store is older than what was acknowledged.
     pub fn open(folder: &Path) -> Result<Sled, Error> {
-        match folder.join(FOLDER).is_dir() {
-            true => Sled::open_or_create(folder),
-            false => Err(Error::Empty { folder: folder.to_path_buf() }),
+        if !folder.join(FOLDER).is_dir() {
+            witness::check(folder, None)?;
+            return Err(Error::Empty { folder: folder.to_path_buf() });
         }
+        Sled::open_or_create(folder)
     }
 
     /// Opens the store of a state folder, made where it is missing. Only its owner may read it.
+    ///
+    /// # Errors
+    /// Also when the store is older than what was acknowledged.
     pub fn open_or_create(folder: &Path) -> Result<Sled, Error> {
+        let store = Sled::open_unwitnessed(folder)?;
+        witness::check(folder, store.counted()?)?;
+        Ok(store)
+    }
+
+    /// The same, whatever was acknowledged: to find out what is wrong.
+    pub(crate) fn open_unwitnessed(folder: &Path) -> Result<Sled, Error> {
         let path = folder.join(FOLDER);
-        private_folder(&path).map_err(|e| disk("create the store's folder", e))?;
+        private_folder(&path).map_err(|e| io("create the store's folder", e))?;
         let config = sled::Config::new()
             .path(&path)
             .mode(sled::Mode::HighThroughput)
@@ -93,11 +101,72 @@ impl Sled {
                 Err(e) => return Err(disk("open the store", e)),
             }
         };
-        close_to_others(&path).map_err(|e| disk("set the store's permissions", e))?;
+        close_to_others(&path).map_err(|e| io("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
         let (samples, parts, journal) = (tree("samples")?, tree("parts")?, tree("journal")?);
-        Ok(Sled { run, candidates, evaluations, samples, parts, journal, db })
+        let flush = Flush::new(&path).map_err(|e| io("flush the store", e))?;
+        let (commits, failed, copies) = (0, false, Mutex::default());
+        let witness = Witness::new(folder);
+        let mut store = Sled {
+            commits,
+            witness,
+            flush,
+            failed,
+            copies,
+            run,
+            candidates,
+            evaluations,
+            samples,
+            parts,
+            journal,
+            db,
+        };
+        // One that cannot be read is found by whoever asks for it.
+        store.commits = store.counted().ok().flatten().unwrap_or(0);
+        Ok(store)
+    }
+
+    /// Transactions that it holds; `None` where they were not counted yet.
+    pub(crate) fn counted(&self) -> Result<Option<u64>, Error> {
+        self.single(COMMITS)
+    }
+
+    /// Names of its trees, known or not.
+    pub(crate) fn tree_names(&self) -> Vec<String> {
+        let names = self.db.tree_names().into_iter().filter(|name| name.as_ref() != b"__sled__default");
+        names.map(|name| String::from_utf8_lossy(&name).into_owned()).collect()
+    }
+
+    /// Every record of a tree as its bytes, in order of keys.
+    pub(crate) fn raw(&self, place: Place) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> {
+        let entries = self.tree(place).iter();
+        entries.map(|entry| {
+            entry.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(|e| disk("read the store", e))
+        })
+    }
+
+    /// What was written by [`super::copy::Draft`] becomes a store like any other.
+    pub(super) fn finish_draft(mut self) -> Result<u64, Error> {
+        self.db.flush().map_err(|e| disk("write to the store", e))?;
+        self.flush.flush().map_err(|e| io("write to the store", e))?;
+        let Some(commits) = self.counted()? else { return Ok(0) };
+        self.witness.note(commits).map_err(|e| io("write the store's witness", e))?;
+        self.witness.flush().map_err(|e| io("write the store's witness", e))?;
+        Ok(commits)
+    }
+
+    /// Tells the copies in work which keys were written.
+    fn note_changed(&self, written: &[(Key, Option<Vec<u8>>)]) {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.retain(|copy| match copy.upgrade() {
+            Some(changed) => {
+                let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
+                changed.extend(written.iter().map(|(key, _)| key.clone()));
+                true
+            }
+            None => false,
+        });
     }
 
     fn single<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
@@ -111,8 +180,8 @@ impl Sled {
         let mut partial = Partial::new();
         for entry in self.samples.scan_prefix(prefix) {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-            let (id, position) = sample_number(&key)?;
-            let row = decode(&sample_key(id, position), &bytes)?;
+            let (id, position) = key::sample_number(&key)?;
+            let row = decode(&key::sample(id, position), &bytes)?;
             partial.entry(CandidateId(id)).or_default().insert(position, row);
         }
         Ok(partial)
@@ -124,7 +193,7 @@ impl Sled {
         keys.map(|key| Ok(key.map_err(|e| disk("read the store", e))?.to_vec())).collect()
     }
 
-    fn tree(&self, place: Place) -> &sled::Tree {
+    pub(super) fn tree(&self, place: Place) -> &sled::Tree {
         match place {
             Place::Run => &self.run,
             Place::Candidates => &self.candidates,
@@ -148,8 +217,8 @@ impl Store for Sled {
         let mut parts = Parts::new();
         for entry in self.parts.iter() {
             let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-            let id = number("parts", &key)?;
-            parts.insert(CandidateId(id), decode(&parts_key(id), &bytes)?);
+            let id = key::number("parts", &key)?;
+            parts.insert(CandidateId(id), decode(&key::parts(id), &bytes)?);
         }
         let searched: Searched = self.required(SEARCHED)?;
         Ok(Some(Durable {
@@ -167,24 +236,88 @@ impl Store for Sled {
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        if self.failed {
+            let message = "an earlier write failed; open the store anew".into();
+            return Err(Error::Disk { doing: "write to the store", message });
+        }
+        self.failed = true;
+        let writes = self.writes(records)?;
+        // A store that counts has its witness, whenever the process ends.
+        self.witness.prepare(self.commits).map_err(|e| io("write the store's witness", e))?;
+        self.transact(&writes)?;
+        self.flush.flush().map_err(|e| io("write to the store", e))?;
+        self.commits += 1;
+        self.witness.note(self.commits).map_err(|e| io("write the store's witness", e))?;
+        self.note_changed(&writes);
+        self.failed = false;
+        Ok(())
+    }
+
+    fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error> {
+        let entries = self.journal.range(from.to_be_bytes()..).take(most);
+        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            decode(&key::journal(key::number("journal", &key)?), &bytes)
+        };
+        entries.map(read).collect()
+    }
+
+    fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error> {
+        let range = self.candidates.range(from.0.to_be_bytes()..).take(most);
+        range.map(read_candidate).collect()
+    }
+
+    fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
+        let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
+        match bytes {
+            Some(bytes) => decode(&key::evaluation(id.0), &bytes).map(Some),
+            None => {
+                let rows = self.partial(Some(id))?.remove(&id);
+                Ok(rows.map(|rows| super::so_far(rows.into_values().collect())))
+            }
+        }
+    }
+
+    fn copy(&self) -> Option<Copy> {
+        let trees = Place::ALL.map(|place| (place, self.tree(place).clone()));
+        let (copy, changed) = Copy::new(trees.to_vec());
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.push(std::sync::Arc::downgrade(&changed));
+        Some(copy)
+    }
+}
+
+impl Sled {
+    /// What a commit writes, by key.
+    fn writes(&self, records: &[Record]) -> Result<Vec<(Key, Option<Vec<u8>>)>, Error> {
         // Of several writes to one key only the last counts: a candidate that is scored and lent again in one batch is
         // encoded once. Records come in order, and a later one may make an earlier one void.
         let mut writes: BTreeMap<Key, Option<&Record>> = BTreeMap::new();
         for record in records {
-            if let Some((place, prefix)) = voids(record) {
+            if let Some((place, prefix)) = key::voids(record) {
                 writes.extend(self.stored(place, &prefix)?.into_iter().map(|key| ((place, key), None)));
                 let void = |(at, key): &Key| *at == place && key.starts_with(&prefix);
                 writes.iter_mut().filter(|(key, _)| void(key)).for_each(|(_, record)| *record = None);
             }
-            writes.insert(key(record), Some(record));
+            writes.insert(key::of(record), Some(record));
         }
-        let writes: Vec<(Key, Option<Vec<u8>>)> =
-            writes.into_iter().map(|(key, record)| (key, record.map(value))).collect();
+        let mut writes: Vec<(Key, Option<Vec<u8>>)> =
+            writes.into_iter().map(|(key, record)| (key, record.map(key::value))).collect();
+        let commits = encode(COMMITS, &(self.commits + 1));
+        writes.push(((Place::Run, COMMITS.as_bytes().to_vec()), Some(commits)));
+        Ok(writes)
+    }
+
+    /// All of it, or none.
+    fn transact(&self, writes: &[(Key, Option<Vec<u8>>)]) -> Result<(), Error> {
         let trees =
             (&self.run, &self.candidates, &self.evaluations, &self.samples, &self.parts, &self.journal);
         trees
             .transaction(|(run, candidates, evaluations, samples, parts, journal)| {
-                for ((place, key), value) in &writes {
+                for ((place, key), value) in writes {
                     let tree = match place {
                         Place::Run => run,
                         Place::Candidates => candidates,
@@ -206,132 +339,35 @@ impl Store for Sled {
                 TransactionError::Abort(()) => unreachable!("nothing aborts it"),
             })
     }
-
-    fn journal(&self, from: u64, most: usize) -> Result<Vec<Entry>, Error> {
-        let entries = self.journal.range(from.to_be_bytes()..).take(most);
-        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-            decode(&journal_key(number("journal", &key)?), &bytes)
-        };
-        entries.map(read).collect()
-    }
-
-    fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error> {
-        let range = self.candidates.range(from.0.to_be_bytes()..).take(most);
-        range.map(read_candidate).collect()
-    }
-
-    fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
-        let bytes = self.evaluations.get(id.0.to_be_bytes()).map_err(|e| disk("read the store", e))?;
-        match bytes {
-            Some(bytes) => decode(&evaluation_key(id.0), &bytes).map(Some),
-            None => {
-                let rows = self.partial(Some(id))?.remove(&id);
-                Ok(rows.map(|rows| super::so_far(rows.into_values().collect())))
-            }
-        }
-    }
 }
 
 impl Drop for Sled {
     fn drop(&mut self) {
         // Everything was flushed when it was committed; this only shortens the next start.
         let _ = self.db.flush();
-    }
-}
-
-/// What a record makes void: keys of a tree that begin so.
-fn voids(record: &Record) -> Option<Key> {
-    match record {
-        Record::Evaluation(id, _) => Some((Place::Samples, bytes(*id))),
-        Record::Bar(_) => Some((Place::Parts, Vec::new())),
-        _ => None,
-    }
-}
-
-fn bytes(id: CandidateId) -> Vec<u8> {
-    id.0.to_be_bytes().to_vec()
-}
-
-fn key(record: &Record) -> Key {
-    let single = |key: &str| (Place::Run, key.as_bytes().to_vec());
-    match record {
-        Record::Identity(_) => single(IDENTITY),
-        Record::Pinned(_) => single(PINNED),
-        Record::Counters(_) => single(COUNTERS),
-        Record::Searched(_) => single(SEARCHED),
-        Record::Bar(_) => single(BAR),
-        Record::Begun(_) => single(BEGUN),
-        Record::Candidate(r) => (Place::Candidates, bytes(r.id())),
-        Record::Evaluation(id, _) => (Place::Evaluations, bytes(*id)),
-        Record::Sample(id, position, _) => {
-            (Place::Samples, [&bytes(*id)[..], &position.to_be_bytes()[..]].concat())
-        }
-        Record::Parts(id, _) => (Place::Parts, bytes(*id)),
-        Record::Journal(at, _) => (Place::Journal, at.to_be_bytes().to_vec()),
-    }
-}
-
-fn value(record: &Record) -> Vec<u8> {
-    match record {
-        Record::Identity(r) => encode(IDENTITY, r),
-        Record::Pinned(r) => encode(PINNED, r),
-        Record::Counters(r) => encode(COUNTERS, r),
-        Record::Searched(r) => encode(SEARCHED, r),
-        Record::Candidate(r) => encode(&candidate_key(r.id().0), r),
-        Record::Evaluation(id, r) => encode(&evaluation_key(id.0), r),
-        Record::Sample(id, position, r) => encode(&sample_key(id.0, *position), r),
-        Record::Parts(id, r) => encode(&parts_key(id.0), r),
-        Record::Bar(r) => encode(BAR, r),
-        Record::Begun(r) => encode(BEGUN, r),
-        Record::Journal(at, r) => encode(&journal_key(*at), r),
+        let _ = self.witness.flush();
     }
 }
 
 fn read_candidate(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Candidate, Error> {
     let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
-    decode(&candidate_key(number("candidate", &key)?), &bytes)
+    decode(&key::candidate(key::number("candidate", &key)?), &bytes)
 }
 
-fn journal_key(at: u64) -> String {
-    format!("journal/{at}")
+pub(super) fn disk(doing: &'static str, e: sled::Error) -> Error {
+    match e {
+        sled::Error::Io(e) => io(doing, e),
+        e => Error::Disk { doing, message: e.to_string() },
+    }
 }
 
-fn candidate_key(id: u64) -> String {
-    format!("candidate/{id}")
-}
-
-fn evaluation_key(id: u64) -> String {
-    format!("evaluation/{id}")
-}
-
-fn sample_key(id: u64, position: u32) -> String {
-    format!("sample/{id}/{position}")
-}
-
-fn parts_key(id: u64) -> String {
-    format!("parts/{id}")
-}
-
-/// Candidate and position of a sample's key.
-fn sample_number(key: &[u8]) -> Result<(u64, u32), Error> {
-    let damaged =
-        || Error::Damaged { key: format!("sample/{key:02x?}"), message: "its key is no number".into() };
-    let (id, position) = key.split_at_checked(8).ok_or_else(damaged)?;
-    let position = position.try_into().map_err(|_| damaged())?;
-    Ok((number("sample", id)?, u32::from_be_bytes(position)))
-}
-
-fn number(tree: &str, key: &[u8]) -> Result<u64, Error> {
-    let bytes = key.try_into().map_err(|_| Error::Damaged {
-        key: format!("{tree}/{key:02x?}"),
-        message: "its key is no number".into(),
-    })?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
-fn disk(doing: &'static str, e: impl std::fmt::Display) -> Error {
-    Error::Disk { doing, message: e.to_string() }
+fn io(doing: &'static str, e: std::io::Error) -> Error {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let message = e.to_string();
+    match e.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Error::Full { doing, message },
+        _ => Error::Disk { doing, message },
+    }
 }
 
 fn is_lock(e: &sled::Error) -> bool {

@@ -110,7 +110,7 @@ fn a_reopened_store_goes_on_to_equal_genomes() {
 }
 
 /// One worker, until `results` are recorded or the run is over.
-fn work(plan: &RunPlan, store: &mut Sled, results: usize) -> State {
+pub(super) fn work(plan: &RunPlan, store: &mut Sled, results: usize) -> State {
     let mut state = State::restore(store.load().unwrap().unwrap()).unwrap();
     let mut apply = |state: &mut State, now, event| {
         let changes = state.apply(Millis(now), event);

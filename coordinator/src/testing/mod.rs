@@ -3,7 +3,7 @@
 
 mod service;
 
-use crate::state::{Durable, Event, Reply, State};
+use crate::state::{Changes, Durable, Event, Reply, State};
 use common::digest::{Digest, FileDigest, Manifest};
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::fitness::Fitness;
@@ -156,16 +156,31 @@ pub(crate) fn exchanged(state: &mut State, now: Millis, e: Exchange) -> Exchange
 
 /// The search done by one worker with one slot and no mishap.
 pub(crate) fn uninterrupted(plan: &RunPlan) -> State {
-    let mut state = begun(plan);
-    let worker = registered(&mut state, Millis(2), registration(plan, "only"));
+    let mut state = State::restore(Durable::new(plan, Manifest::default(), Millis(1))).unwrap();
+    to_the_end(&mut state, plan, |_| {});
+    state
+}
+
+/// Lets one worker with one slot do what is left of a run, past the grace in which others might return.
+pub(crate) fn to_the_end(state: &mut State, plan: &RunPlan, mut keep: impl FnMut(&Changes)) {
+    let mut apply = |now, event| {
+        let changes = state.apply(Millis(now), event);
+        keep(&changes);
+        (changes.reply, state.end().is_some())
+    };
+    apply(60_000, Event::Start);
+    apply(90_000, Event::Tick);
+    let joined = apply(90_000, Event::Register(Box::new(registration(plan, "only"))));
+    let (Some(Reply::Registered(Ok(joined))), _) = joined else { panic!("not registered: {joined:?}") };
     let mut outcomes = Vec::new();
     for sequence in 1.. {
-        let e = Exchange { outcomes: std::mem::take(&mut outcomes), ..exchange(worker, sequence, 1) };
-        let answer = exchanged(&mut state, Millis(2 + sequence), e);
-        if state.end().is_some() {
-            break;
+        let e = Exchange { outcomes: std::mem::take(&mut outcomes), ..exchange(joined.worker, sequence, 1) };
+        match apply(90_000 + sequence, Event::Exchange(Box::new(e))) {
+            (_, true) => break,
+            (Some(Reply::Exchanged(Ok(answer))), false) => {
+                outcomes = answer.grants.iter().map(|g| outcome(plan, g)).collect();
+            }
+            (other, false) => panic!("not answered: {other:?}"),
         }
-        outcomes = answer.grants.iter().map(|g| outcome(plan, g)).collect();
     }
-    state
 }

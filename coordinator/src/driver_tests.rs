@@ -1,0 +1,102 @@
+//! What the driver does when its disk does not do what it should.
+
+use super::*;
+use crate::state::Durable;
+use crate::state::journal::Entry;
+use crate::store::memory::Memory;
+use crate::testing::{exchange, manifest, outcome, plan, registration};
+use common::evaluation::Evaluation;
+use common::id::CandidateId;
+use proto::convert::{LeaseProgress, Stage};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A disk that takes its time over a commit, or has no room for it.
+struct Faulty {
+    inner: Memory,
+    time: Arc<AtomicU64>,
+    commits: u64,
+    slow: Option<(u64, u64)>,
+    full: Option<u64>,
+}
+
+impl Store for Faulty {
+    fn commit(&mut self, records: &[Record]) -> std::result::Result<(), crate::store::Error> {
+        self.commits += 1;
+        if self.full.is_some_and(|at| self.commits >= at) {
+            let message = "no space left on device".into();
+            return Err(crate::store::Error::Full { doing: "write to the store", message });
+        }
+        if let Some((_, ms)) = self.slow.filter(|(at, _)| *at == self.commits) {
+            self.time.fetch_add(ms, Ordering::SeqCst);
+        }
+        self.inner.commit(records)
+    }
+
+    fn load(&self) -> std::result::Result<Option<Durable>, crate::store::Error> {
+        self.inner.load()
+    }
+
+    fn journal(&self, from: u64, most: usize) -> std::result::Result<Vec<Entry>, crate::store::Error> {
+        self.inner.journal(from, most)
+    }
+
+    fn evaluation(&self, id: CandidateId) -> std::result::Result<Option<Evaluation>, crate::store::Error> {
+        self.inner.evaluation(id)
+    }
+
+    fn copy(&self) -> Option<crate::store::copy::Copy> {
+        None
+    }
+}
+
+/// A driver on such a disk, in a thread of its own.
+fn driven(
+    slow: Option<(u64, u64)>,
+    full: Option<u64>,
+) -> (Handle, Arc<AtomicU64>, std::thread::JoinHandle<Result<State>>) {
+    let time = Arc::new(AtomicU64::new(1_000));
+    let durable = Durable::new(&plan(&[]), manifest(), Millis(1));
+    let inner = Memory::default();
+    let store = Faulty { inner, time: time.clone(), commits: 0, slow, full };
+    let tells = time.clone();
+    let clock: Clock = Arc::new(move || Millis(tells.load(Ordering::SeqCst)));
+    let state = State::restore(durable).unwrap();
+    let (driver, handle) = Driver::new(state, Box::new(store), clock, Box::new(Unwatched), Duration::ZERO);
+    (handle, time, std::thread::spawn(move || driver.run()))
+}
+
+/// Ten minutes on a lease of thirty seconds: commits are start, registration, exchange.
+#[tokio::test]
+async fn while_the_disk_is_stuck_no_lease_runs_down() {
+    let (handle, time, driver) = driven(Some((3, 600_000)), None);
+    let plan = plan(&[]);
+    let worker = handle.register(registration(&plan, "w")).await.unwrap().worker;
+    let grant = handle.exchange(exchange(worker, 1, 1)).await.unwrap().grants.remove(0);
+    assert_eq!(time.load(Ordering::SeqCst), 601_000);
+    assert!(handle.tick().await);
+    let running =
+        vec![LeaseProgress { lease: grant.lease, stage: Stage::Merging, samples_done: 0, begun: 0 }];
+    let answer = handle.exchange(Exchange { running, ..exchange(worker, 2, 0) }).await.unwrap();
+    assert!(answer.cancelled.is_empty());
+    // Time itself goes on: without a word from its worker the lease runs out.
+    time.fetch_add(31_000, Ordering::SeqCst);
+    assert!(handle.tick().await);
+    let ended = handle.look(|state, _, _| Ok(state.candidates().kept()[0].attempts()[0].end.clone())).await;
+    assert_eq!(ended.unwrap().unwrap().how.word(), "expired");
+    handle.stop().await;
+    let state = driver.join().unwrap().unwrap();
+    assert!(state.elapsed() < Duration::from_secs(60), "{:?}", state.elapsed());
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_acknowledged_and_the_driver_ends() {
+    let (handle, _, driver) = driven(None, Some(4));
+    let plan = plan(&[]);
+    let worker = handle.register(registration(&plan, "w")).await.unwrap().worker;
+    let grant = handle.exchange(exchange(worker, 1, 1)).await.unwrap().grants.remove(0);
+    let outcomes = vec![outcome(&plan, &grant)];
+    let answer = handle.exchange(Exchange { outcomes, ..exchange(worker, 2, 0) }).await;
+    assert!(matches!(answer, Err(Class::Unavailable(_))), "{answer:?}");
+    let e = driver.join().unwrap().unwrap_err();
+    assert!(e.to_string().contains("make room, then go on with `jradievo resume`"), "{e}");
+}
