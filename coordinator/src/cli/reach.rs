@@ -23,7 +23,9 @@ pub async fn connect(url: &str) -> Result<Channel, String> {
 /// A connection to the coordinator that serves a folder, where there is one.
 pub async fn serving(folder: &Path) -> Option<Channel> {
     let channel = connect(&folder::address(folder)?).await.ok()?;
-    let status = proto::inspect_client(channel.clone()).status(wire::StatusRequest {}).await.ok()?;
+    // After a crash anything may listen on that port, also what never answers.
+    let mut inspect = proto::inspect_client(channel.clone());
+    let status = tokio::time::timeout(CONNECT, inspect.status(wire::StatusRequest {})).await.ok()?.ok()?;
     // After a crash another run's coordinator may have got the same port.
     folder::run_id(folder).is_none_or(|id| id == status.get_ref().run_id).then_some(channel)
 }
