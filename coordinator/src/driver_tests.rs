@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::state::Durable;
+use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
 use crate::store::memory::Memory;
 use crate::testing::{exchange, manifest, outcome, plan, registration};
@@ -38,6 +39,14 @@ impl Store for Faulty {
 
     fn journal(&self, from: u64, most: usize) -> std::result::Result<Vec<Entry>, crate::store::Error> {
         self.inner.journal(from, most)
+    }
+
+    fn candidates(
+        &self,
+        from: CandidateId,
+        most: usize,
+    ) -> std::result::Result<Vec<Candidate>, crate::store::Error> {
+        self.inner.candidates(from, most)
     }
 
     fn evaluation(&self, id: CandidateId) -> std::result::Result<Option<Evaluation>, crate::store::Error> {

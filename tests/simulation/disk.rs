@@ -172,6 +172,10 @@ impl Store for Disk {
         self.inner().memory.candidates(from, most)
     }
 
+    fn copy(&self) -> Option<coordinator::store::copy::Copy> {
+        None
+    }
+
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         self.inner().memory.evaluation(id)
     }

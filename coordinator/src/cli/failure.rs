@@ -44,6 +44,7 @@ impl From<store::Error> for Failure {
             }
             store::Error::Full { .. } | store::Error::Disk { .. } => Failure::Disk(e.to_string()),
             store::Error::Damaged { .. }
+            | store::Error::Broken { .. }
             | store::Error::Format { .. }
             | store::Error::Older { .. }
             | store::Error::Unwitnessed { .. } => Failure::Failed(e.to_string()),

@@ -40,7 +40,10 @@ pub async fn serving(folder: &Path, credentials: &Credentials) -> Option<Channel
     let reached = async {
         let trust = credentials.trust(folder::operator(folder))?;
         let channel = connect(&url, trust).await?;
-        let status = proto::inspect_client(channel.clone()).status(wire::StatusRequest {}).await;
+        // After a crash anything may listen on that port, also what never answers.
+        let mut inspect = proto::inspect_client(channel.clone());
+        let status = tokio::time::timeout(CONNECT, inspect.status(wire::StatusRequest {})).await;
+        let status = status.map_err(|_| "no answer".to_string())?;
         let status = status.map_err(|s| Class::from(&s).to_string())?;
         // After a crash another run's coordinator may have got the same port.
         Ok::<_, String>(

@@ -75,6 +75,15 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Its files are not what was written.
+    #[error(
+        "the store's files are damaged ({message}); keep them, look at the disk, and go on from a copy that `jradievo backup` \
+         made"
+    )]
+    Broken {
+        /// What is wrong with them.
+        message: String,
+    },
     /// Written by a later version.
     #[error(
         "record {key} has format {found}, this program reads up to {known}; use the version that wrote it"

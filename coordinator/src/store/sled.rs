@@ -357,6 +357,11 @@ fn read_candidate(entry: sled::Result<(sled::IVec, sled::IVec)>) -> Result<Candi
 pub(super) fn disk(doing: &'static str, e: sled::Error) -> Error {
     match e {
         sled::Error::Io(e) => io(doing, e),
+        sled::Error::Corruption { .. } => {
+            let message = "they cannot be read to their end, or one of them is missing".into();
+            Error::Broken { message }
+        }
+        sled::Error::Unsupported(message) => Error::Broken { message },
         e => Error::Disk { doing, message: e.to_string() },
     }
 }
