@@ -9,6 +9,7 @@ mod hub;
 mod models;
 mod network;
 mod rehearsal;
+mod reports;
 mod samples;
 mod search;
 mod trouble;

@@ -156,6 +156,8 @@ mod tests {
             ("Inspect/Recipe", operator),
             ("Operate/Pause", operator),
             ("Operate/Extend", operator),
+            ("Operate/Drain", operator),
+            ("Operate/Backup", operator),
             ("Join/Join", Some(Open::Everybody)),
             ("Join/Renew", worker),
         ];

@@ -117,7 +117,7 @@ impl State {
         let mut checked = Vec::with_capacity(samples.len());
         for sample in samples {
             let name = &sample.sample;
-            let unknown = || "a sample that is not the run's".to_string();
+            let unknown = || "a sample that is no sample of the run".to_string();
             let position = self.positions.get(name).ok_or_else(unknown)?;
             // Reasons are logged, and an id may say who a patient is.
             let name = position + 1;
