@@ -170,7 +170,7 @@ async fn a_full_disk_stops_it_clearly_and_room_lets_it_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_of_a_live_run_are_consistent_and_go_on() {
     let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let model = Model::begin(dir.path());
+    let model = Model::begin_paced(dir.path());
     let workers = model.workers(2);
     let killer = model.killer();
     killer.disarm();
@@ -178,7 +178,10 @@ async fn copies_of_a_live_run_are_consistent_and_go_on() {
     let serving = child.serve_until_dead(&model, &killer);
     let copying = async {
         let mut made = Vec::new();
+        model.is_served().await;
         while !model.is_finished() {
+            // Workers go on for a while, whether the copy is made meanwhile or not.
+            model.let_go_on(8);
             let (promised, to) = (model.promised(), copies.path().join(made.len().to_string()));
             match child::backup(dir.path(), &to).await {
                 Ok(()) => made.push((to, promised)),
@@ -186,6 +189,7 @@ async fn copies_of_a_live_run_are_consistent_and_go_on() {
                 Err(e) => assert!(e.contains("in use") || e.contains("was whole"), "{e}"),
             }
         }
+        model.let_go_on(1000);
         made
     };
     let (killed, made) = tokio::join!(serving, copying);
