@@ -185,8 +185,8 @@ async fn copies_of_a_live_run_are_consistent_and_go_on() {
             let (promised, to) = (model.promised(), copies.path().join(made.len().to_string()));
             match child::backup(dir.path(), &to).await {
                 Ok(()) => made.push((to, promised)),
-                // Between a coordinator's end and its last word the store is still its own.
-                Err(e) => assert!(e.contains("in use") || e.contains("was whole"), "{e}"),
+                // The coordinator ended meanwhile, as it does when the run is over.
+                Err(e) => assert!(model.is_finished(), "{e}"),
             }
         }
         model.let_go_on(1000);
