@@ -119,7 +119,8 @@ impl Model {
             running: BTreeMap::new(),
             done: BTreeMap::new(),
         };
-        Workers((0..count).map(|n| tokio::spawn(worker(n).work())).collect())
+        let tasks = (0..count).map(|n| tokio::spawn(worker(n).work())).collect();
+        Workers { tasks, addresses: self.addresses.clone() }
     }
 
     /// Says when the coordinator is killed.
@@ -302,12 +303,17 @@ impl Killer {
 }
 
 /// Workers at work.
-pub struct Workers(Vec<JoinHandle<()>>);
+pub struct Workers {
+    tasks: Vec<JoinHandle<()>>,
+    addresses: Arc<watch::Sender<String>>,
+}
 
 impl Workers {
     /// Once the run is over.
     pub async fn ended(self) {
-        for worker in self.0 {
+        // One that lost its coordinator just before the other heard that the run is over waits for the next.
+        self.addresses.send_replace(String::new());
+        for worker in self.tasks {
             tokio::time::timeout(Duration::from_secs(120), worker).await.expect("it ends").unwrap();
         }
     }
