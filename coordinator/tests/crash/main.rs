@@ -60,11 +60,13 @@ async fn murder(kills: u64, mut begin: impl FnMut(&Path, &Killer) -> Child) -> (
             killer.rearm();
             let mut child = begin(dir.path(), &killer);
             // Whatever comes first: it is killed, or done.
-            if child.serve_until_dead(&model, &killer).await {
-                killed += 1;
-            }
+            let was_killed = child.serve_until_dead(&model, &killer).await;
             drop(child);
             model.compare(dir.path());
+            if !was_killed {
+                break;
+            }
+            killed += 1;
         }
         if !model.is_finished() {
             killer.disarm();

@@ -120,7 +120,7 @@ impl Model {
             done: BTreeMap::new(),
         };
         let tasks = (0..count).map(|n| tokio::spawn(worker(n).work())).collect();
-        Workers { tasks, addresses: self.addresses.clone() }
+        Workers { tasks, addresses: self.addresses.clone(), promised: self.promised.clone() }
     }
 
     /// Says when the coordinator is killed.
@@ -306,12 +306,14 @@ impl Killer {
 pub struct Workers {
     tasks: Vec<JoinHandle<()>>,
     addresses: Arc<watch::Sender<String>>,
+    promised: Arc<Mutex<Promised>>,
 }
 
 impl Workers {
-    /// Once the run is over.
+    /// Once a coordinator has ended because the run is over. One that was killed between writing that down and saying it
+    /// has no successor: a finished run is not served again.
     pub async fn ended(self) {
-        // One that lost its coordinator just before the other heard that the run is over waits for the next.
+        self.promised.lock().unwrap().finished = true;
         self.addresses.send_replace(String::new());
         for worker in self.tasks {
             tokio::time::timeout(Duration::from_secs(120), worker).await.expect("it ends").unwrap();
