@@ -42,7 +42,7 @@ pub fn begin(store: &dyn Store) -> Result<Copy, Class> {
 pub async fn send(mut copy: Copy, driver: Handle, to: Sent) {
     loop {
         // Reading may wait for the disk.
-        let read = tokio::task::spawn_blocking(move || copy.next().map(|records| (copy, records))).await;
+        let read = tokio::task::spawn_blocking(move || copy.portion().map(|records| (copy, records))).await;
         let (back, records) = match read.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()))
         {
             Ok(read) => read,
@@ -117,7 +117,7 @@ pub fn copy(store: &dyn Store, draft: &mut Draft) -> Result<Copied, Error> {
     let mut copied = Copied::default();
     let Some(mut copy) = store.copy() else { return Ok(copied) };
     loop {
-        let records = copy.next()?;
+        let records = copy.portion()?;
         if records.is_empty() {
             write(copy.last()?, draft, &mut copied)?;
             return Ok(copied);

@@ -1,7 +1,7 @@
 //! A copy of a store to look at: opening a store cuts off what cannot be read of it, and that may be evidence.
 
 use crate::store::Error;
-use crate::store::sled::{FOLDER, Sled, private_folder};
+use crate::store::sled::{FOLDER, LOCK_PATIENCE, LOCK_PAUSE, Sled, private_folder};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -24,18 +24,7 @@ impl Scratch {
     /// When another process has the store open, there is none, or there is no room for a copy.
     pub fn copy(state: &Path, at: Option<&Path>) -> Result<Scratch, Error> {
         let store = state.join(FOLDER);
-        let held = match File::open(store.join("db")) {
-            Ok(log) => match log.try_lock() {
-                Ok(()) => Some(log),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::InUse { folder: state.to_path_buf() });
-                }
-                Err(TryLockError::Error(e)) => return Err(failed(&store, &e)),
-            },
-            // A store without its log is a damaged one, and is looked at as such.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(failed(&store, &e)),
-        };
+        let held = hold(state, &store)?;
         let folder = at.unwrap_or(state).join(NAME);
         // One that was killed left it.
         let _ = std::fs::remove_dir_all(&folder);
@@ -64,6 +53,30 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The lock that whoever writes to a store has, once nobody has it; `None` where there is no log.
+fn hold(state: &Path, store: &Path) -> Result<Option<File>, Error> {
+    let log = match File::open(store.join("db")) {
+        Ok(log) => log,
+        // A store without its log is a damaged one, and is looked at as such.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(store, &e)),
+    };
+    let mut patience = LOCK_PATIENCE;
+    loop {
+        match log.try_lock() {
+            Ok(()) => return Ok(Some(log)),
+            Err(TryLockError::Error(e)) => return Err(failed(store, &e)),
+            Err(TryLockError::WouldBlock) if patience.is_zero() => {
+                return Err(Error::InUse { folder: state.to_path_buf() });
+            }
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(LOCK_PAUSE);
+                patience = patience.saturating_sub(LOCK_PAUSE);
+            }
+        }
     }
 }
 

@@ -212,15 +212,24 @@ fn upgrade(plan: &RunPlan, searched: &mut Searched, candidates: &[Candidate]) ->
                 .map(|(candidate, outcome)| Entry::Recorded { candidate, outcome }),
         );
     }
-    // Only the place counts: that the genomes are the search's own is for `replay` to say.
+    // That the genomes are the search's own is for `replay` to say.
+    let mut exact = true;
     for entry in &entries {
         match entry {
-            Entry::Asked { count, opens, .. } => drop(course.ask(*count, *opens)),
+            Entry::Asked { first, count, opens } => {
+                let asked = course.ask(*count, *opens);
+                let stored = candidates[index(*first)..].iter().map(Candidate::genome);
+                exact &= asked.iter().eq(stored.take(asked.len()));
+            }
             Entry::Recorded { candidate, .. } => {
                 course.record(*candidate, generation::entered(plan, &candidates[index(*candidate)]));
             }
             Entry::Extended { .. } => {}
         }
+    }
+    // Earlier versions saved less of a search than it has now. Where it asks for the same genomes it is the same search.
+    if exact && course.generation() == searched.generation {
+        searched.snapshot = course.search().snapshot();
     }
     searched.place = Some(course.place());
     searched.entries = entries.len() as u64;

@@ -63,7 +63,7 @@ impl Copy {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn next(&mut self) -> Result<Vec<Raw>, Error> {
+    pub fn portion(&mut self) -> Result<Vec<Raw>, Error> {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while let Some((place, tree)) = self.trees.get(self.at) {
             let from = self.after.as_deref().map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
@@ -209,7 +209,7 @@ mod tests {
         let mut draft = Draft::new(to.path()).unwrap();
         let mut portions = 0;
         loop {
-            let records = copy.next().unwrap();
+            let records = copy.portion().unwrap();
             if records.is_empty() {
                 break;
             }
@@ -248,9 +248,9 @@ mod tests {
         };
         store.commit(&many(LAST_ROUND as u64 + 40)).unwrap();
         // Read from the trees, then as changes; then nothing is left.
-        assert_eq!(copy.next().unwrap().len(), LAST_ROUND + 41);
-        assert_eq!(copy.next().unwrap().len(), LAST_ROUND + 41);
-        assert!(copy.next().unwrap().is_empty());
+        assert_eq!(copy.portion().unwrap().len(), LAST_ROUND + 41);
+        assert_eq!(copy.portion().unwrap().len(), LAST_ROUND + 41);
+        assert!(copy.portion().unwrap().is_empty());
         store.commit(&many(3)).unwrap();
         assert_eq!(copy.last().unwrap().len(), 4);
         // Nobody is told of changes any more.

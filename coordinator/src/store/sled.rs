@@ -31,12 +31,15 @@ use std::time::Duration;
 pub const FOLDER: &str = "store";
 
 /// A command that only reads holds the store for a moment; whoever comes second waits this long for it.
-const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+pub(crate) const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// A store on disk, held alone: a second one on the same folder cannot be opened.
+/// What a commit writes, by key; `None` where the record is removed.
+type Writes = Vec<(Key, Option<Vec<u8>>)>;
+
+/// What there is to a store beside its trees.
 #[derive(Debug)]
-pub struct Sled {
+struct Beside {
     /// Transactions that it holds, and what knows of them beside it.
     commits: u64,
     witness: Witness,
@@ -44,6 +47,12 @@ pub struct Sled {
     /// A commit failed: what sled holds in memory need not be what is on the disk.
     failed: bool,
     copies: Mutex<Vec<Weak<Changed>>>,
+}
+
+/// A store on disk, held alone: a second one on the same folder cannot be opened.
+#[derive(Debug)]
+pub struct Sled {
+    beside: Box<Beside>,
     db: sled::Db,
     run: sled::Tree,
     candidates: sled::Tree,
@@ -108,22 +117,10 @@ impl Sled {
         let flush = Flush::new(&path).map_err(|e| io("flush the store", e))?;
         let (commits, failed, copies) = (0, false, Mutex::default());
         let witness = Witness::new(folder);
-        let mut store = Sled {
-            commits,
-            witness,
-            flush,
-            failed,
-            copies,
-            run,
-            candidates,
-            evaluations,
-            samples,
-            parts,
-            journal,
-            db,
-        };
+        let beside = Box::new(Beside { commits, witness, flush, failed, copies });
+        let mut store = Sled { beside, run, candidates, evaluations, samples, parts, journal, db };
         // One that cannot be read is found by whoever asks for it.
-        store.commits = store.counted().ok().flatten().unwrap_or(0);
+        store.beside.commits = store.counted().ok().flatten().unwrap_or(0);
         Ok(store)
     }
 
@@ -149,16 +146,16 @@ impl Sled {
     /// What was written by [`super::copy::Draft`] becomes a store like any other.
     pub(super) fn finish_draft(mut self) -> Result<u64, Error> {
         self.db.flush().map_err(|e| disk("write to the store", e))?;
-        self.flush.flush().map_err(|e| io("write to the store", e))?;
+        self.beside.flush.flush().map_err(|e| io("write to the store", e))?;
         let Some(commits) = self.counted()? else { return Ok(0) };
-        self.witness.note(commits).map_err(|e| io("write the store's witness", e))?;
-        self.witness.flush().map_err(|e| io("write the store's witness", e))?;
+        self.beside.witness.note(commits).map_err(|e| io("write the store's witness", e))?;
+        self.beside.witness.flush().map_err(|e| io("write the store's witness", e))?;
         Ok(commits)
     }
 
     /// Tells the copies in work which keys were written.
     fn note_changed(&self, written: &[(Key, Option<Vec<u8>>)]) {
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = self.beside.copies.lock().unwrap_or_else(PoisonError::into_inner);
         copies.retain(|copy| match copy.upgrade() {
             Some(changed) => {
                 let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,20 +236,20 @@ impl Store for Sled {
         if records.is_empty() {
             return Ok(());
         }
-        if self.failed {
+        if self.beside.failed {
             let message = "an earlier write failed; open the store anew".into();
             return Err(Error::Disk { doing: "write to the store", message });
         }
-        self.failed = true;
+        self.beside.failed = true;
         let writes = self.writes(records)?;
         // A store that counts has its witness, whenever the process ends.
-        self.witness.prepare(self.commits).map_err(|e| io("write the store's witness", e))?;
+        self.beside.witness.prepare(self.beside.commits).map_err(|e| io("write the store's witness", e))?;
         self.transact(&writes)?;
-        self.flush.flush().map_err(|e| io("write to the store", e))?;
-        self.commits += 1;
-        self.witness.note(self.commits).map_err(|e| io("write the store's witness", e))?;
+        self.beside.flush.flush().map_err(|e| io("write to the store", e))?;
+        self.beside.commits += 1;
+        self.beside.witness.note(self.beside.commits).map_err(|e| io("write the store's witness", e))?;
         self.note_changed(&writes);
-        self.failed = false;
+        self.beside.failed = false;
         Ok(())
     }
 
@@ -284,7 +281,7 @@ impl Store for Sled {
     fn copy(&self) -> Option<Copy> {
         let trees = Place::ALL.map(|place| (place, self.tree(place).clone()));
         let (copy, changed) = Copy::new(trees.to_vec());
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = self.beside.copies.lock().unwrap_or_else(PoisonError::into_inner);
         copies.push(std::sync::Arc::downgrade(&changed));
         Some(copy)
     }
@@ -292,7 +289,7 @@ impl Store for Sled {
 
 impl Sled {
     /// What a commit writes, by key.
-    fn writes(&self, records: &[Record]) -> Result<Vec<(Key, Option<Vec<u8>>)>, Error> {
+    fn writes(&self, records: &[Record]) -> Result<Writes, Error> {
         // Of several writes to one key only the last counts: a candidate that is scored and lent again in one batch is
         // encoded once. Records come in order, and a later one may make an earlier one void.
         let mut writes: BTreeMap<Key, Option<&Record>> = BTreeMap::new();
@@ -304,9 +301,9 @@ impl Sled {
             }
             writes.insert(key::of(record), Some(record));
         }
-        let mut writes: Vec<(Key, Option<Vec<u8>>)> =
+        let mut writes: Writes =
             writes.into_iter().map(|(key, record)| (key, record.map(key::value))).collect();
-        let commits = encode(COMMITS, &(self.commits + 1));
+        let commits = encode(COMMITS, &(self.beside.commits + 1));
         writes.push(((Place::Run, COMMITS.as_bytes().to_vec()), Some(commits)));
         Ok(writes)
     }
@@ -345,7 +342,7 @@ impl Drop for Sled {
     fn drop(&mut self) {
         // Everything was flushed when it was committed; this only shortens the next start.
         let _ = self.db.flush();
-        let _ = self.witness.flush();
+        let _ = self.beside.witness.flush();
     }
 }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 const SAMPLES: usize = 3;
@@ -54,6 +54,8 @@ pub struct Model {
     promised: Arc<Mutex<Promised>>,
     addresses: Arc<watch::Sender<String>>,
     shot: Arc<Shot>,
+    /// Exchanges that workers may make.
+    pace: Arc<Semaphore>,
 }
 
 impl Model {
@@ -67,25 +69,37 @@ impl Model {
         child::begin(folder, &plan);
         let whole = uninterrupted(&plan);
         let addresses = Arc::new(watch::channel(String::new()).0);
-        Model { plan, whole, promised: Default::default(), addresses, shot: Default::default() }
+        let pace = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Model { plan, whole, promised: Default::default(), addresses, shot: Default::default(), pace }
+    }
+
+    /// The same, with workers that do nothing until they are let.
+    pub fn begin_paced(folder: &Path) -> Model {
+        Model { pace: Arc::new(Semaphore::new(0)), ..Model::begin(folder) }
+    }
+
+    /// Lets workers make so many exchanges.
+    pub fn let_go_on(&self, exchanges: usize) {
+        self.pace.add_permits(exchanges);
     }
 
     /// The same run without any promise yet, as for workers that come to a copy of it.
     pub fn again(&self) -> Model {
         let addresses = Arc::new(watch::channel(String::new()).0);
-        let whole = uninterrupted(&self.plan);
-        Model {
-            plan: self.plan.clone(),
-            whole,
-            promised: Default::default(),
-            addresses,
-            shot: Default::default(),
-        }
+        let (plan, whole) = (self.plan.clone(), uninterrupted(&self.plan));
+        let pace = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        Model { plan, whole, promised: Default::default(), addresses, shot: Default::default(), pace }
     }
 
     /// Tells workers where a coordinator listens.
     pub fn addresses(&self) -> Arc<watch::Sender<String>> {
         self.addresses.clone()
+    }
+
+    /// Once a coordinator has said where it listens.
+    pub async fn is_served(&self) {
+        let mut addresses = self.addresses.subscribe();
+        addresses.wait_for(|address| !address.is_empty()).await.expect("the model sends them");
     }
 
     /// Whether workers were told that the run is over.
@@ -101,10 +115,12 @@ impl Model {
             promised: self.promised.clone(),
             addresses: self.addresses.subscribe(),
             shot: self.shot.clone(),
+            pace: self.pace.clone(),
             running: BTreeMap::new(),
             done: BTreeMap::new(),
         };
-        Workers((0..count).map(|n| tokio::spawn(worker(n).work())).collect())
+        let tasks = (0..count).map(|n| tokio::spawn(worker(n).work())).collect();
+        Workers { tasks, addresses: self.addresses.clone(), promised: self.promised.clone() }
     }
 
     /// Says when the coordinator is killed.
@@ -287,12 +303,19 @@ impl Killer {
 }
 
 /// Workers at work.
-pub struct Workers(Vec<JoinHandle<()>>);
+pub struct Workers {
+    tasks: Vec<JoinHandle<()>>,
+    addresses: Arc<watch::Sender<String>>,
+    promised: Arc<Mutex<Promised>>,
+}
 
 impl Workers {
-    /// Once the run is over.
+    /// Once a coordinator has ended because the run is over. One that was killed between writing that down and saying it
+    /// has no successor: a finished run is not served again.
     pub async fn ended(self) {
-        for worker in self.0 {
+        self.promised.lock().unwrap().finished = true;
+        self.addresses.send_replace(String::new());
+        for worker in self.tasks {
             tokio::time::timeout(Duration::from_secs(120), worker).await.expect("it ends").unwrap();
         }
     }
@@ -305,6 +328,7 @@ struct Worker {
     promised: Arc<Mutex<Promised>>,
     addresses: watch::Receiver<String>,
     shot: Arc<Shot>,
+    pace: Arc<Semaphore>,
     running: BTreeMap<LeaseId, Grant>,
     done: BTreeMap<LeaseId, Outcome>,
 }
@@ -343,6 +367,7 @@ impl Worker {
         let registered = Registered::try_from(reply.into_inner()).unwrap();
         registered.cancelled.iter().for_each(|l| drop(self.running.remove(l)));
         for sequence in 1.. {
+            self.pace.acquire().await.expect("it is never closed").forget();
             if let Some((lease, grant)) = self.running.pop_first() {
                 self.done.insert(lease, outcome(&grant));
             }
