@@ -1,17 +1,30 @@
 //! `jradievo backup`: a consistent copy of a run, live or at rest, that is checked before it is called one.
 
 use super::look::{print, refused};
-use super::{Backup, Failure, exit, folder, json, reach};
+use super::{Failure, Target, exit, folder, json, reach};
 use crate::backup::{self, Copied};
 use crate::fsck;
 use crate::store::copy::Draft;
 use crate::store::sled::{FOLDER as STORE, Sled, private_folder};
 use crate::store::{Error, Store, witness};
+use clap::Args;
 use proto::wire;
 use std::path::{Path, PathBuf};
 
 /// Where the copy is made, within its folder: what is not whole is no state folder.
 const DRAFT: &str = ".copying";
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    #[command(flatten)]
+    target: Target,
+    /// Folder for the copy: new, or empty
+    #[arg(long, value_name = "DIR2")]
+    to: PathBuf,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
 
 pub(super) async fn backup(args: Backup) -> Result<u8, Failure> {
     let live = reach::live(&args.target).await?;

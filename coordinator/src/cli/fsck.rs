@@ -1,12 +1,32 @@
 //! `jradievo fsck`: what is wrong with a state folder, and what to do.
 
 use super::look::print;
-use super::{Failure, Fsck, exit, json, tell};
+use super::{Failure, exit, json, tell};
 use crate::fsck::{self, Report, Scratch};
 use crate::store::sled::Sled;
 use crate::store::witness;
+use clap::Args;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct Fsck {
+    /// The run's state folder; no coordinator may be running on it. Nothing in it is changed
+    #[arg(value_name = "DIR")]
+    state: PathBuf,
+    /// Where to make the copy that is looked at, which needs as much room as the store [default: in DIR]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Write what can be read of every candidate to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    salvage: Option<PathBuf>,
+    /// Go on from a whole store that is older than what was acknowledged; its last results are evaluated again
+    #[arg(long, conflicts_with_all = ["json", "salvage"])]
+    accept_older: bool,
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
 
 pub(super) fn fsck(args: &Fsck) -> Result<u8, Failure> {
     let folder = &args.state;

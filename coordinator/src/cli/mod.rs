@@ -128,9 +128,9 @@ enum Command {
     /// Checks that the journal leads from the plan to exactly what is stored
     Replay(Looked),
     /// Copies a run, also one that is being served, consistently; the copy is checked and can be resumed
-    Backup(Backup),
+    Backup(backup::Backup),
     /// Reads every record of a state folder, compares them, and says what is wrong and what to do
-    Fsck(Fsck),
+    Fsck(fsck::Fsck),
     /// Shows where a run stands
     Status(Looked),
     /// Lists every candidate with its genome, fitness and attempts
@@ -221,37 +221,6 @@ struct Extend {
     stagnation: Option<u64>,
     #[command(flatten)]
     credentials: Credentials,
-}
-
-#[derive(Debug, Args)]
-struct Backup {
-    #[command(flatten)]
-    target: Target,
-    /// Folder for the copy: new, or empty
-    #[arg(long, value_name = "DIR2")]
-    to: PathBuf,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct Fsck {
-    /// The run's state folder; no coordinator may be running on it. Nothing in it is changed
-    #[arg(value_name = "DIR")]
-    state: PathBuf,
-    /// Where to make the copy that is looked at, which needs as much room as the store [default: in DIR]
-    #[arg(long, value_name = "DIR")]
-    scratch: Option<PathBuf>,
-    /// Write what can be read of every candidate to this file, as JSON lines
-    #[arg(long, value_name = "FILE")]
-    salvage: Option<PathBuf>,
-    /// Go on from a whole store that is older than what was acknowledged; its last results are evaluated again
-    #[arg(long, conflicts_with_all = ["json", "salvage"])]
-    accept_older: bool,
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 /// A state folder, or a coordinator that is running.
@@ -474,23 +443,4 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_target_is_a_folder_or_a_coordinator_not_both() {
-        let parse = |args: &[&str]| Cli::try_parse_from([&["jradievo"], args].concat()).is_ok();
-        assert!(parse(&["status", "dir", "--json"]));
-        assert!(parse(&["status", "--coordinator", "http://127.0.0.1:1"]));
-        assert!(!parse(&["status"]));
-        assert!(!parse(&["status", "dir", "--coordinator", "http://127.0.0.1:1"]));
-        assert!(!parse(&["reports", "dir"]));
-        assert!(parse(&["start", "run.toml", "--state", "d", "--set", "a.b=1", "--set", "c=2"]));
-    }
-}
+mod tests;
