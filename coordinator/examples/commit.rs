@@ -80,6 +80,7 @@ fn main() {
         tokens: 20,
         stop: Stop::End,
         scores: [("rouge_l".to_string(), 0.5)].into(),
+        kept: None,
     };
     let sample = serde_json::to_vec(&row).expect("JSON");
     let counters = serde_json::to_vec(&Counters::default()).expect("JSON");

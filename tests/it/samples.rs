@@ -63,7 +63,7 @@ fn a_stopped_worker_hands_back_with_what_it_finished() {
     let mut leaving = coordinator.worker("leaving", &[]);
     leaving.wait_for("begins");
     while jsonl(&run.look("candidates", "state", &["--json"]))[0]["samples_done"].as_u64() < Some(4) {}
-    leaving.signal("TERM");
+    leaving.signal("INT");
     leaving.expect(130);
     let survivor = coordinator.worker("survivor", &[]);
     coordinator.process.expect(0);
