@@ -44,7 +44,8 @@ impl Keeper {
         // The coordinator named the run: what would leave the folder is not taken as a name.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
         let folder = root.join(run.0.chars().map(plain).collect::<String>());
-        private_folder(&folder).with_context(|| format!("cannot make {} for reports", folder.display()))?;
+        secure::files::private_folder(&folder)
+            .with_context(|| format!("cannot make {} for reports", folder.display()))?;
         Ok(Keeper { folder: Some(folder) })
     }
 
@@ -87,14 +88,6 @@ pub fn state_folder() -> Option<PathBuf> {
     Some(state?.join("jradievo"))
 }
 
-fn private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,7 +110,7 @@ mod tests {
     fn texts_stay_and_what_stands_for_them_goes() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("run");
-        private_folder(&folder).unwrap();
+        secure::files::private_folder(&folder).unwrap();
         let keeper = Keeper { folder: Some(folder.clone()) };
         let gone = keeper.keep(CandidateId(7), vec![row("a", "両肺野は清明。"), row("b", "")]);
         assert!(gone.iter().all(|r| r.text.is_empty() && r.scores["rouge_l"] == 0.5));
