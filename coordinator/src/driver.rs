@@ -463,6 +463,15 @@ fn log(note: &Note) {
             worker,
             "two workers evaluated one sample differently; the first result stays"
         ),
+        Note::AuditDisagrees { candidate, first, first_by, second, second_by, samples } => tracing::error!(
+            candidate = candidate.0,
+            first = first.value(),
+            first_by,
+            second = second.value(),
+            second_by,
+            samples,
+            "an audit disagrees; the first result stays"
+        ),
         Note::GenerationClosed { generation, best } => {
             let fitness = best.map(|b| b.1.value());
             tracing::info!(generation, best = best.map(|b| b.0.0), fitness, "generation closed");

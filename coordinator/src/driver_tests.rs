@@ -53,6 +53,14 @@ impl Store for Faulty {
         self.inner.evaluation(id)
     }
 
+    fn audits(
+        &self,
+        from: CandidateId,
+        most: usize,
+    ) -> std::result::Result<Vec<(CandidateId, crate::state::Audited)>, crate::store::Error> {
+        self.inner.audits(from, most)
+    }
+
     fn copy(&self) -> Option<crate::store::copy::Copy> {
         None
     }

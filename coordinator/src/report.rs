@@ -2,7 +2,7 @@
 //! two never show different things.
 
 use crate::state::candidate::{Attempt, Candidate, How, Phase};
-use crate::state::{Saved, State};
+use crate::state::{Audited, Saved, State};
 use crate::store::{self, Store};
 use common::evaluation::Evaluation;
 use common::id::{CandidateId, WorkerId};
@@ -53,6 +53,11 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
         since_best: state.since_best(),
         journal_entries: state.entries(),
         remarks: state.remarks(),
+        audits: (plan.scheduling.audit > 0.0).then(|| wire::Audits {
+            done: state.audited().done,
+            disagree: state.audited().disagree,
+            open: state.audits().open() as u64,
+        }),
         front_candidates: (!plan.objectives.is_empty()).then(|| state.front().count() as u64),
     }
 }
@@ -64,7 +69,7 @@ fn savings(saved: &Saved) -> wire::Savings {
 
 fn workers(state: &State, now: Millis) -> Vec<wire::WorkerView> {
     let mut leases: BTreeMap<WorkerId, u32> = BTreeMap::new();
-    let held = state.leases().iter().filter_map(|(_, l)| l.worker);
+    let held = state.leases().iter().filter_map(|(_, l)| l.worker).chain(state.audits().workers());
     held.for_each(|w| *leases.entry(w).or_default() += 1);
     let view = |(id, w): (WorkerId, &crate::state::roster::Worker)| wire::WorkerView {
         worker_id: id.0,
@@ -208,6 +213,21 @@ pub fn evaluation(state: &State, store: &dyn Store, id: CandidateId) -> Result<E
         }
         Err(e) => Err(unreadable(e)),
     }
+}
+
+/// Up to `most` second evaluations, of candidates from that number on.
+pub fn audits(store: &dyn Store, from: CandidateId, most: usize) -> Result<Vec<wire::AuditView>, Class> {
+    let view = |(id, a): (CandidateId, Audited)| wire::AuditView {
+        candidate: id.0,
+        first_by: a.first_by.into_iter().collect(),
+        first: a.first.value(),
+        second_by: a.second_by,
+        second: a.second.value(),
+        agree: a.agree,
+        differing: a.differing,
+        samples: a.evaluation.samples.into_iter().map(Into::into).collect(),
+    };
+    Ok(store.audits(from, most).map_err(unreadable)?.into_iter().map(view).collect())
 }
 
 /// The recipe of a candidate, by default of the best.

@@ -17,6 +17,8 @@ use tonic::{Request, Response, Status};
 
 /// Candidates that are read from the state in one go, so that a long list never holds the driver up.
 const CHUNK: usize = 256;
+/// The same for audits, which hold reports.
+const AUDITS_AT_ONCE: usize = 4;
 
 /// All services.
 #[derive(Clone)]
@@ -83,6 +85,7 @@ impl Cluster for Service {
 impl Inspect for Service {
     type CandidatesStream = ReceiverStream<Result<wire::CandidateView, Status>>;
     type ReportsStream = ReceiverStream<Result<wire::SampleResult, Status>>;
+    type AuditsStream = ReceiverStream<Result<wire::AuditView, Status>>;
 
     async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
         let reply = self.driver.look(|state, _, now| Ok(report::status(state, Some(now)))).await?;
@@ -128,6 +131,29 @@ impl Inspect for Service {
             for sample in evaluation.samples {
                 if sender.send(Ok(sample.into())).await.is_err() {
                     return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn audits(&self, _: Request<wire::AuditsRequest>) -> Result<Response<Self::AuditsStream>, Status> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        let driver = self.driver.clone();
+        tokio::spawn(async move {
+            let mut from = CandidateId(0);
+            loop {
+                let chunk = driver.look(move |_, store, _| report::audits(store, from, AUDITS_AT_ONCE)).await;
+                let chunk = match chunk {
+                    Ok(chunk) => chunk,
+                    Err(class) => return drop(sender.send(Err(class.into())).await),
+                };
+                let Some(last) = chunk.last() else { return };
+                from = CandidateId(last.candidate + 1);
+                for audit in chunk {
+                    if sender.send(Ok(audit)).await.is_err() {
+                        return;
+                    }
                 }
             }
         });

@@ -74,6 +74,34 @@ fn a_drained_worker_hands_in_what_it_has_and_the_others_go_on() {
 }
 
 #[test]
+fn a_second_worker_audits_what_the_first_one_found() {
+    let run = Run::new(6, 8).with("scheduling.audit", "1.0");
+    let coordinator = run.start("state");
+    let mut first = coordinator.worker("first", &[]);
+    first.wait_for("begins candidate=3");
+    run.drain("first", "state");
+    first.expect(0);
+    let second = coordinator.worker("second", &[]);
+    coordinator.process.expect(0);
+    second.expect(0);
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let by_first = candidates.iter().filter(|c| c["attempts"][0]["worker"] == "first").count();
+    assert!((2..8).contains(&by_first), "{by_first}");
+    let audits = jsonl(&run.look("audits", "state", &["--json"]));
+    assert_eq!(audits.len(), by_first, "{audits:?}");
+    for audit in &audits {
+        let candidate = &candidates[audit["candidate"].as_u64().unwrap() as usize - 1];
+        assert_eq!(audit["first"]["fitness"], candidate["fitness"]);
+        assert_eq!(audit["second"]["fitness"], candidate["fitness"], "one machine, one result");
+        assert_eq!((&audit["agree"], &audit["second"]["worker"]), (&true.into(), &"second".into()));
+    }
+    let text = run.look("audits", "state", &[]);
+    assert!(text.contains(&format!("{by_first} audited, all agree")), "{text}");
+    let status = run.look("status", "state", &[]);
+    assert!(status.contains(&format!("{by_first} done, 0 disagree")), "{status}");
+}
+
+#[test]
 fn a_worker_that_is_terminated_finishes_what_it_has() {
     let run = Run::new(50, 6);
     let coordinator = run.start("state");

@@ -7,7 +7,7 @@ use common::id::CandidateId;
 use common::run::RunPlan;
 use coordinator::state::candidate::{Candidate, Phase};
 use coordinator::state::journal::Entry;
-use coordinator::state::{Durable, Record};
+use coordinator::state::{Audited, Durable, Record};
 use coordinator::store::memory::Memory;
 use coordinator::store::{Error, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ struct Inner {
     /// Final candidates as they became final.
     finals: BTreeMap<CandidateId, Phase>,
     recorded: BTreeSet<CandidateId>,
+    audited: BTreeSet<CandidateId>,
     trace: Vec<u8>,
 }
 
@@ -55,6 +56,7 @@ impl Disk {
             failed: 0,
             finals,
             recorded,
+            audited: BTreeSet::new(),
             trace: Vec::new(),
         };
         Disk { inner: Arc::new(Mutex::new(inner)) }
@@ -72,6 +74,11 @@ impl Disk {
     /// Commits that failed so far.
     pub fn failed(&self) -> u32 {
         self.inner().failed
+    }
+
+    /// Candidates that were audited.
+    pub fn audited(&self) -> u32 {
+        self.inner().audited.len() as u32
     }
 
     /// Everything that was ever written, in order, as one number.
@@ -113,6 +120,15 @@ impl Inner {
                     let position = self.plan.samples.iter().position(|s| *s == sample.sample);
                     assert_eq!(*sample, row(&self.plan, &recipe, position.expect("a sample of the run")));
                 }
+            }
+            Record::Audited(id, audited) => {
+                let recipe = self.plan.recipe(self.candidate(*id).genome());
+                let rows: Vec<_> =
+                    (0..self.plan.samples.len()).map(|p| row(&self.plan, &recipe, p)).collect();
+                assert_eq!(audited.evaluation.samples, rows, "the audit of {id}");
+                assert!(audited.agree && audited.first == audited.second, "the audit of {id}");
+                assert!(!audited.first_by.contains(&audited.second_by), "{id} was audited by who brought it");
+                assert!(self.audited.insert(*id), "{id} is audited twice");
             }
             _ => {}
         }
@@ -170,6 +186,10 @@ impl Store for Disk {
 
     fn candidates(&self, from: CandidateId, most: usize) -> Result<Vec<Candidate>, Error> {
         self.inner().memory.candidates(from, most)
+    }
+
+    fn audits(&self, from: CandidateId, most: usize) -> Result<Vec<(CandidateId, Audited)>, Error> {
+        self.inner().memory.audits(from, most)
     }
 
     fn copy(&self) -> Option<coordinator::store::copy::Copy> {

@@ -68,7 +68,10 @@ fn no_fault_changes_what_is_found() {
     println!("{sum}");
     if seeds() == SEEDS {
         // That faults happened, or nothing was shown.
-        assert!(sum.restarts > 1000 && sum.partitions > 1000 && sum.failed_commits > 500, "{sum}");
+        assert!(
+            sum.restarts > 1000 && sum.partitions > 1000 && sum.failed_commits > 500 && sum.audited > 100,
+            "{sum}"
+        );
     }
 }
 

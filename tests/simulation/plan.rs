@@ -18,7 +18,7 @@ pub fn plan(overrides: &[String]) -> RunPlan {
         prompt = { task = "describe" }
         fitness = { rouge_l = 1.0 }
         generation = { batch_size = 3 }
-        scheduling = { lease_seconds = 3, attempts = 100, stall_seconds = 30 }
+        scheduling = { lease_seconds = 3, attempts = 100, stall_seconds = 30, audit = 0.3 }
     "#;
     let folder = Path::new("/simulated");
     let file = RunFile { name: "simulated", text, folder, overrides, metrics: &["rouge_l"] };

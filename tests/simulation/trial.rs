@@ -43,6 +43,8 @@ pub struct Outcome {
     pub candidates: u32,
     /// Attempts that were needed.
     pub attempts: u32,
+    /// Candidates that another worker evaluated again.
+    pub audited: u32,
     /// Everything that was written, of the last trial.
     pub trace: String,
 }
@@ -57,16 +59,27 @@ impl Outcome {
         self.failed_commits += other.failed_commits;
         self.candidates += other.candidates;
         self.attempts += other.attempts;
+        self.audited += other.audited;
     }
 }
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Outcome { trials, restarts, partitions, jumps, failed_commits, candidates, attempts, .. } = self;
+        let Outcome {
+            trials,
+            restarts,
+            partitions,
+            jumps,
+            failed_commits,
+            candidates,
+            attempts,
+            audited,
+            ..
+        } = self;
         write!(
             f,
             "{trials} runs: {restarts} machines killed, {partitions} links cut or held, {jumps} jumps of the clock, \
-             {failed_commits} failed commits; {candidates} candidates in {attempts} attempts"
+             {failed_commits} failed commits; {candidates} candidates in {attempts} attempts, {audited} audited"
         )
     }
 }
@@ -137,6 +150,7 @@ pub fn trial(seed: u64) -> Outcome {
         failed_commits: disk.failed(),
         candidates: durable.candidates.len() as u32,
         attempts: durable.candidates.iter().map(|c| c.attempts().len() as u32).sum(),
+        audited: disk.audited(),
         trace: disk.trace().to_string(),
     }
 }

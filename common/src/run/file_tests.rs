@@ -334,7 +334,7 @@ fn a_frame_is_first_or_a_number() {
 #[test]
 fn scheduling_keys_leave_no_trace_unless_used() {
     let plain = parse_with(GOOD, &[]).unwrap();
-    for later in ["mode", "device_hours", "target_fitness", "stagnation"] {
+    for later in ["mode", "device_hours", "target_fitness", "stagnation", "audit", "audit_tolerance"] {
         assert!(
             !plain.to_json().contains(&format!("\"{later}\"")),
             "{later} left a trace in {}",
@@ -347,10 +347,14 @@ fn scheduling_keys_leave_no_trace_unless_used() {
         "search.device_hours=2.5",
         "search.target_fitness=0.6",
         "search.stagnation=70",
+        "scheduling={ audit = 0.02, audit_tolerance = 0.1 }",
     ];
     let plan = parse_with(GOOD, &sets).unwrap();
     assert_eq!(RunPlan::from_json(&plan.to_json()).unwrap(), plan);
     assert_eq!(plan.search.mode, crate::run::Mode::Asynchronous);
+    assert_eq!((plan.scheduling.audit, plan.scheduling.audit_tolerance), (0.02, 0.1));
+    let hostile = plan.to_json().replace("\"audit\":0.02", "\"audit\":-1.0");
+    assert!(RunPlan::from_json(&hostile).unwrap_err().contains("out of range"));
     let b = plan.search.budget();
     assert_eq!((b.device_hours, b.target_fitness, b.stagnation), (Some(2.5), Some(0.6), Some(70)));
     let e = parse_with(GOOD, &["search.mode=steady"]).unwrap_err().to_string();
@@ -390,6 +394,7 @@ fn early_stops_are_off_unless_asked_for_and_checked() {
         ("early_stop.hopless=0.9", "did you mean hopeless?"),
         ("early_stop.repetition={ repeats = 1 }", "1 is not from 2"),
         ("scheduling.redo=all", "choose one of \"sample\", \"batch\""),
+        ("scheduling.audit=2", "scheduling.audit: 2 is not from 0 to 1"),
         ("scheduling.split=3", "scheduling.split: expected true or false"),
     ] {
         let e = parse_with(GOOD, &[set]).unwrap_err().to_string();

@@ -231,6 +231,7 @@ impl RunPlan {
             return Err("the plan's space has another number of sources than its models".into());
         }
         plan.space.check()?;
+        plan.scheduling.check()?;
         plan.early_stop.as_ref().map_or(Ok(()), EarlyStopPlan::check)?;
         if plan.generation.batch_size == 0 {
             return Err("generation.batch_size is 0".into());

@@ -21,6 +21,24 @@ pub struct SchedulingPlan {
     /// A lease that makes no progress for this long is taken back although its worker renews it, in seconds.
     #[serde(default = "stall", skip_serializing_if = "is_stall")]
     pub stall_seconds: u64,
+    /// Share of the scored candidates that another worker evaluates again.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub audit: f64,
+    /// How far the two fitnesses may differ before that is told.
+    #[serde(default = "tolerance", skip_serializing_if = "is_tolerance")]
+    pub audit_tolerance: f64,
+}
+
+const MOST_TOLERANT: f64 = 1e9;
+
+impl SchedulingPlan {
+    /// Checks what a hostile sender could have changed.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (0.0..=1.0).contains(&self.audit) && (0.0..=MOST_TOLERANT).contains(&self.audit_tolerance) {
+            true => Ok(()),
+            false => Err("scheduling: audit or audit_tolerance is out of range".into()),
+        }
+    }
 }
 
 /// What is generated again of a batch of which some reports are there.
@@ -52,6 +70,19 @@ fn is_stall(seconds: &u64) -> bool {
     *seconds == stall()
 }
 
+fn is_none(share: &f64) -> bool {
+    *share == 0.0
+}
+
+/// Two devices that round differently write some reports differently: less than this on fifty samples.
+fn tolerance() -> f64 {
+    0.02
+}
+
+fn is_tolerance(t: &f64) -> bool {
+    *t == tolerance()
+}
+
 fn is_sample(redo: &Redo) -> bool {
     *redo == Redo::Sample
 }
@@ -65,6 +96,8 @@ pub(super) fn read(s: &Section<'_>) -> SchedulingPlan {
         split: s.boolean("split").unwrap_or(true),
         redo: s.choice("redo", &redo, Redo::Sample),
         stall_seconds: s.integer("stall_seconds", 10..=604_800, "14400").unwrap_or(stall()),
+        audit: s.number("audit", 0.0..=1.0, "0.02").unwrap_or(0.0),
+        audit_tolerance: s.number("audit_tolerance", 0.0..=MOST_TOLERANT, "0.02").unwrap_or(tolerance()),
     };
     s.finish();
     plan

@@ -113,6 +113,17 @@ pub fn run_state(s: &wire::StatusReply) -> &'static str {
     }
 }
 
+/// One audit as one line.
+pub fn audit(a: &wire::AuditView) -> String {
+    let sample = |s: &wire::SampleResult| serde_json::json!({"id": s.sample, "scores": s.scores});
+    text(&serde_json::json!({
+        "candidate": a.candidate, "agree": a.agree,
+        "first": {"fitness": a.first, "workers": a.first_by},
+        "second": {"fitness": a.second, "worker": a.second_by, "samples": a.samples.iter().map(sample).collect::<Vec<_>>()},
+        "differing_samples": a.differing,
+    }))
+}
+
 /// The run as one line, with its recorded last round.
 pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
     let p = s.progress.unwrap_or_default();
@@ -164,6 +175,10 @@ pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
     });
     if !s.remarks.is_empty() {
         value["remarks"] = s.remarks.clone().into();
+    }
+    if let Some(audits) = s.audits {
+        let wire::Audits { done, disagree, open } = audits;
+        value["audits"] = serde_json::json!({"done": done, "disagree": disagree, "open": open});
     }
     if let Some(front) = s.front_candidates {
         value["front_candidates"] = front.into();

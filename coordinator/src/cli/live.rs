@@ -112,6 +112,14 @@ impl Watch for Live {
                 first.value(),
                 second.value()
             )),
+            Note::AuditDisagrees { candidate, first, first_by, second, second_by, samples } => {
+                self.print(&format!(
+                    "audit: candidate {candidate} has {} by {first_by} and {} by {second_by} ({samples} samples differ): one of \
+                     them computes otherwise",
+                    first.value(),
+                    second.value()
+                ))
+            }
             Note::Remark(text) => self.print(&format!("search: {text}")),
             Note::GenerationClosed { generation, best } => {
                 let p = state.progress();

@@ -7,6 +7,7 @@
 //! | `refine` | `start --refine`: an earlier run's distribution over more parameters |
 //! | `serve` | `start` and `resume` |
 //! | `look` | `status`, `candidates`, `reports`, `recipe`, live or at rest |
+//! | `audits` | what second workers made of a share of the candidates |
 //! | `operate` | `pause`, `extend`, `replay` |
 //! | `backup`, `fsck` | a copy of a run; what is wrong with one |
 //! | `reach` | a coordinator by its URL or its folder |
@@ -22,6 +23,7 @@
 //! | `models` | references to hubs, pinned; folders, looked into |
 //! | `live` | progress while serving |
 
+mod audits;
 mod backup;
 mod bars;
 mod failure;
@@ -137,6 +139,8 @@ enum Command {
     Candidates(Looked),
     /// Shows the reports that a candidate's model wrote, with their scores
     Reports(Reports),
+    /// Lists the candidates that a second worker evaluated again (scheduling.audit), both results beside each other
+    Audits(Looked),
     /// Prints the recipe of the best candidate, or of any other
     Recipe(Recipe),
     /// Shows which searched parameters mattered, alone and in pairs (functional ANOVA)
@@ -434,6 +438,7 @@ pub async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Optimize(args) => optimize::optimize(&args),
         Command::Rescore(args) => rescore::rescore(args).await,
         Command::Fork(args) => fork::fork(args).await,
+        Command::Audits(args) => audits::audits(args).await,
         Command::Front(args) => front::front(args).await,
         Command::Finalists(args) => finalists::finalists(args).await,
         Command::Check(args) => plan::check(args),

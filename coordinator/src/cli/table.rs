@@ -192,6 +192,9 @@ pub fn status(s: &wire::StatusReply) -> String {
         row("front", format!("{n} candidates that no other beats in every objective"));
     }
     row("attempts", format!("{} failed", s.attempts_failed));
+    if let Some(a) = s.audits {
+        row("audits", format!("{} done, {} disagree, {} open", a.done, a.disagree, a.open));
+    }
     row(
         "search",
         format!(

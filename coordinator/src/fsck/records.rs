@@ -4,7 +4,7 @@ use super::{Report, problem};
 use crate::state::bound::Bar;
 use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
-use crate::state::{Counters, Identity, Pinned, Searched};
+use crate::state::{Audited, Counters, Identity, Pinned, Searched};
 use crate::store::key::{self, Place};
 use crate::store::record::decode;
 use crate::store::sled::Sled;
@@ -25,6 +25,8 @@ pub(super) struct Records {
     /// Samples by candidate and position, with the name of each that can be read.
     pub(super) samples: BTreeMap<(u64, u32), Option<String>>,
     pub(super) parts: BTreeMap<u64, Option<Vec<f64>>>,
+    /// Second evaluations, those that can be read.
+    pub(super) audits: BTreeMap<u64, Option<Audited>>,
     /// Positions of the journal's entries.
     pub(super) journal: BTreeSet<u64>,
     any: bool,
@@ -63,7 +65,7 @@ impl Records {
         match place {
             Place::Run => return self.single(key, value, report),
             Place::Samples => return self.sample(key, value, report),
-            Place::Candidates | Place::Evaluations | Place::Parts | Place::Journal => {}
+            Place::Candidates | Place::Evaluations | Place::Parts | Place::Journal | Place::Audits => {}
         }
         let id = match key::number(place.name(), key) {
             Ok(id) => id,
@@ -87,6 +89,10 @@ impl Records {
             Place::Journal => {
                 self.journal.insert(id);
                 let _: Option<Entry> = read(&key::journal(id), value, &[], report);
+            }
+            Place::Audits => {
+                let audited = read(&key::audit(id), value, &[id], report);
+                self.audits.insert(id, audited);
             }
             Place::Run | Place::Samples => unreachable!("they are taken above"),
         }

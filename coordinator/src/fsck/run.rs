@@ -36,6 +36,7 @@ pub(super) fn check(store: &Sled, records: &Records, report: &mut Report) {
         run.candidate(*id, candidate, report);
     }
     run.belongings(report);
+    run.audits(report);
     run.bar(report);
     if report.is_whole() {
         replay(store, report);
@@ -174,6 +175,28 @@ impl Run<'_> {
                 let problem = "it is not what the samples of a scored candidate contribute";
                 report.add(key::parts(*id), problem, &[*id]);
             }
+        }
+    }
+
+    /// Whether audits are of what was scored, and as many as were counted.
+    fn audits(&self, report: &mut Report) {
+        for (id, audited) in &self.records.audits {
+            let Some(audited) = audited else { continue };
+            let mut wrong = |problem: String| report.add(key::audit(*id), problem, &[*id]);
+            match self.records.candidates.get(id).map(|c| c.fitness()) {
+                Some(Some(first)) if first == audited.first => {}
+                // Named already.
+                None if self.is_known(*id) => {}
+                _ => wrong(format!("its candidate does not have the fitness {}", audited.first.value())),
+            }
+            if !self.plan.fitness(&audited.evaluation).is_ok_and(|second| second == audited.second) {
+                wrong(format!("its samples do not make the fitness {}", audited.second.value()));
+            }
+        }
+        let counted = self.records.counters.as_ref().map(|c| c.audits.done);
+        let stored = self.records.audits.len() as u64;
+        if let Some(counted) = counted.filter(|counted| *counted != stored) {
+            report.add("audits", format!("{counted} were counted, and {stored} are stored"), &[]);
         }
     }
 

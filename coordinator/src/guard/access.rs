@@ -154,6 +154,7 @@ mod tests {
             ("Inspect/Candidates", operator),
             ("Inspect/Reports", operator),
             ("Inspect/Recipe", operator),
+            ("Inspect/Audits", operator),
             ("Operate/Pause", operator),
             ("Operate/Extend", operator),
             ("Operate/Drain", operator),

@@ -127,6 +127,21 @@ pub enum Note {
         /// Whose that was.
         worker: String,
     },
+    /// A candidate that was evaluated again by another node came to another fitness.
+    AuditDisagrees {
+        /// The candidate.
+        candidate: CandidateId,
+        /// What the search was told.
+        first: Fitness,
+        /// By whom.
+        first_by: String,
+        /// What came out the second time.
+        second: Fitness,
+        /// By whom.
+        second_by: String,
+        /// Samples that differ.
+        samples: u32,
+    },
     /// A generation is final.
     GenerationClosed {
         /// Its number.

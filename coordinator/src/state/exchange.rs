@@ -30,6 +30,11 @@ impl State {
             _ => {}
         }
         for r in e.reports {
+            if self.audits.holds(r.lease, e.worker) {
+                // What is refused goes to somebody else, which the worker learns below.
+                let _ = self.take_audit((r.lease, r.recipe), r.part, false, changes);
+                continue;
+            }
             // What is refused ends its lease, which the worker learns below.
             self.take(now, e.worker, (r.lease, r.candidate, r.recipe), r.part, changes);
         }
@@ -37,6 +42,9 @@ impl State {
             e.outcomes.into_iter().map(|o| self.settle(now, e.worker, o, changes)).collect();
         let mut cancelled = Vec::new();
         for running in &e.running {
+            if self.audits.renew(running.lease, e.worker, now + self.lease_time()) {
+                continue;
+            }
             if !self.stalls(now, running, changes) && self.claim(now, e.worker, running.lease, changes) {
             } else {
                 cancelled.push(running.lease);
@@ -125,7 +133,12 @@ impl State {
         o: Outcome,
         changes: &mut Changes,
     ) -> Acknowledgement {
-        let acknowledge = |receipt, message| Acknowledgement { lease: o.lease, receipt, message };
+        let lease = o.lease;
+        let acknowledge = |receipt, message| Acknowledgement { lease, receipt, message };
+        if self.audits.holds(o.lease, worker) {
+            let (receipt, message) = self.settle_audit(o, changes);
+            return acknowledge(receipt, message);
+        }
         if self.candidates.is_forgotten(o.candidate) {
             return acknowledge(Receipt::Duplicate, String::new());
         }
@@ -144,7 +157,7 @@ impl State {
             }
             Ending::Evaluated(evaluation) => evaluation,
         };
-        let (lease, id) = (o.lease, o.candidate);
+        let id = o.candidate;
         match self.take(now, worker, (lease, id, o.recipe), evaluation, changes) {
             Taken::Unknown => acknowledge(Receipt::Unknown, String::new()),
             Taken::Late => acknowledge(Receipt::Duplicate, String::new()),
@@ -204,6 +217,7 @@ impl State {
     }
 
     fn leave(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) {
+        self.audits.give_back_of(id);
         for lease in self.leases.of(id).collect::<Vec<_>>() {
             let ended = Ended { at: now, how: How::HandedBack, reason: "the worker left".into() };
             self.end_attempt(lease, ended, changes);

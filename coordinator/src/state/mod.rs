@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `candidate` | open → scored, censored or failed, and every attempt |
 //! | `candidates` | which of them are in memory |
+//! | `audit` | candidates that another node evaluates again |
 //! | `results` | samples as they arrive, and what they are joined to |
 //! | `bound` | when a candidate can no longer reach the parents |
 //! | `lease` | who works on what until when |
@@ -27,6 +28,7 @@
 //! with its random stream as of a checkpoint, and the run's end. Leases and the roster are rebuilt: an attempt that is open in the store
 //! when a coordinator starts waits a short while for its worker, then goes to another.
 
+mod audit;
 pub mod bound;
 pub mod candidate;
 mod candidates;
@@ -48,12 +50,13 @@ pub mod roster;
 mod schedule;
 mod view;
 
+pub use audit::{Audited, Audits};
 pub use candidates::Candidates;
 pub use continued::Carried;
 pub use event::{Changes, Event, Note, Reply};
 pub use record::{
-    Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved, Searched, domain,
-    first_search, starting,
+    AuditCount, Contradiction, Counters, Durable, End, Identity, Pinned, Record, RefinedFrom, Saved,
+    Searched, domain, first_search, starting,
 };
 pub use results::{Partial, Parts};
 
@@ -120,6 +123,7 @@ pub struct State {
     leases: lease::Table,
     roster: roster::Roster,
     conduct: conduct::Conduct,
+    audits: Audits,
     /// The operator wants the coordinator to stop. Not durable: the run can be resumed.
     stopping: bool,
     /// When the state last saw the time, to count what has elapsed. `None` at rest.
@@ -210,9 +214,10 @@ impl State {
             if !(self.counters.paused && self.leases.is_empty()) {
                 self.counters.elapsed_ms += passed;
             }
-            self.counters.device_ms += passed * self.leases.len() as u64;
+            self.counters.device_ms += passed * (self.leases.len() + self.audits.in_work()) as u64;
         }
         self.clock = Some(now);
+        self.audits.give_back_late(now);
         for lease in self.late_leases(now) {
             let orphan = self.leases.get(lease).is_some_and(|l| l.worker.is_none());
             let (how, reason) = match orphan {
@@ -300,6 +305,7 @@ impl State {
 
     fn finish(&mut self, end: End, changes: &mut Changes) {
         changes.notes.push(Note::Finished { reason: end.reason() });
+        self.audits.clear();
         self.end = Some(end);
         self.checkpoint(changes);
     }
@@ -363,6 +369,8 @@ pub(crate) fn index(id: CandidateId) -> usize {
     (id.0 - 1) as usize
 }
 
+#[cfg(test)]
+mod audit_tests;
 #[cfg(test)]
 mod conduct_tests;
 #[cfg(test)]

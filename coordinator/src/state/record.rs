@@ -1,5 +1,6 @@
 //! What of a state is durable, as values. How they become bytes is the store's affair.
 
+use super::audit::Audited;
 use super::bound::Bar;
 use super::candidate::Candidate;
 use super::journal::{Entry, Place};
@@ -112,6 +113,25 @@ pub struct Counters {
     /// What early stops saved.
     #[serde(default, skip_serializing_if = "Saved::is_nothing")]
     pub saved: Saved,
+    /// Second evaluations by other nodes.
+    #[serde(default, skip_serializing_if = "AuditCount::is_nothing")]
+    pub audits: AuditCount,
+}
+
+/// How many candidates were evaluated again by another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditCount {
+    /// In all.
+    pub done: u64,
+    /// With a fitness that differs by more than the plan allows.
+    pub disagree: u64,
+}
+
+impl AuditCount {
+    fn is_nothing(&self) -> bool {
+        *self == AuditCount::default()
+    }
 }
 
 /// What early stops saved, over all starts of the coordinator.
@@ -184,6 +204,8 @@ pub enum Record {
     Evaluation(CandidateId, Evaluation),
     /// What each sample contributed to a candidate's fitness, until there is a new bar.
     Parts(CandidateId, Vec<f64>),
+    /// A second evaluation of a candidate by another node.
+    Audited(CandidateId, Audited),
     /// What candidates have to be able to reach. Voids all [`Record::Parts`].
     Bar(Option<Bar>),
 }

@@ -87,6 +87,7 @@ impl State {
             leases: lease::Table::default(),
             roster: roster::Roster::default(),
             conduct: Default::default(),
+            audits: Default::default(),
             stopping: false,
             clock: None,
             leases_good_until: Millis(0),

@@ -113,7 +113,7 @@ impl State {
     }
 
     /// Position and contribution of each sample, or what is wrong with one.
-    fn check(&self, samples: &[SampleResult]) -> Result<Vec<(u32, f64)>, String> {
+    pub(super) fn check(&self, samples: &[SampleResult]) -> Result<Vec<(u32, f64)>, String> {
         let mut checked = Vec::with_capacity(samples.len());
         for sample in samples {
             let name = &sample.sample;
@@ -242,6 +242,7 @@ impl State {
                 if self.has_bound() {
                     changes.records.push(Record::Parts(id, parts.clone()));
                 }
+                self.plan_audit(id, fitness, &parts);
                 self.parts.insert(id, parts);
                 self.note_best(id, fitness);
                 if let Some(w) = self.roster.get_mut(worker) {

@@ -1,5 +1,6 @@
 //! Who gets what: whole candidates while there are any, then batches of candidates that others are evaluating.
 //!
+//! 0. **An audit**, where one waits that this worker has no part in (`audit`).
 //! 1. **Fresh work**: of the first candidate that has batches which nobody holds, all of those. In asynchronous mode
 //!    another candidate is asked for where there is none.
 //! 2. **A share**: while slots idle at the end of a generation or of the budget, half of the batches that another
@@ -61,7 +62,8 @@ impl State {
     /// Whether there is work that nobody holds.
     pub fn has_waiting(&self) -> bool {
         let waits = |c: &Candidate| !self.unlent(c).is_empty();
-        !self.is_paused() && (self.idle_may_help || self.can_ask() || self.open().any(waits))
+        let asked = self.idle_may_help || self.can_ask() || self.audit_waits();
+        !self.is_paused() && (asked || self.open().any(waits))
     }
 
     /// Lends work to a worker with free slots.
@@ -72,6 +74,10 @@ impl State {
             return grants;
         }
         while self.run_state() == RunState::Running && self.roster.get(id).is_some_and(|w| w.free_slots > 0) {
+            if let Some(audit) = self.lend_audit(now, id, changes) {
+                grants.push(audit);
+                continue;
+            }
             let Some(work) = self.next_work(now, id, changes) else {
                 // Nobody else is asked in vain before the next tick.
                 self.idle_may_help = false;

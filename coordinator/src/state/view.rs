@@ -1,7 +1,7 @@
 //! What others may see of a state.
 
 use super::candidate::Candidate;
-use super::{Candidates, End, Identity, Pinned, Saved, State, lease, roster};
+use super::{AuditCount, Candidates, End, Identity, Pinned, Saved, State, lease, roster};
 use common::fitness::Fitness;
 use common::id::CandidateId;
 use common::run::{Budget, RunPlan};
@@ -49,6 +49,11 @@ impl State {
     /// Live leases.
     pub fn leases(&self) -> &lease::Table {
         &self.leases
+    }
+
+    /// Second evaluations by other workers, done and disagreeing.
+    pub fn audited(&self) -> AuditCount {
+        self.counters.audits
     }
 
     /// Known workers.

@@ -28,12 +28,21 @@ pub enum Place {
     Parts,
     /// By position.
     Journal,
+    /// By the candidate's number.
+    Audits,
 }
 
 impl Place {
     /// Every tree.
-    pub const ALL: [Place; 6] =
-        [Place::Run, Place::Candidates, Place::Evaluations, Place::Samples, Place::Parts, Place::Journal];
+    pub const ALL: [Place; 7] = [
+        Place::Run,
+        Place::Candidates,
+        Place::Evaluations,
+        Place::Samples,
+        Place::Parts,
+        Place::Journal,
+        Place::Audits,
+    ];
 
     /// The tree's name.
     pub fn name(self) -> &'static str {
@@ -44,6 +53,7 @@ impl Place {
             Place::Samples => "samples",
             Place::Parts => "parts",
             Place::Journal => "journal",
+            Place::Audits => "audits",
         }
     }
 
@@ -85,6 +95,7 @@ pub(super) fn of(record: &Record) -> Key {
         }
         Record::Parts(id, _) => (Place::Parts, bytes(*id)),
         Record::Journal(at, _) => (Place::Journal, at.to_be_bytes().to_vec()),
+        Record::Audited(id, _) => (Place::Audits, bytes(*id)),
     }
 }
 
@@ -101,6 +112,7 @@ pub(super) fn value(record: &Record) -> Vec<u8> {
         Record::Bar(r) => encode(BAR, r),
         Record::Begun(r) => encode(BEGUN, r),
         Record::Journal(at, r) => encode(&journal(*at), r),
+        Record::Audited(id, r) => encode(&audit(id.0), r),
     }
 }
 
@@ -122,6 +134,10 @@ pub(crate) fn sample(id: u64, position: u32) -> String {
 
 pub(crate) fn parts(id: u64) -> String {
     format!("parts/{id}")
+}
+
+pub(crate) fn audit(id: u64) -> String {
+    format!("audit/{id}")
 }
 
 /// Candidate and position of a sample's key.

@@ -4,7 +4,7 @@ use super::{Error, Store};
 use crate::state::bound::Bar;
 use crate::state::journal::Entry;
 use crate::state::{
-    Counters, Durable, Identity, Partial, Parts, Pinned, Record, Searched, candidate::Candidate,
+    Audited, Counters, Durable, Identity, Partial, Parts, Pinned, Record, Searched, candidate::Candidate,
 };
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
@@ -24,6 +24,7 @@ pub struct Memory {
     parts: Parts,
     bar: Option<Bar>,
     begun: Option<Searched>,
+    audits: BTreeMap<CandidateId, Audited>,
 }
 
 impl Store for Memory {
@@ -59,6 +60,7 @@ impl Store for Memory {
                     self.evaluations.insert(id, r);
                     self.partial.remove(&id);
                 }
+                Record::Audited(id, r) => drop(self.audits.insert(id, r)),
                 Record::Parts(id, r) => drop(self.parts.insert(id, r)),
                 Record::Bar(r) => {
                     self.bar = r;
@@ -80,6 +82,10 @@ impl Store for Memory {
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         let so_far = |rows: &BTreeMap<_, _>| super::so_far(rows.values().cloned().collect());
         Ok(self.evaluations.get(&id).cloned().or_else(|| self.partial.get(&id).map(so_far)))
+    }
+
+    fn audits(&self, from: CandidateId, most: usize) -> Result<Vec<(CandidateId, Audited)>, Error> {
+        Ok(self.audits.range(from..).take(most).map(|(id, a)| (*id, a.clone())).collect())
     }
 
     fn copy(&self) -> Option<super::copy::Copy> {

@@ -10,6 +10,7 @@
 //! | candidate | genome, attempts with their reasons, score |
 //! | sample | a text and its scores while the candidate is open: nothing recorded is generated again |
 //! | evaluation | every text and score, for people and for fitness functions yet to come |
+//! | audit | what another worker made of a candidate, beside what counts |
 //! | parts, bar | what each sample contributed, and what candidates must be able to reach: early stops stay the same |
 //!
 //! Leases and the roster are not here: workers that come back bring them. All records of one event are one
@@ -35,7 +36,7 @@ pub mod witness;
 
 use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
-use crate::state::{Durable, Record};
+use crate::state::{Audited, Durable, Record};
 use common::evaluation::{Evaluation, SampleResult, Timings};
 use common::id::CandidateId;
 use std::path::PathBuf;
@@ -160,6 +161,9 @@ pub trait Store: Send {
 
     /// Texts and scores of one candidate, as far as they are there; `None` where there are none.
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error>;
+
+    /// Up to `most` second evaluations by other workers, of candidates from that number on, in order of number.
+    fn audits(&self, from: CandidateId, most: usize) -> Result<Vec<(CandidateId, Audited)>, Error>;
 
     /// Begins a copy of everything, which stays consistent while more is committed; `None` where there is no disk to copy
     /// from.

@@ -1,7 +1,7 @@
 //! The store on disk: sled 0.34.7 in `DIR/store`.
 //!
-//! Six trees: `run` (one key per record that there is once), `candidates`, `evaluations`, `parts` and `journal` (big-endian
-//! numbers, so that they iterate in order), and `samples` (candidate, then position). An event is one transaction over
+//! Seven trees: `run` (one key per record that there is once), `candidates`, `evaluations`, `parts`, `journal` and `audits`
+//! (big-endian numbers, so that they iterate in order), and `samples` (candidate, then position). An event is one transaction over
 //! all of them with a flush inside it; the closure has no effect but on the trees, since sled may run it again. What a
 //! record makes void is looked up before: nobody else writes here.
 //!
@@ -17,7 +17,7 @@ use super::{Error, Store};
 use crate::state::bound::Bar;
 use crate::state::candidate::Candidate;
 use crate::state::journal::Entry;
-use crate::state::{Durable, Partial, Parts, Record, Searched};
+use crate::state::{Audited, Durable, Partial, Parts, Record, Searched};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use sled::Transactional;
@@ -60,6 +60,7 @@ pub struct Sled {
     samples: sled::Tree,
     parts: sled::Tree,
     journal: sled::Tree,
+    audits: sled::Tree,
 }
 
 impl Sled {
@@ -113,12 +114,13 @@ impl Sled {
         close_to_others(&path).map_err(|e| io("set the store's permissions", e))?;
         let tree = |name: &str| db.open_tree(name).map_err(|e| disk("open the store", e));
         let (run, candidates, evaluations) = (tree("run")?, tree("candidates")?, tree("evaluations")?);
-        let (samples, parts, journal) = (tree("samples")?, tree("parts")?, tree("journal")?);
+        let (samples, parts) = (tree("samples")?, tree("parts")?);
+        let (journal, audits) = (tree("journal")?, tree("audits")?);
         let flush = Flush::new(&path).map_err(|e| io("flush the store", e))?;
         let (commits, failed, copies) = (0, false, Mutex::default());
         let witness = Witness::new(folder);
         let beside = Box::new(Beside { commits, witness, flush, failed, copies });
-        let mut store = Sled { beside, run, candidates, evaluations, samples, parts, journal, db };
+        let mut store = Sled { beside, run, candidates, evaluations, samples, parts, journal, audits, db };
         // One that cannot be read is found by whoever asks for it.
         store.beside.commits = store.counted().ok().flatten().unwrap_or(0);
         Ok(store)
@@ -198,6 +200,7 @@ impl Sled {
             Place::Samples => &self.samples,
             Place::Parts => &self.parts,
             Place::Journal => &self.journal,
+            Place::Audits => &self.audits,
         }
     }
 
@@ -278,6 +281,16 @@ impl Store for Sled {
         }
     }
 
+    fn audits(&self, from: CandidateId, most: usize) -> Result<Vec<(CandidateId, Audited)>, Error> {
+        let range = self.audits.range(from.0.to_be_bytes()..).take(most);
+        let read = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, bytes) = entry.map_err(|e| disk("read the store", e))?;
+            let id = key::number("audit", &key)?;
+            Ok((CandidateId(id), decode(&key::audit(id), &bytes)?))
+        };
+        range.map(read).collect()
+    }
+
     fn copy(&self) -> Option<Copy> {
         let trees = Place::ALL.map(|place| (place, self.tree(place).clone()));
         let (copy, changed) = Copy::new(trees.to_vec());
@@ -310,10 +323,10 @@ impl Sled {
 
     /// All of it, or none.
     fn transact(&self, writes: &[(Key, Option<Vec<u8>>)]) -> Result<(), Error> {
-        let trees =
-            (&self.run, &self.candidates, &self.evaluations, &self.samples, &self.parts, &self.journal);
+        let Sled { run, candidates, evaluations, samples, parts, journal, audits, .. } = self;
+        let trees = (run, candidates, evaluations, samples, parts, journal, audits);
         trees
-            .transaction(|(run, candidates, evaluations, samples, parts, journal)| {
+            .transaction(|(run, candidates, evaluations, samples, parts, journal, audits)| {
                 for ((place, key), value) in writes {
                     let tree = match place {
                         Place::Run => run,
@@ -322,6 +335,7 @@ impl Sled {
                         Place::Samples => samples,
                         Place::Parts => parts,
                         Place::Journal => journal,
+                        Place::Audits => audits,
                     };
                     match value {
                         Some(value) => tree.insert(key.as_slice(), value.as_slice())?,

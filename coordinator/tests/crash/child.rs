@@ -7,7 +7,7 @@ use common::run::RunPlan;
 use coordinator::driver::Unwatched;
 use coordinator::state::candidate::Candidate;
 use coordinator::state::journal::Entry;
-use coordinator::state::{Durable, Record};
+use coordinator::state::{Audited, Durable, Record};
 use coordinator::store::sled::Sled;
 use coordinator::store::{Error, Store, copy::Copy};
 use coordinator::{Settings, restore};
@@ -149,6 +149,10 @@ impl Store for Dying {
 
     fn evaluation(&self, id: CandidateId) -> Result<Option<Evaluation>, Error> {
         self.store.evaluation(id)
+    }
+
+    fn audits(&self, from: CandidateId, most: usize) -> Result<Vec<(CandidateId, Audited)>, Error> {
+        self.store.audits(from, most)
     }
 
     fn copy(&self) -> Option<Copy> {
