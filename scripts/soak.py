@@ -11,6 +11,7 @@ writes down every score that it sees. In the end it stops everything and checks:
 
 - no score that was ever shown is missing or changed (evaluations lost);
 - the journal replays exactly, with each candidate recorded once (duplicates counted);
+- no second evaluation by another worker came to another fitness;
 - `jradievo fsck` calls the store sound, where this build has it;
 - how the coordinator's memory grew.
 
@@ -183,6 +184,7 @@ class Soak:
         self.workers = {}
         sets = [f"seed={self.args.seed}", "search.evaluations=1000000", "scheduling.lease_seconds=5"]
         sets += ["scheduling.attempts=20", "generation.batch_size=10", "search.mode=asynchronous", "search.restarts=ipop"]
+        sets += ["scheduling.audit=0.05"]
         await self.coordinate(["start", RUN, "--state", self.state, *[w for s in sets for w in ("--set", s)]])
         tasks = [asyncio.create_task(self.keep_working(n)) for n in range(self.args.workers)]
         tasks.append(asyncio.create_task(self.watch()))
@@ -222,6 +224,9 @@ class Soak:
         finals = sum(c["state"] in ("scored", "failed", "censored") for c in candidates.values())
         code, out, err = await self.jradievo("fsck", self.state)
         sound = code == 0 if "unrecognized subcommand" not in err else None
+        _, out, _ = await self.jradievo("audits", self.state, "--json")
+        audits = [json.loads(line) for line in out.splitlines()]
+        disagree = sum(not a["agree"] or bool(a["differing_samples"]) for a in audits)
         again = sum(
             sum(a["end"] == "scored" for a in c["attempts"]) > 1 for c in candidates.values()
         )
@@ -236,11 +241,12 @@ class Soak:
         print(f"{'duplicates counted':<28} {again + replayed.get('results', 0) - finals}")
         print(f"{'journal replays':<28} {'exactly' if replayed['exact'] else replayed['parts']}")
         print(f"{'fsck':<28} {'sound' if sound else 'not in this build' if sound is None else out + err}")
+        print(f"{'audited by another worker':<28} {len(audits)}, {disagree} differ")
         if self.memory:
             first = self.memory[min(2, len(self.memory) - 1)]
             last = self.memory[-1]
             print(f"{'coordinator, MiB':<28} {first[1]:.0f} at {first[0]} candidates, {last[1]:.0f} at {last[0]}")
-        wrong = lost or self.changed or again or replayed.get("results") != finals or not replayed["exact"] or sound is False
+        wrong = disagree or lost or self.changed or again or replayed.get("results") != finals or not replayed["exact"] or sound is False
         return 1 if wrong else 0
 
 
