@@ -148,6 +148,8 @@ pub struct Driver {
     /// How long workers are given to hear that the run is finished.
     farewell: Duration,
     finished_at: Option<Millis>,
+    /// The run was over already: who still asks is not known yet.
+    was_over: bool,
     stopping: bool,
     /// What slow commits took in all.
     waited: Duration,
@@ -195,6 +197,7 @@ impl Driver {
             hungry: BTreeSet::new(),
             farewell,
             finished_at: None,
+            was_over: false,
             stopping: false,
             waited: Duration::ZERO,
         };
@@ -224,6 +227,7 @@ impl Driver {
     }
 
     fn begin(&mut self) -> Result<()> {
+        self.was_over = self.state.end().is_some();
         let mut batch = Batch::default();
         self.apply(Event::Start, &mut batch);
         self.settle(batch)
@@ -420,8 +424,10 @@ impl Driver {
         }
         let now = self.now();
         let since = *self.finished_at.get_or_insert(now);
-        let all_know = self.state.roster().iter().all(|(_, w)| w.told_finished);
-        all_know || now - since >= self.farewell
+        // Whoever waits for a coordinator that has died may pause for as long again before it asks.
+        let farewell = if self.was_over { self.farewell * 2 } else { self.farewell };
+        let all_know = !self.was_over && self.state.roster().iter().all(|(_, w)| w.told_finished);
+        all_know || now - since >= farewell
     }
 }
 

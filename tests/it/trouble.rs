@@ -119,6 +119,18 @@ fn a_worker_that_is_terminated_finishes_what_it_has() {
 }
 
 #[test]
+fn a_run_that_is_over_tells_workers_that_still_wait() {
+    let run = Run::new(4, 4);
+    run.search("state", 1);
+    // As if it had died between writing the end down and saying it.
+    let coordinator = run.resume("state");
+    let late = coordinator.worker("late", &[]);
+    late.expect(0);
+    let ended = coordinator.process.expect(0);
+    assert!(ended.output.contains("is over") && ended.output.contains("best candidate"), "{}", ended.output);
+}
+
+#[test]
 fn an_interrupted_coordinator_says_how_to_resume() {
     let run = Run::new(4, 40);
     let mut coordinator = run.start("state");

@@ -54,23 +54,29 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
     // Killed between the first commit and this file, a run has none.
     folder::write_run(&args.state, &durable.identity)?;
     let state = crate::restore(durable)?;
-    if state.end().is_some() {
-        say((table::end(&state, &args.state)).trim_end());
-        // A search of which nothing could be evaluated is over, but not done.
-        return Ok(if state.best().is_some() { exit::DONE } else { exit::FAILURE });
+    let bound = bind(listen).await;
+    let listener = match bound {
+        Ok(listener) => listener,
+        // Somebody else listens there: whoever still asks for this run asks in vain.
+        Err(_) if state.end().is_some() => return Ok(over(&state, &args.state)),
+        Err(e) => return Err(e),
+    };
+    let (p, run) = (state.progress(), &state.identity().run);
+    match state.end() {
+        None => say(&format!("resuming {run}: {} of {} evaluated", p.evaluations_done, p.evaluations_budget)),
+        Some(_) => say(&format!("{run} is over: for some seconds, workers that still ask are told")),
     }
-    let p = state.progress();
-    say(&format!(
-        "resuming {}: {} of {} evaluated",
-        state.identity().run,
-        p.evaluations_done,
-        p.evaluations_budget
-    ));
-    if state.is_paused() {
+    if state.is_paused() && state.end().is_none() {
         say(&format!("it is paused; lend again with: jradievo resume {}", args.state.display()));
     }
-    let listener = bind(listen).await?;
     serve(&args.state, state, store, Socket { listener, access, listen: args.listen }).await
+}
+
+/// Says what a run that is over found.
+fn over(state: &State, folder: &Path) -> u8 {
+    say((table::end(state, folder)).trim_end());
+    // A search of which nothing could be evaluated is over, but not done.
+    if state.best().is_some() { exit::DONE } else { exit::FAILURE }
 }
 
 async fn bind(address: SocketAddr) -> Result<tokio::net::TcpListener, Failure> {
@@ -146,9 +152,7 @@ async fn serve(folder: &Path, state: State, store: Sled, socket: Socket) -> Resu
     })?;
     drop(announced);
     if state.end().is_some() {
-        say((table::end(&state, folder)).trim_end());
-        // A search of which nothing could be evaluated is over, but not done.
-        return Ok(if state.best().is_some() { exit::DONE } else { exit::FAILURE });
+        return Ok(over(&state, folder));
     }
     let p = state.progress();
     say(&format!("stopped at {} of {} evaluations", p.evaluations_done, p.evaluations_budget));

@@ -311,7 +311,7 @@ pub struct Workers {
 
 impl Workers {
     /// Once a coordinator has ended because the run is over. One that was killed between writing that down and saying it
-    /// has no successor: a finished run is not served again.
+    /// is not started again here.
     pub async fn ended(self) {
         self.promised.lock().unwrap().finished = true;
         self.addresses.send_replace(String::new());
