@@ -11,7 +11,7 @@ mod run;
 
 pub use hub_server::{HubServer, Request, Trouble};
 pub use process::{Ended, Process};
-pub use run::{Coordinator, Run, jsonl, programs};
+pub use run::{Coordinator, Run, jsonl, programs, worker_of};
 
 use std::path::{Path, PathBuf};
 

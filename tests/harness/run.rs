@@ -105,8 +105,13 @@ impl Run {
 
     /// Takes a state folder up again.
     pub fn resume(&self, state: &str) -> Coordinator {
+        self.resume_at(state, "127.0.0.1:0")
+    }
+
+    /// The same at an address.
+    pub fn resume_at(&self, state: &str, address: &str) -> Coordinator {
         let mut command = Command::new(programs().join("jradievo"));
-        command.arg("resume").arg(self.path(state)).args(["--listen", "127.0.0.1:0"]);
+        command.arg("resume").arg(self.path(state)).args(["--listen", address]);
         Coordinator::serve(&mut command)
     }
 
@@ -208,25 +213,20 @@ impl Coordinator {
 
     /// The same with variables of its own in its environment.
     pub fn worker_with(&self, name: &str, more: &[&str], environment: &[(&str, &Path)]) -> Process {
-        let mut command = Command::new(programs().join("jradievo-worker"));
-        command.args([
-            "run",
-            "--coordinator",
-            &self.url,
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            "--name",
-            name,
-        ]);
-        command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info");
-        command.envs(environment.iter().copied());
-        Process::start(name, &mut command)
+        worker_of(&self.url, name, more, environment)
     }
 
     /// A worker that looks for its models in the embedded family's folder.
     pub fn family_worker(&self, name: &str) -> Process {
         self.worker(name, &["--models", &family().display().to_string()])
     }
+}
+
+/// Starts a worker of the coordinator with that URL, whether there is one or not yet.
+pub fn worker_of(url: &str, name: &str, more: &[&str], environment: &[(&str, &Path)]) -> Process {
+    let mut command = Command::new(programs().join("jradievo-worker"));
+    command.args(["run", "--coordinator", url, "--device", "cpu", "--threads", "1", "--name", name]);
+    command.args(["--give-up-after", "60"]).args(more).env("RUST_LOG", "info");
+    command.envs(environment.iter().copied());
+    Process::start(name, &mut command)
 }

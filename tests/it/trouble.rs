@@ -1,7 +1,7 @@
 //! What goes wrong on real machines.
 
 use std::process::Command;
-use tests::{Run, family, jsonl, programs};
+use tests::{Run, family, jsonl, programs, worker_of};
 
 #[test]
 fn a_killed_worker_costs_nothing_but_time() {
@@ -121,10 +121,14 @@ fn a_worker_that_is_terminated_finishes_what_it_has() {
 #[test]
 fn a_run_that_is_over_tells_workers_that_still_wait() {
     let run = Run::new(4, 4);
-    run.search("state", 1);
+    let coordinator = run.start("state");
+    let (url, worker) = (coordinator.url.clone(), coordinator.worker("w", &[]));
+    coordinator.process.expect(0);
+    worker.expect(0);
     // As if it had died between writing the end down and saying it.
-    let coordinator = run.resume("state");
-    let late = coordinator.worker("late", &[]);
+    let mut late = worker_of(&url, "late", &[], &[]);
+    late.wait_for("the coordinator does not answer");
+    let coordinator = run.resume_at("state", url.trim_start_matches("http://"));
     late.expect(0);
     let ended = coordinator.process.expect(0);
     assert!(ended.output.contains("is over") && ended.output.contains("best candidate"), "{}", ended.output);
