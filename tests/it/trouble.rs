@@ -135,6 +135,27 @@ fn a_run_that_is_over_tells_workers_that_still_wait() {
 }
 
 #[test]
+fn a_coordinator_waits_for_a_command_that_reads_its_store() {
+    let run = Run::new(4, 8);
+    let mut coordinator = run.start("state");
+    let worker = coordinator.worker("w", &[]);
+    coordinator.process.wait_for("generation 1");
+    coordinator.process.kill();
+    // As a command that looks at the run holds it, for longer than anybody else waits.
+    let reader = coordinator::store::sled::Sled::open(&run.path("state")).unwrap();
+    let mut resume = Command::new(programs().join("jradievo"));
+    resume.arg("resume").arg(run.path("state")).args(["--listen", "127.0.0.1:0"]);
+    let mut resumed = tests::Process::start("jradievo", &mut resume);
+    resumed.wait_for("waiting for a command that is reading");
+    drop(reader);
+    resumed.wait_for("listening on");
+    resumed.signal("INT");
+    resumed.expect(130);
+    worker.signal("INT");
+    worker.expect(130);
+}
+
+#[test]
 fn an_interrupted_coordinator_says_how_to_resume() {
     let run = Run::new(4, 40);
     let mut coordinator = run.start("state");

@@ -9,10 +9,12 @@ use proto::status::Class;
 use proto::{Channel, Endpoint, wire};
 use secure::client::{Connector, Trust};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a coordinator may take to be reached.
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long a coordinator waits for commands that read its store.
+const READERS: Duration = Duration::from_secs(60);
 
 /// A connection to the coordinator at a URL: encrypted where that begins with `https`.
 async fn connect(url: &str, trust: Option<Trust>) -> Result<Channel, String> {
@@ -77,7 +79,30 @@ pub async fn live(target: &Target) -> Result<Option<Channel>, Failure> {
 
 /// The store of a folder that nobody serves, and what it holds.
 pub fn at_rest(folder: &Path) -> Result<(Sled, Durable), Failure> {
-    let store = Sled::open(folder)?;
+    loaded(folder, Sled::open(folder)?)
+}
+
+/// The same for a coordinator, which waits for commands that are reading the store: one that a supervisor starts again must not
+/// fail for somebody's look at the run.
+pub async fn at_rest_when_free(folder: &Path, credentials: &Credentials) -> Result<(Sled, Durable), Failure> {
+    let until = Instant::now() + READERS;
+    let mut told = false;
+    loop {
+        match Sled::open(folder) {
+            Err(Error::InUse { .. })
+                if Instant::now() < until && serving(folder, credentials).await.is_none() =>
+            {
+                if !told {
+                    tell(&format!("waiting for a command that is reading {}", folder.display()));
+                    told = true;
+                }
+            }
+            opened => return loaded(folder, opened?),
+        }
+    }
+}
+
+fn loaded(folder: &Path, store: Sled) -> Result<(Sled, Durable), Failure> {
     let durable = store.load()?.ok_or_else(|| Error::Empty { folder: folder.to_path_buf() })?;
     Ok((store, durable))
 }

@@ -50,7 +50,7 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
     let fallback = || DEFAULT_LISTEN.parse().expect("the default address is one");
     let listen = args.listen.checked(folder::last_listen(&args.state).unwrap_or_else(fallback))?;
     let access = args.listen.access()?;
-    let (store, durable) = super::reach::at_rest(&args.state)?;
+    let (store, durable) = super::reach::at_rest_when_free(&args.state, &credentials).await?;
     // Killed between the first commit and this file, a run has none.
     folder::write_run(&args.state, &durable.identity)?;
     let state = crate::restore(durable)?;
