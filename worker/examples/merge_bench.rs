@@ -1,6 +1,8 @@
 //! Measures the paper's merge beside a plain copy of the same number of bytes.
 //!
-//! `cargo run --release -p worker --example merge_bench -- [MILLION_PARAMETERS] [SOURCES] [DROP] [TRIM] [DTYPE]`
+//! `cargo run --release -p worker --example merge_bench -- [MILLION_PARAMETERS] [SOURCES] [DROP] [TRIM] [DTYPE] [CASE]`
+//!
+//! CASE is `independent`, `shared` or `float16`; all three where it is left out.
 //!
 //! Writes random checkpoints to a temporary folder (which ends up in the page cache), plans and merges, and prints
 //! seconds and GB/s of each stage. The floor counts every source and base element read once and every merged
@@ -70,11 +72,15 @@ fn main() {
     };
 
     let floor = copy(read_bytes, write_bytes);
-    for (mask, arithmetic) in [
-        (Mask::Independent, Arithmetic::Float32),
-        (Mask::Shared, Arithmetic::Float32),
-        (Mask::Shared, Arithmetic::Float16),
+    let only = std::env::args().nth(6);
+    for (case, mask, arithmetic) in [
+        ("independent", Mask::Independent, Arithmetic::Float32),
+        ("shared", Mask::Shared, Arithmetic::Float32),
+        ("float16", Mask::Shared, Arithmetic::Float16),
     ] {
+        if only.as_ref().is_some_and(|only| only != case) {
+            continue;
+        }
         (recipe.mask, recipe.arithmetic) = (mask, arithmetic);
         println!("mask {mask:?}, {arithmetic:?}:");
         match dtype {

@@ -3,7 +3,7 @@
 //! All arithmetic of a merge happens on blocks that fit into the first-level cache. Bytes are read and written
 //! as bytes, so nothing depends on the alignment of mapped data.
 
-use super::simd::widest;
+use super::simd::{prefetch, widest};
 use super::vocabulary::RowMap;
 use crate::checkpoint::{Dtype, Strided};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -85,6 +85,16 @@ impl<'a> Elements<'a> {
         match self.rows {
             None => self.stored(first, out),
             Some(rows) => self.widen_rows(rows, first, out),
+        }
+    }
+
+    /// Asks for the elements from `first` on that follow each other as they are stored, as far as there are any.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, first: usize, count: usize) {
+        let width = self.dtype.width();
+        let end = self.bytes.len().min((first + count) * width);
+        if let Some(bytes) = self.bytes.get(first * width..end) {
+            prefetch(bytes);
         }
     }
 

@@ -149,6 +149,7 @@ impl Scratch {
     #[inline(always)]
     fn deltas<const F16: bool>(&mut self, base: Elements, terms: &[Term], first: usize, count: usize) {
         base.widen(first, count, &mut self.base.block);
+        base.prefetch(first + BLOCK, BLOCK);
         cast::<F16>(&mut self.base.block);
         for (s, term) in terms.iter().enumerate() {
             self.delta::<F16>(term, s, first, count);
@@ -160,6 +161,7 @@ impl Scratch {
     fn delta<const F16: bool>(&mut self, term: &Term, s: usize, first: usize, count: usize) {
         let tau = &mut self.tau[s].block;
         term.model.widen(first, count, tau);
+        term.model.prefetch(first + BLOCK, BLOCK);
         let base = match term.base {
             Some(own) => {
                 own.widen(first, count, &mut self.own.block);
