@@ -12,6 +12,8 @@
 //!
 //! `CRASH_KILLS=400 cargo test --release -p coordinator --test crash -- --nocapture` kills so often; `CRASH_SEED` chooses other moments.
 
+#![forbid(unsafe_code)]
+
 mod child;
 mod model;
 #[path = "../../examples/simulated/mod.rs"]

@@ -38,6 +38,7 @@ impl Level {
 macro_rules! widest {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
+        #[allow(unsafe_code)]
         $vis fn $name($($arg: $type),*) {
             #[inline(always)]
             fn plain($($arg: $type),*) $body
