@@ -62,6 +62,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
         parser: Parser::new_from_str(text),
         anchors: BTreeMap::new(),
         size: Size::default(),
+        kept: Size::default(),
         depth: 0,
     };
     let mut document = None;
@@ -93,6 +94,8 @@ struct Reader<'a> {
     anchors: BTreeMap<usize, (Node, Size)>,
     /// Of everything so far.
     size: Size,
+    /// Of what is kept for aliases to come.
+    kept: Size,
     depth: usize,
 }
 
@@ -108,9 +111,9 @@ impl<'a> Reader<'a> {
     fn count(&mut self, more: Size, span: Span) -> Result<(), Fault> {
         self.size.nodes += more.nodes;
         self.size.text += more.text;
-        let what = if self.size.nodes > NODES {
+        let what = if self.size.nodes + self.kept.nodes > NODES {
             format!("{NODES} values")
-        } else if self.size.text > TEXT_BYTES {
+        } else if self.size.text + self.kept.text > TEXT_BYTES {
             format!("{TEXT_BYTES} bytes of text")
         } else {
             return Ok(());
@@ -155,8 +158,10 @@ impl<'a> Reader<'a> {
         if anchor > 0 {
             let Size { nodes, text } = self.size;
             let size = Size { nodes: nodes - before.nodes, text: text - before.text };
-            // What is kept to be repeated counts too: anchors may lie within one another.
-            self.count(size, span)?;
+            // Anchors may lie within one another, and each keeps all that is in it.
+            self.kept.nodes += size.nodes;
+            self.kept.text += size.text;
+            self.count(Size::default(), span)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
