@@ -79,7 +79,7 @@ fn what_unpacks_without_end_is_not_unpacked() {
     // A deflated data set streams by, up to the limit, and is never held.
     let limits = Limits { decoder_bytes: 64 << 20, ..Limits::default() };
     let (refused, held) = refusal(&dicom::deflated(1024), &limits);
-    assert!(refused.contains("ends too early"), "{refused}");
+    assert!(refused.contains("no pixel data"), "{refused}");
     assert!(held < LITTLE, "DICOM: {held} bytes were held");
 }
 
@@ -115,7 +115,7 @@ fn safetensors_headers_that_lie_are_refused() {
         (of(&[tensor("a", "[2]", "[4611686018427387904,4611686018427387908]")], 4), "leave the 4 bytes"),
         (of(&[tensor("a", "[4294967296,4294967296,4294967296]", "[0,4]")], 4), "overflows"),
         (of(&[tensor("a", "[1099511627776]", "[0,4]")], 4), "takes 2199023255552 bytes, stored are 4"),
-        (safetensors(&deep, 0), "recursion limit"),
+        (safetensors(&deep, 0), "not the expected JSON"),
     ] {
         let refused = opened(&[("model.safetensors", &content)]).unwrap_err();
         assert!(refused.contains("model.safetensors") && refused.contains(expected), "{refused}");
