@@ -1,5 +1,7 @@
 //! Compiles `schema/` with protox, so that nobody has to install protoc.
 
+#![forbid(unsafe_code)]
+
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,8 +1,9 @@
 //! Names and digests of the files that a run depends on.
 //!
-//! This is the one module of the crate that reads the disk: both programs must list, name and digest the same
-//! files in the same way, or a good worker would be turned away.
+//! Beside `bounded` this is the one module of the crate that reads the disk: both programs must list, name and digest the
+//! same files in the same way, or a good worker would be turned away.
 
+use crate::bounded;
 use crate::dataset::Reference;
 use crate::digest::FileDigest;
 use crate::run::{DatasetPlan, RunPlan, ScoringPlan};
@@ -70,18 +71,12 @@ fn weight_files(folder: &Path, names: &[String]) -> Result<Vec<String>, FilesErr
 
 /// The shards that an index names, each once, sorted.
 fn shards(index: &Path, extension: &str) -> Result<Vec<String>, FilesError> {
-    /// An index of the largest published models takes a few megabytes.
-    const LIMIT_BYTES: u64 = 256 << 20;
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
     let fault = |message: String| FilesError { path: index.to_path_buf(), message };
-    let bytes = std::fs::metadata(index).map_err(|e| FilesError::io(index, &e))?.len();
-    if bytes > LIMIT_BYTES {
-        return Err(fault(format!("{bytes} bytes are too many for an index")));
-    }
-    let text = std::fs::read(index).map_err(|e| FilesError::io(index, &e))?;
+    let text = bounded::read(index, bounded::TOKENIZER_BYTES).map_err(|e| FilesError::io(index, &e))?;
     let read: Index = serde_json::from_slice(&text)
         .map_err(|e| fault(format!("not an index of shards ({e}); download it again")))?;
     let files: BTreeSet<String> = read.weight_map.into_values().collect();
@@ -117,9 +112,9 @@ pub fn model_files(folder: &Path) -> Result<Vec<PathBuf>, FilesError> {
     Ok(names.into_iter().map(|n| folder.join(n)).collect())
 }
 
-/// Digests a file by memory map, on all cores.
+/// Digests a regular file by memory map, on all cores.
 pub fn digest_file(name: String, path: &Path) -> Result<FileDigest, FilesError> {
-    let bytes = std::fs::metadata(path).map_err(|e| FilesError::io(path, &e))?.len();
+    let bytes = bounded::regular(path).map_err(|e| FilesError::io(path, &e))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap_rayon(path).map_err(|e| FilesError::io(path, &e))?;
     Ok(FileDigest { name, bytes, digest: hasher.finalize().into() })

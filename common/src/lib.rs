@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amount;
+pub mod bounded;
 pub mod dataset;
 pub mod digest;
 pub mod evaluation;

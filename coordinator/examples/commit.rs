@@ -6,6 +6,8 @@
 //! witness that is written, with one that is also brought to the disk each time; and as the store does it. The ways take
 //! turns in rounds, so that a disk that is busy with other things slows all of them. FOLDER is to be on the disk in question.
 
+#![forbid(unsafe_code)]
+
 use common::evaluation::{SampleResult, Stop};
 use common::id::CandidateId;
 use coordinator::state::{Counters, Record};

@@ -4,6 +4,8 @@
 //! Prints once a second how many the coordinator keeps and how many it has hung up on. To a loopback address they come from
 //! a hundred addresses of this machine; whatever is hung up on is opened again, so that the flood goes on.
 
+#![forbid(unsafe_code)]
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -7,6 +7,8 @@
 //! processor time are those of both sides. Printed every ten thousand evaluations: percentiles of an exchange as the worker
 //! sees it, resident memory, the store's size; at the end how long a look takes.
 
+#![forbid(unsafe_code)]
+
 mod simulated;
 
 use common::evaluation::Timings;

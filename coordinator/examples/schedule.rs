@@ -16,6 +16,8 @@
 //! 500 evaluations take with no waiting at all (equal for all), the whole wall-clock, the share of it in which slots
 //! were busy, and the share of evaluations that entered no update. Noise is added to what is told, not to what is shown.
 
+#![forbid(unsafe_code)]
+
 mod simulated;
 
 use common::evaluation::{Evaluation, Timings};

@@ -1,5 +1,7 @@
 //! `jradievo optimize` as a process: a scripted objective at the other end of its pipes.
 
+#![forbid(unsafe_code)]
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Whole searches with real processes over loopback.
 
+#![forbid(unsafe_code)]
+
 mod afterwards;
 mod command_line;
 mod export;

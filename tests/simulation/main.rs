@@ -4,6 +4,8 @@
 //! A few hundred seeds by default, each in a process of its own; `SIMULATION_SEEDS=1000..3000` runs others. A seed that failed is
 //! looked at with `SIMULATION_SEED=17 RUST_LOG=info cargo test --workspace --test simulation one_seed -- --nocapture`.
 
+#![forbid(unsafe_code)]
+
 mod disk;
 mod faults;
 mod node;

@@ -3,6 +3,8 @@
 //! `cargo run --release -p worker --example decode_bench -- [hidden layers heads kv_heads ffn vocab rows new_tokens]`;
 //! `RAYON_NUM_THREADS` sets the threads. Prompt: 27 + 36 + 32 positions.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashMap;
 use std::time::Instant;
 

@@ -14,6 +14,8 @@
 //! A `vlm` is a Bunny. `dtype` is float32, float16 or bfloat16: that of weights and activations, on the CPU. The scripts under `scripts/golden` that
 //! end in `_parity.py` or `_transformers.py` are its callers.
 
+#![forbid(unsafe_code)]
+
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;

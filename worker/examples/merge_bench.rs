@@ -9,6 +9,8 @@
 //! element written once, at the speed of a multi-threaded copy on this machine. Beside the seconds on the clock
 //! stand those that the processors worked, for machines that others use at the same time.
 
+#![forbid(unsafe_code)]
+
 use common::amount::Amount;
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
 use rayon::prelude::*;

@@ -5,6 +5,8 @@
 //! `base` is an input's position or null. The type of a job's first input is the type of the arithmetic; the result is
 //! stored in OUT under the job's name in that type. `scripts/golden/mergekit_parity.py` writes the jobs.
 
+#![forbid(unsafe_code)]
+
 use anyhow::{Context, Result, bail};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype as Stored, SafeTensors, TensorView};

@@ -3,6 +3,7 @@
 
 use crate::cli::Asking;
 use anyhow::{Context, Result, bail};
+use common::bounded;
 use common::run::{GenerationPlan, RunFile, RunPlan};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,7 @@ pub fn resolve(asking: &Asking, model: &Path) -> Result<(Question, Option<RunPla
 
 fn of_folder(model: &Path) -> Result<Question> {
     let path = model.join(FILE);
-    let folder = match std::fs::read_to_string(&path) {
+    let folder = match bounded::text(&path, bounded::SETTINGS_BYTES) {
         Ok(text) => serde_json::from_str(&text).with_context(|| path.display().to_string())?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Folder::default(),
         Err(e) => return Err(e).with_context(|| path.display().to_string()),

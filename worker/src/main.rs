@@ -10,6 +10,7 @@ use worker::commands::{self, FAILED};
 /// Read by rayon, and by candle.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
+#[expect(unsafe_code, reason = "one environment variable, before any thread runs")]
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // Logs go to stderr and hold no report text; RUST_LOG sets what is told.

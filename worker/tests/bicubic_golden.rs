@@ -1,5 +1,7 @@
 //! The resampling against Pillow on random sizes, by checksum; `scripts/golden/bicubic.py` draws the same pictures.
 
+#![forbid(unsafe_code)]
+
 use worker::image::{Rgb8, resize_bicubic};
 
 /// The top byte of SplitMix64, as the script has it.

@@ -1,5 +1,7 @@
 //! Every kind of image file against Pillow and pydicom; `scripts/golden/images.py` says which and how.
 
+#![forbid(unsafe_code)]
+
 use std::path::Path;
 
 use serde::Deserialize;

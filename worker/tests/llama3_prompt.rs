@@ -5,6 +5,8 @@
 //! Both are written by `scripts/golden/llama3_tokenizer.py`. With `JRADIEVO_LLAMA3_TOKENIZER` naming a whole tokenizer.json,
 //! that one is asked too.
 
+#![forbid(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use worker::asking::PAPER_TASK;
 use worker::generate::{TextTokenizer, bunny_prompt};

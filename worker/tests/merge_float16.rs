@@ -4,6 +4,8 @@
 //! `data/merge`. Values are compared bit by bit, except that both zeros are one number: torch multiplies by masks,
 //! which leaves negative zeros.
 
+#![forbid(unsafe_code)]
+
 use common::recipe::{Arithmetic, Mask, Recipe};
 use half::f16;
 use std::path::{Path, PathBuf};

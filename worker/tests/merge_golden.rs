@@ -3,6 +3,8 @@
 //! The data under `data/merge` is written by `scripts/golden/merge_reference.py`, which says how: small models in
 //! float32, float16 and bfloat16 and in every storage form, recipes, and their outcomes in float32.
 
+#![forbid(unsafe_code)]
+
 use common::recipe::{Mask, Recipe};
 use half::{bf16, f16};
 use std::collections::BTreeMap;

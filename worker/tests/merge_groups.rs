@@ -3,6 +3,8 @@
 //! The data under `data/merge_groups` is written by `scripts/golden/merge_groups.py`; the models are those of
 //! `data/merge`. Both zeros are one number; everything else is compared bit by bit.
 
+#![forbid(unsafe_code)]
+
 use common::amount::Amount;
 use common::recipe::{Arithmetic, Convention, Recipe};
 use std::path::{Path, PathBuf};

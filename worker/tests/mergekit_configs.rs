@@ -4,6 +4,8 @@
 //! are one unit in the last place for at most one element in ten thousand: sums over a tensor (norms, dot products) are
 //! torch's own in order and width. Rows of padding are means whose order mergekit leaves to torch as well.
 
+#![forbid(unsafe_code)]
+
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -5,6 +5,8 @@
 //! the arithmetic is restated operation by operation, and nothing of it depends on the platform. Both zeros are one
 //! number. On inputs of any kind, `scripts/golden/mergekit_parity.py` compares the two side by side.
 
+#![forbid(unsafe_code)]
+
 use half::{bf16, f16};
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};

@@ -4,36 +4,13 @@
 //! plan is an upper bound. Two tables of counts that are not in the plan (half a megabyte each) and blocks the size of a cache
 //! are what the twentieth is for.
 
+mod counting;
+
+use counting::held;
 use serde_json::json;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use worker::merge::mergekit::{Merge, Options, Origin};
-
-/// The system's allocator, and how much it gave.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to the system's allocator with the arguments as they came; only sizes are added up.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(live, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const ROWS: usize = 4096;
 const HIDDEN: usize = 512;
@@ -109,10 +86,8 @@ fn planned_and_held(home: &Path, text: &str, threads: usize) -> (f64, f64) {
         let needs = merge.needs(threads).unwrap();
         let out = home.join("out");
         let origin = Origin { title: "merged", yaml: text, sources: &[], digests: &[] };
-        let before = LIVE.load(Ordering::Relaxed);
-        PEAK.store(before, Ordering::Relaxed);
-        merge.write(&out, &origin, &AtomicBool::new(false)).unwrap();
-        let held = PEAK.load(Ordering::Relaxed) - before;
+        let (written, held) = held(|| merge.write(&out, &origin, &AtomicBool::new(false)));
+        written.unwrap();
         std::fs::remove_dir_all(out).unwrap();
         (needs.bytes().max(needs.tokenizer) as f64, held as f64)
     })

@@ -4,6 +4,8 @@
 //! stored but computed by [`formula`], here and there. Everything goes the way of commands and runs: a folder on the disk, the
 //! family that its config.json names, questions, answers.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -2,6 +2,8 @@
 //!
 //! The data under `data/storage` is written by `scripts/golden/storage_forms.py`. Nothing of it is executed.
 
+#![forbid(unsafe_code)]
+
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;

@@ -2,6 +2,8 @@
 //!
 //! The values themselves are held against transformers in `vlm_golden.rs`; MiniCPM-Llama3-V-2_5 has `minicpm_golden.rs`.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! a model and a `reference.json` beside it is checked by [`Golden::check`]; another family is one more call of
 //! [`Golden::open`] with its three folders, and of `check`.
 
+#![forbid(unsafe_code)]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

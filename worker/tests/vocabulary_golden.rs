@@ -3,6 +3,8 @@
 //!
 //! The data under `data/vocabulary` is written by `scripts/golden/vocabulary_reference.py`, which says how.
 
+#![forbid(unsafe_code)]
+
 use common::recipe::{Recipe, Vocabulary};
 use half::{bf16, f16};
 use safetensors::SafeTensors;

@@ -1,6 +1,8 @@
 //! A run whose base has another vocabulary than its sources and its VLM: reports are those of the run without that
 //! difference, once a way to match the rows is chosen.
 
+#![forbid(unsafe_code)]
+
 use common::recipe::Recipe;
 use common::run::RunPlan;
 use std::fs;

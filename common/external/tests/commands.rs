@@ -1,5 +1,7 @@
 //! Real commands, small ones in sh: what they answer, and everything that they can do wrong.
 
+#![forbid(unsafe_code)]
+
 use common::run::{EvaluatorPlan, ExternalPlan, Given, Per, ProgramPlan};
 use external::evaluator::Request;
 use external::{Evaluator, Fault, Metrics, Row, Trouble};

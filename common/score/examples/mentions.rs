@@ -1,5 +1,7 @@
 //! Prints what the matcher reads in each line of standard input, with the words that decided.
 
+#![forbid(unsafe_code)]
+
 use std::io::BufRead;
 use std::sync::Arc;
 

@@ -4,6 +4,8 @@
 //! `scripts/golden/dictionaries/dump.py` writes them. `scripts/golden/dictionaries/make.sh` then compresses
 //! OUT with zstd; vibrato's own `compile` makes the same file.
 
+#![forbid(unsafe_code)]
+
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! Prints how texts are cut: reads JSON strings, one a line, and prints for each the JSON pair of MeCab's lines
 //! with UniDic-lite and with IPADIC. Used by `scripts/golden/metrics/compare_segmentation.py`.
 
+#![forbid(unsafe_code)]
+
 use std::io::{BufRead, Write};
 
 use score::tokenize::Tokenizer;

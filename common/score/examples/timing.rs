@@ -2,6 +2,8 @@
 //!
 //! Scores the first 50 golden pairs that are whole reports, references prepared beforehand, as a worker does.
 
+#![forbid(unsafe_code)]
+
 use std::time::Instant;
 
 use score::tokenize::Tokenizer;

@@ -1,5 +1,7 @@
 //! Any two texts can be scored: nothing panics, every value is within its metric's range, spans are valid.
 
+#![forbid(unsafe_code)]
+
 use std::sync::OnceLock;
 
 use proptest::prelude::*;

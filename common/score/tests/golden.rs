@@ -2,6 +2,8 @@
 //!
 //! The expected values are written by `scripts/golden/metrics/make.py` with the versions pinned there.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeMap;
 
 use score::{SampleScores, Scorer, Settings};

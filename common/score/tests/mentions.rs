@@ -3,6 +3,8 @@
 //! Each line is a text and its mentions: assertion sign (`+` present, `-` absent, `?` uncertain, `h` past),
 //! finding, and after `@` side (R, L, B) and zones where there are any.
 
+#![forbid(unsafe_code)]
+
 use score::term::{Assertion, Lexicon, LexiconChoice, Matcher, Mention, Side};
 use std::sync::Arc;
 

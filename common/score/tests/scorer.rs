@@ -1,5 +1,7 @@
 //! The front: settings, term scores of pairs and sets, summaries, digests.
 
+#![forbid(unsafe_code)]
+
 use score::{MetricSet, SampleScores, Scorer, Settings, TokenizerKind, summarise};
 
 fn scorer() -> Scorer {

@@ -3,7 +3,7 @@
 //! The syntax is YAML 1.2's, the meaning of plain words and numbers is YAML 1.1's as PyYAML reads it (`yes` and `off`
 //! are truth values, `1e-3` is text), because that is what mergekit reads its files with. Merge keys (`<<`) work.
 //! Nothing is ever executed: tags other than `!!str` are refused, and so is a file whose aliases stand for more than
-//! [`NODES`] values.
+//! [`NODES`] values or [`TEXT_BYTES`] of text.
 
 use crate::run::Fault;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const BYTES: usize = 1 << 20;
 /// Most values, each alias counted with everything that it stands for.
 pub const NODES: usize = 100_000;
+/// Most text, each alias counted with everything that it stands for: a long text may be meant by many short aliases.
+pub const TEXT_BYTES: usize = 16 << 20;
 /// Deepest nesting.
 const DEPTH: usize = 32;
 
@@ -56,8 +58,13 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
         let message = format!("{} bytes are more than the {BYTES} that a configuration may have", text.len());
         return Err(Fault::at("", message, "give a mergekit configuration"));
     }
-    let mut reader =
-        Reader { parser: Parser::new_from_str(text), anchors: BTreeMap::new(), nodes: 0, depth: 0 };
+    let mut reader = Reader {
+        parser: Parser::new_from_str(text),
+        anchors: BTreeMap::new(),
+        size: Size::default(),
+        kept: Size::default(),
+        depth: 0,
+    };
     let mut document = None;
     while let Some(event) = reader.parser.next_event() {
         match event.map_err(syntax)? {
@@ -75,10 +82,20 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     document.ok_or_else(|| Fault::at("", "the file is empty", "give a mergekit configuration"))
 }
 
+/// How much values take, aliases counted with what they stand for.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    text: usize,
+}
+
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    anchors: BTreeMap<usize, (Node, usize)>,
-    nodes: usize,
+    anchors: BTreeMap<usize, (Node, Size)>,
+    /// Of everything so far.
+    size: Size,
+    /// Of what is kept for aliases to come.
+    kept: Size,
     depth: usize,
 }
 
@@ -90,28 +107,34 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Fault> {
-        self.nodes += nodes;
-        if self.nodes > NODES {
-            let message = format!("more than {NODES} values, aliases counted with what they stand for");
-            return Err(fault(span, message, "write a smaller configuration"));
-        }
-        Ok(())
+    /// Counts what is about to be kept.
+    fn count(&mut self, more: Size, span: Span) -> Result<(), Fault> {
+        self.size.nodes += more.nodes;
+        self.size.text += more.text;
+        let what = if self.size.nodes + self.kept.nodes > NODES {
+            format!("{NODES} values")
+        } else if self.size.text + self.kept.text > TEXT_BYTES {
+            format!("{TEXT_BYTES} bytes of text")
+        } else {
+            return Ok(());
+        };
+        let message = format!("more than {what}, aliases counted with what they stand for");
+        Err(fault(span, message, "write a smaller configuration"))
     }
 
     fn node(&mut self, event: Event<'a>, span: Span) -> Result<Node, Fault> {
-        let before = self.nodes;
-        self.count(1, span)?;
+        let before = self.size;
+        let text = if let Event::Scalar(text, ..) = &event { text.len() } else { 0 };
+        self.count(Size { nodes: 1, text }, span)?;
         let line = span.start.line();
         let (value, anchor) = match event {
             Event::Alias(anchor) => {
                 // An alias within its own anchor is not known yet, so there are no cycles.
-                let known = self.anchors.get(&anchor).cloned();
-                let Some((node, nodes)) = known else {
+                let Some(size) = self.anchors.get(&anchor).map(|(_, size)| *size) else {
                     return Err(fault(span, "an alias of something that is not complete", "write it out"));
                 };
-                self.count(nodes, span)?;
-                return Ok(Node { line, ..node });
+                self.count(size, span)?;
+                return Ok(Node { line, value: self.anchors[&anchor].0.value.clone() });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let value = match tag {
@@ -133,7 +156,13 @@ impl<'a> Reader<'a> {
         };
         let node = Node { value, line };
         if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before));
+            let Size { nodes, text } = self.size;
+            let size = Size { nodes: nodes - before.nodes, text: text - before.text };
+            // Anchors may lie within one another, and each keeps all that is in it.
+            self.kept.nodes += size.nodes;
+            self.kept.text += size.text;
+            self.count(Size::default(), span)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
@@ -164,7 +193,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self) -> Result<Value, Fault> {
         let mut own: Vec<(String, Node)> = Vec::new();
-        let mut merged: Vec<(String, Node)> = Vec::new();
+        let mut merged = Merged::default();
         let mut seen = BTreeSet::new();
         loop {
             let (key, span) = match self.next()? {
@@ -172,40 +201,48 @@ impl<'a> Reader<'a> {
                 (Event::Scalar(key, ..), span) => (key.into_owned(), span),
                 (_, span) => return Err(fault(span, "a key that is not plain text", "give it a name")),
             };
-            self.count(1, span)?;
+            self.count(Size { nodes: 1, text: key.len() }, span)?;
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span)?;
             if key == "<<" {
-                merge_into(&mut merged, value)?;
+                merged.add(value)?;
             } else if !seen.insert(key.clone()) {
                 return Err(fault(span, format!("{key} is given twice"), "keep one of them"));
             } else {
                 own.push((key, value));
             }
         }
-        own.extend(merged.into_iter().filter(|(key, _)| !seen.contains(key)));
+        own.extend(merged.entries.into_iter().filter(|(key, _)| !seen.contains(key)));
         Ok(Value::Map(own))
     }
 }
 
-/// Lays what a merge key names under what is there: of two, the earlier counts.
-fn merge_into(merged: &mut Vec<(String, Node)>, value: Node) -> Result<(), Fault> {
-    match value.value {
-        Value::Map(entries) => {
-            for (key, node) in entries {
-                if merged.iter().all(|(known, _)| *known != key) {
-                    merged.push((key, node));
+/// What merge keys name: of two entries of one key, the earlier counts.
+#[derive(Default)]
+struct Merged {
+    entries: Vec<(String, Node)>,
+    known: BTreeSet<String>,
+}
+
+impl Merged {
+    fn add(&mut self, value: Node) -> Result<(), Fault> {
+        match value.value {
+            Value::Map(entries) => {
+                for (key, node) in entries {
+                    if self.known.insert(key.clone()) {
+                        self.entries.push((key, node));
+                    }
                 }
+                Ok(())
             }
-            Ok(())
+            Value::List(items) => items.into_iter().try_for_each(|item| self.add(item)),
+            other => Err(Fault::on_line(
+                value.line,
+                "<<",
+                format!("expected a mapping, found {}", other.kind()),
+                "name an anchored mapping, as in <<: *common",
+            )),
         }
-        Value::List(items) => items.into_iter().try_for_each(|item| merge_into(merged, item)),
-        other => Err(Fault::on_line(
-            value.line,
-            "<<",
-            format!("expected a mapping, found {}", other.kind()),
-            "name an anchored mapping, as in <<: *common",
-        )),
     }
 }
 
@@ -354,5 +391,19 @@ mod tests {
             bomb.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
         assert!(refused(&bomb).contains("more than 100000 values"));
+        // The same anchored on every level, so that what is kept to be repeated would add up.
+        let nested: String = (0..30).map(|i| format!("&n{i} [")).collect();
+        let values = vec!["x"; 10_000].join(", ");
+        let anchored = format!("a: {nested}{values}{}", "]".repeat(30));
+        assert!(refused(&anchored).contains("more than 100000 values"));
+        // One long text, meant a hundred thousand times: fifty gigabytes in one megabyte.
+        let long = format!("a: &a {}\nb: [{}*a]\n", "x".repeat(500_000), "*a,".repeat(90_000));
+        assert!(refused(&long).contains("bytes of text"));
+        // Deep nesting is refused where it begins to be deep, whatever else would come.
+        for opening in ["[", "{a: ", "- ", "? "] {
+            let deep = opening.repeat(BYTES / opening.len());
+            let refused = parse(&deep).unwrap_err().message;
+            assert!(refused.contains("nested deeper") || refused.contains("key"), "{opening:?}: {refused}");
+        }
     }
 }

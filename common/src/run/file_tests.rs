@@ -239,6 +239,20 @@ fn names_that_would_collide_are_refused() {
     assert!(e.contains("is taken"), "{e}");
 }
 
+/// They become parts of file names, of tables, of digests' names.
+#[test]
+fn names_are_no_paths() {
+    for bad in ["../x", "/etc", "a/b", "a b", "a\\\\b", "x\\u0000", "..", "~"] {
+        let source = GOOD.replace("name = \"japanese\"", &format!("name = \"{bad}\""));
+        let refused = parse_with(&source, &[]).unwrap_err().to_string();
+        assert!(refused.contains("models.sources") && refused.contains("plain name"), "{bad}: {refused}");
+    }
+    for bad in ["../x", "/etc/x", "a b"] {
+        let refused = parse_with(&GOOD.replace("\"trial\"", &format!("\"{bad}\"")), &[]).unwrap_err();
+        assert!(refused.to_string().contains("not a plain name"), "{bad}: {refused}");
+    }
+}
+
 #[test]
 fn storage_choices_reach_the_recipe() {
     let plain = parse_with(GOOD, &[]).unwrap();

@@ -4,6 +4,8 @@
 //! [`SearchPlan`]. `{"ask": count}` answers `{"genomes": […]}`. `{"tell": [{"genome": […], "fitness": f}, …]}` answers
 //! `{"population": λ, "stop": reason or null, "remarks": [restarts and their reasons]}`.
 
+#![forbid(unsafe_code)]
+
 use common::fitness::Fitness;
 use common::genome::Genome;
 use common::run::{Algorithm, CmaPlan, SearchPlan};

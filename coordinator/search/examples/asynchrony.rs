@@ -12,6 +12,8 @@
 //! take without any waiting, and the share of that time that workers were busy.
 //! Durations are 1, give or take `spread` (uniform); noise is added to what the search is told, not to what is printed.
 
+#![forbid(unsafe_code)]
+
 use common::fitness::Fitness;
 use common::genome::Genome;
 use common::seed::Stream;

@@ -3,6 +3,8 @@
 //! Prints the median over 11 seeds of the distance from the best value, generation by generation (population by default),
 //! or one result at a time where `asynchronous` is given. An argument `population=N` overrides all populations.
 
+#![forbid(unsafe_code)]
+
 use common::fitness::Fitness;
 use common::run::{ALGORITHMS, Algorithm, study};
 use common::seed::Stream;

@@ -191,6 +191,25 @@ pub async fn backup(folder: &Path, to: &Path) -> Result<(), String> {
     }
 }
 
+/// Runs `jradievo backup` until a file of its own would become larger than this: then the system kills it, in the middle of
+/// whatever it does.
+pub async fn backup_killed(folder: &Path, to: &Path, bytes: u64) {
+    let mut command = Command::new("bash");
+    let script = format!("ulimit -c 0 -f {}; exec \"$@\"", bytes / 1024);
+    command.args(["-c", &script, "bash", env!("CARGO_BIN_EXE_jradievo"), "backup"]).arg(folder);
+    command.arg("--to").arg(to);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert!(signal.is_some(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+/// The exit code of `jradievo status` on a folder.
+pub async fn looked_at(folder: &Path) -> Option<i32> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jradievo"));
+    command.arg("status").arg(folder);
+    tokio::task::spawn_blocking(move || command.output().unwrap().status.code()).await.unwrap()
+}
+
 /// A run that nobody has worked on yet.
 pub fn begin(folder: &Path, plan: &RunPlan) {
     let durable = Durable::new(plan, Default::default(), common::time::Millis(1));

@@ -8,9 +8,12 @@
 //! | `killed_after_the_answer` | `jradievo resume`, as soon as a worker has an acknowledgement in its hands |
 //! | `a_full_disk_stops_it_clearly_and_room_lets_it_go_on` | nothing: its files may not grow any further |
 //! | `copies_of_a_live_run_are_consistent_and_go_on` | nothing: `jradievo backup` copies meanwhile |
+//! | `a_copy_that_is_killed_is_none_and_the_next_is_made_in_its_place` | `jradievo backup`, as soon as the copy's log would be so long |
 //! | `cut_stores_are_whole_or_refused` | the newest files of a store are cut, zeroed or removed, as after a torn write |
 //!
 //! `CRASH_KILLS=400 cargo test --release -p coordinator --test crash -- --nocapture` kills so often; `CRASH_SEED` chooses other moments.
+
+#![forbid(unsafe_code)]
 
 mod child;
 mod model;
@@ -213,6 +216,44 @@ async fn copies_of_a_live_run_are_consistent_and_go_on() {
     workers.ended().await;
     again.compare_end(folder);
     println!("copies: {} of a live run, {live} of them before its end, each sound", made.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_killed_is_none_and_the_next_is_made_in_its_place() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = Model::begin_paced(dir.path());
+    let workers = model.workers(2);
+    let killer = model.killer();
+    killer.disarm();
+    let mut child = Child::product(dir.path());
+    let serving = child.serve_until_dead(&model, &killer);
+    let copying = async {
+        model.is_served().await;
+        model.let_go_on(12);
+        let whole = copies.path().join("whole");
+        child::backup(dir.path(), &whole).await.unwrap();
+        let length = whole.join("store/db").metadata().unwrap().len();
+        let to = copies.path().join("to");
+        for share in [1, 2, 3, 4] {
+            // In the end within the last kibibytes of the log.
+            child::backup_killed(dir.path(), &to, (length * share / 4).saturating_sub(2048)).await;
+            let left: Vec<_> = to.read_dir().unwrap().map(|e| e.unwrap().file_name()).collect();
+            assert_eq!(left, [".copying"], "{share} of 4");
+            // Nobody takes it for a run: neither who opens it nor who goes on.
+            assert!(Sled::open(&to).is_err(), "{share} of 4");
+            assert_eq!(child::looked_at(&to).await, Some(3), "{share} of 4");
+        }
+        child::backup(dir.path(), &to).await.unwrap();
+        model.let_go_on(1000);
+        to
+    };
+    let (killed, made) = tokio::join!(serving, copying);
+    workers.ended().await;
+    assert!(!killed && !made.join(".copying").exists());
+    let store = Sled::open(&made).unwrap();
+    let report = coordinator::fsck::check(&made, &store).unwrap();
+    assert!(report.is_sound(), "{:?} {:?}", report.findings, report.older);
+    model.compare_end(dir.path());
 }
 
 /// Not a test: what [`Child::dying`] runs. Does nothing unless it is told to.

@@ -4,6 +4,7 @@
 //! the text. Both come from strangers: only a bounded part is read, nothing is believed beyond being repeated, and a
 //! folder that says nothing has an unknown licence. This is a record of what was found, not legal advice.
 
+use crate::checkpoint::beside;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -181,7 +182,7 @@ fn texts(folder: &Path) -> Vec<Text> {
     let mut names: Vec<String> = names.filter(is_text).filter(plain).collect();
     names.sort();
     let read = |file: String| {
-        let content = beginning(&folder.join(&file), TEXT_BYTES + 1)?;
+        let content = beside::content(folder, &file).ok()??;
         (content.len() as u64 <= TEXT_BYTES).then_some(())?;
         let text = String::from_utf8_lossy(&content);
         let title = text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();

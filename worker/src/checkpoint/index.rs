@@ -1,11 +1,9 @@
 //! The index of a sharded checkpoint: which file holds which tensor.
 
 use super::error::{Error, Result};
+use common::bounded;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
-
-/// An index of the largest published models takes a few megabytes.
-const INDEX_LIMIT_BYTES: u64 = 256 << 20;
 
 #[derive(serde::Deserialize)]
 struct Index {
@@ -15,11 +13,7 @@ struct Index {
 /// Reads the index at `path`: file name → tensors that it must hold. Every file must be a plain name in the
 /// same folder that ends in `extension`.
 pub(crate) fn read(path: &Path, extension: &str) -> Result<BTreeMap<String, Vec<String>>> {
-    let bytes = std::fs::metadata(path).map_err(Error::io("inspect", path))?.len();
-    if bytes > INDEX_LIMIT_BYTES {
-        return Err(Error::malformed(path, "file", format!("{bytes} bytes are too many for an index")));
-    }
-    let text = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = bounded::read(path, bounded::TOKENIZER_BYTES).map_err(Error::io("read", path))?;
     let index: Index = serde_json::from_slice(&text)
         .map_err(|e| Error::malformed(path, "weight_map", format!("not the expected JSON: {e}")))?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Read-only memory maps of whole files. The only place of the checkpoint and merge code that maps memory.
 
 use super::error::{Error, Result};
-use std::fs::File;
+use common::bounded;
 use std::path::Path;
 
 /// The content of one file, mapped read-only. Pages are shared with every other process that maps the file.
@@ -10,13 +10,10 @@ pub(crate) struct Map(Option<memmap2::Mmap>);
 
 impl Map {
     /// Maps the file at `path`. An empty file gives an empty slice.
+    #[expect(unsafe_code, reason = "files are mapped here and nowhere else")]
     pub(crate) fn open(path: &Path) -> Result<Map> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        let meta = file.metadata().map_err(Error::io("inspect", path))?;
-        if !meta.is_file() {
-            return Err(Error::malformed(path, "file", "not a regular file"));
-        }
-        if meta.len() == 0 {
+        let (file, bytes) = bounded::open(path).map_err(Error::io("open", path))?;
+        if bytes == 0 {
             return Ok(Map(None));
         }
         // SAFETY: the map is private to this process and never written, so the one hazard is another process

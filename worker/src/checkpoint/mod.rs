@@ -15,6 +15,7 @@
 //! # Ok::<(), worker::checkpoint::Error>(())
 //! ```
 
+pub(crate) mod beside;
 mod dtype;
 mod error;
 mod index;
@@ -33,7 +34,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub(crate) use torch::Strided;
 
-use common::files;
+use common::{bounded, files};
 use map::Map;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -234,10 +235,10 @@ impl Checkpoint {
     /// The text of `config.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] when it is missing or not UTF-8.
+    /// [`Error::Io`] when it is missing, too large, or not UTF-8.
     pub fn config_json(&self) -> Result<String> {
         let path = self.folder.join("config.json");
-        std::fs::read_to_string(&path).map_err(Error::io("read", path))
+        bounded::text(&path, bounded::SETTINGS_BYTES).map_err(Error::io("read", path))
     }
 
     /// Names of the files in the folder that define the model, sorted: configuration, tokenizer, weights, index.

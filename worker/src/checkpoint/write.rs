@@ -6,7 +6,7 @@
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
-use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX, part};
+use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX, beside, part};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -69,14 +69,13 @@ impl Writer {
     /// licence, code that loaders need. Subfolders and hidden files stay behind.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Malformed`] for a link that leads out of the folder; [`Error::Io`].
     pub fn copy_beside(&self, model: &Checkpoint) -> Result<()> {
         let folder = model.folder();
         for item in fs::read_dir(folder).map_err(Error::io("list", folder))? {
-            let path = item.map_err(Error::io("list", folder))?.path();
-            let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-            if path.is_file() && travels(name) {
-                let content = fs::read(&path).map_err(Error::io("read", &path))?;
+            let item = item.map_err(Error::io("list", folder))?.file_name();
+            let Some(name) = item.to_str().filter(|name| travels(name)) else { continue };
+            if let Some(content) = beside::content(folder, name)? {
                 self.file(name, &content)?;
             }
         }

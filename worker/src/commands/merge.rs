@@ -13,6 +13,7 @@ use crate::obtain::obtain;
 use crate::summary::Summary;
 use crate::vlm::family;
 use anyhow::{Context, Result, bail};
+use common::bounded;
 use common::location::Location;
 use common::provenance::{self, RecipeFile};
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, Vocabulary};
@@ -31,7 +32,7 @@ pub fn read_recipe(path: &Path) -> Result<Recipe> {
 
 /// The same with where it came from.
 pub fn read_recipe_file(path: &Path) -> Result<RecipeFile> {
-    let text = std::fs::read_to_string(path).with_context(|| {
+    let text = bounded::text(path, bounded::SETTINGS_BYTES).with_context(|| {
         format!("{}: cannot read the recipe (make one with `jradievo recipe`)", path.display())
     })?;
     RecipeFile::parse(&text).with_context(|| path.display().to_string())
@@ -50,7 +51,7 @@ fn made(args: &cli::Merge, stop: &AtomicBool) -> Result<u8> {
         return of_recipe(args, Given::Model(model), stop);
     }
     let name = args.recipe.display();
-    let text = std::fs::read_to_string(&args.recipe)
+    let text = bounded::text(&args.recipe, bounded::SETTINGS_BYTES)
         .with_context(|| format!("{name}: cannot read the recipe (make one with `jradievo recipe`)"))?;
     match kind::of(&args.recipe, &text)? {
         Kind::Configuration => mergekit::run(args, &text, stop),
@@ -210,18 +211,15 @@ fn sources(merger: &Merger, recipe: &Recipe) -> Vec<Source> {
 
 /// Whether transformers would find code for this model in its folder.
 fn carries_code(folder: &Path) -> bool {
-    let config = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
+    let config = bounded::text(&folder.join("config.json"), bounded::SETTINGS_BYTES).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap_or_default();
     config["auto_map"].is_object()
 }
 
 fn read_proof(path: &Path) -> Result<Summary> {
     let name = path.display().to_string();
-    let bytes = std::fs::metadata(path).with_context(|| name.clone())?.len();
-    if bytes > LARGEST_PROOF {
-        bail!("{name}: {bytes} bytes; not a file that `jradievo-worker compare --out` wrote");
-    }
-    let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+    let text = bounded::text(path, LARGEST_PROOF)
+        .with_context(|| format!("{name}: cannot read what `jradievo-worker compare --out` wrote"))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{name}: not what `jradievo-worker compare --out` writes; compare again"))
 }

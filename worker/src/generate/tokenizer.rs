@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use common::bounded;
+
 use super::{Error, Result};
 
 /// A model folder's tokenizer.
@@ -22,7 +24,7 @@ impl TextTokenizer {
         let mut tokenizer = Self::from_file(&folder.join("tokenizer.json"))?;
         let path = folder.join("tokenizer_config.json");
         let fault = |reason: String| Error::Tokenizer { file: path.display().to_string(), reason };
-        match std::fs::read_to_string(&path) {
+        match bounded::text(&path, bounded::SETTINGS_BYTES) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(fault(e.to_string())),
             Ok(text) => {
@@ -39,8 +41,9 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] naming the file.
     pub fn from_file(file: &Path) -> Result<Self> {
-        let inner = tokenizers::Tokenizer::from_file(file)
-            .map_err(|e| Error::Tokenizer { file: file.display().to_string(), reason: e.to_string() })?;
+        let fault = |reason: String| Error::Tokenizer { file: file.display().to_string(), reason };
+        let content = bounded::read(file, bounded::TOKENIZER_BYTES).map_err(|e| fault(e.to_string()))?;
+        let inner = tokenizers::Tokenizer::from_bytes(&content).map_err(|e| fault(e.to_string()))?;
         Ok(Self::new(inner, false))
     }
 

@@ -5,6 +5,8 @@
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
+use common::bounded;
+
 use super::{Error, Rgb8, dicom, raster};
 
 /// The largest file and picture that are decoded.
@@ -35,8 +37,7 @@ impl Default for Limits {
 pub fn decode(path: &Path, frame: Option<u32>, limits: &Limits) -> Result<Rgb8, Error> {
     let file = path.display().to_string();
     let read = |source| Error::Read { file: file.clone(), source };
-    let handle = std::fs::File::open(path).map_err(read)?;
-    let size = handle.metadata().map_err(read)?.len();
+    let (handle, size) = bounded::open(path).map_err(read)?;
     if size > limits.file_bytes {
         return Err(Error::TooManyBytes { file, got: size, limit: limits.file_bytes });
     }

@@ -16,6 +16,10 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Rgb, RgbImage}
 
 use super::{Error, Limits, Rgb8};
 
+/// Most memory for what a PNG file holds beside its pixels, such as a colour profile, which may unpack to a thousand times
+/// its size and is not used here.
+const BESIDE_BYTES: u64 = 64 << 20;
+
 /// Decodes PNG or JPEG bytes; `file` is used in errors only.
 pub(super) fn decode(bytes: &[u8], file: &str, limits: &Limits) -> Result<Rgb8, Error> {
     let failed = |reason: String| Error::Decode { file: file.into(), reason };
@@ -26,14 +30,14 @@ pub(super) fn decode(bytes: &[u8], file: &str, limits: &Limits) -> Result<Rgb8, 
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut decoder_limits = image::Limits::default();
     // The sides are checked below, where the error can say what they are.
-    decoder_limits.max_alloc = Some(limits.decoder_bytes);
+    decoder_limits.max_alloc = Some(limits.decoder_bytes.min(BESIDE_BYTES));
     reader.limits(decoder_limits);
     let mut decoder = reader.into_decoder().map_err(|e| failed(e.to_string()))?;
     let (width, height) = decoder.dimensions();
     if width > limits.side || height > limits.side {
         return Err(Error::TooManyPixels { file: file.into(), width, height, limit: limits.side });
     }
-    let needed = decoder.total_bytes().saturating_mul(2);
+    let needed = needed(u64::from(width) * u64::from(height), decoder.total_bytes(), format);
     if needed > limits.decoder_bytes {
         return Err(failed(format!("needs {needed} bytes, the limit is {}", limits.decoder_bytes)));
     }
@@ -44,6 +48,15 @@ pub(super) fn decode(bytes: &[u8], file: &str, limits: &Limits) -> Result<Rgb8, 
     picture.apply_orientation(orientation);
     let picture = picture.into_rgb8();
     Rgb8::new(picture.width() as usize, picture.height() as usize, picture.into_raw())
+}
+
+/// Bytes that are taken at once, at most, beside the file: the stored samples with what the decoder keeps of them, then with
+/// the RGB that is made of them, then that RGB with its turned copy.
+fn needed(pixels: u64, stored: u64, format: ImageFormat) -> u64 {
+    // A progressive JPEG is decoded from the coefficients of its up to four components, of sixteen bits each.
+    let coefficients = if format == ImageFormat::Jpeg { pixels.saturating_mul(8) } else { 0 };
+    let rgb = pixels.saturating_mul(3);
+    stored.saturating_add(coefficients.max(rgb)).max(rgb.saturating_mul(2))
 }
 
 fn to_rgb8(picture: DynamicImage) -> RgbImage {

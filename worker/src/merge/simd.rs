@@ -52,6 +52,7 @@ pub(crate) fn prefetch(bytes: &[u8]) {
 macro_rules! widest {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
+        #[allow(unsafe_code)]
         $vis fn $name($($arg: $type),*) {
             #[inline(always)]
             fn plain($($arg: $type),*) $body

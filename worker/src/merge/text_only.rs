@@ -1,8 +1,8 @@
 //! The language model of a VLM as a folder of its own, in the layout that transformers loads as `LlamaForCausalLM`.
 
 use super::error::{Error, Result};
-use crate::checkpoint::Checkpoint;
 use crate::checkpoint::write::Spec;
+use crate::checkpoint::{Checkpoint, beside};
 use crate::model::{LlamaConfig, expected_parameters};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -47,9 +47,6 @@ const TOKENIZER: [&str; 8] = [
     "chat_template.json",
 ];
 
-/// The largest file that is read whole beside the weights; real tokenizers are below 20 MB.
-const LARGEST_BESIDE: u64 = 256 << 20;
-
 /// A language model within a VLM's checkpoint.
 #[derive(Debug)]
 pub(super) struct TextOnly {
@@ -64,7 +61,8 @@ impl TextOnly {
     pub(super) fn of(vlm: &Checkpoint, name: &str) -> Result<TextOnly> {
         let folder = vlm.folder();
         let path = folder.join("config.json");
-        let stored = object(&path)?.ok_or_else(|| beside(&path, "is missing".into()))?;
+        let missing = || Error::Beside { reason: format!("{}: is missing", path.display()) };
+        let stored = object(folder, "config.json")?.ok_or_else(missing)?;
         let text = Value::Object(stored.clone()).to_string();
         let config = LlamaConfig::from_json(&text, &path.display().to_string())
             .map_err(|e| Error::Beside { reason: e.to_string() })?;
@@ -106,8 +104,7 @@ fn files(folder: &Path, stored: Map<String, Value>, dtype: &str) -> Result<Vec<(
     config.insert("architectures".into(), json!(["LlamaForCausalLM"]));
     config.insert("model_type".into(), "llama".into());
     config.insert("torch_dtype".into(), dtype.into());
-    let path = folder.join("generation_config.json");
-    let generation = object(&path)?.unwrap_or_else(|| {
+    let generation = object(folder, "generation_config.json")?.unwrap_or_else(|| {
         let ids = ["bos_token_id", "eos_token_id", "pad_token_id"];
         let has = ids.into_iter().filter_map(|k| Some((k.to_string(), stored.get(k)?.clone())));
         has.filter(|(_, v)| !v.is_null()).collect()
@@ -116,8 +113,7 @@ fn files(folder: &Path, stored: Map<String, Value>, dtype: &str) -> Result<Vec<(
         ("config.json".to_string(), pretty(config)),
         ("generation_config.json".to_string(), pretty(generation)),
     ];
-    let path = folder.join("tokenizer_config.json");
-    if let Some(mut tokenizer) = object(&path)? {
+    if let Some(mut tokenizer) = object(folder, "tokenizer_config.json")? {
         // Code stays with the VLM, so its classes could not be loaded here; tokenizer.json says all that they did.
         if tokenizer.remove("auto_map").is_some() {
             tokenizer.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
@@ -125,7 +121,7 @@ fn files(folder: &Path, stored: Map<String, Value>, dtype: &str) -> Result<Vec<(
         files.push(("tokenizer_config.json".into(), pretty(tokenizer)));
     }
     for name in TOKENIZER {
-        if let Some(content) = content(&folder.join(name))? {
+        if let Some(content) = beside::content(folder, name)? {
             files.push((name.into(), content));
         }
     }
@@ -138,24 +134,9 @@ fn pretty(map: Map<String, Value>) -> Vec<u8> {
     text
 }
 
-fn object(path: &Path) -> Result<Option<Map<String, Value>>> {
-    let Some(content) = content(path)? else { return Ok(None) };
-    serde_json::from_slice(&content).map(Some).map_err(|e| beside(path, format!("not a JSON object: {e}")))
-}
-
-/// A file's content, where there is such a file.
-fn content(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::metadata(path) {
-        Ok(found) if found.len() > LARGEST_BESIDE => {
-            Err(beside(path, format!("has {} bytes; at most {LARGEST_BESIDE} are read", found.len())))
-        }
-        Ok(found) if found.is_file() => {
-            std::fs::read(path).map(Some).map_err(|e| beside(path, e.to_string()))
-        }
-        _ => Ok(None),
-    }
-}
-
-fn beside(path: &Path, reason: String) -> Error {
-    Error::Beside { reason: format!("{}: {reason}", path.display()) }
+fn object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>> {
+    let Some(content) = beside::content(folder, name)? else { return Ok(None) };
+    let fault =
+        |e| Error::Beside { reason: format!("{}: not a JSON object: {e}", folder.join(name).display()) };
+    serde_json::from_slice(&content).map(Some).map_err(fault)
 }

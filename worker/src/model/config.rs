@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use common::bounded;
 use serde_json::{Map, Value};
 
 use super::error::{Error, Result};
@@ -176,7 +177,7 @@ pub fn eos_from_generation_config(path: &Path) -> Result<Vec<u32>> {
 /// A file's name for messages, and its text.
 pub(super) fn read(path: &Path) -> Result<(String, String)> {
     let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
+    match bounded::text(path, bounded::SETTINGS_BYTES) {
         Ok(text) => Ok((file, text)),
         Err(source) => Err(Error::Read { file, source }),
     }

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use common::bounded;
 use serde_json::Value;
 
 use super::bunny::Bunny;
@@ -128,7 +129,8 @@ pub trait VisionEncoder: Debug + Send + Sync {
 pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
     let path = folder.join("config.json");
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { file: file.clone(), source })?;
+    let text = bounded::text(&path, bounded::SETTINGS_BYTES)
+        .map_err(|source| Error::Read { file: file.clone(), source })?;
     let family = from_json(&text, &file)?;
     family.check_folder(folder)?;
     Ok(family)
@@ -142,7 +144,7 @@ pub fn open(folder: &Path) -> Result<Box<dyn VisionLanguageModel>> {
 pub fn renames(folder: &Path) -> Result<BTreeMap<String, String>> {
     let path = folder.join("config.json");
     let file = path.display().to_string();
-    let text = match std::fs::read_to_string(&path) {
+    let text = match bounded::text(&path, bounded::SETTINGS_BYTES) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(source) => return Err(Error::Read { file, source }),

@@ -1,5 +1,7 @@
 //! The crate against a hub on loopback: what is asked, what arrives, what is refused.
 
+#![forbid(unsafe_code)]
+
 mod cached;
 
 use hub::{Error, Hub, HubRef, Meter, PinnedBy, Settings, Silent, State, Token};

@@ -4,6 +4,7 @@ mod attacks;
 mod certificates;
 mod flood;
 mod frames;
+mod names;
 mod roles;
 
 use super::access::Access;

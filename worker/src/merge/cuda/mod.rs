@@ -9,6 +9,11 @@
 //! Left to the host: the plain average, tensors of more than [`job::MOST_TERMS`] sources, and tensors of which the VLM keeps rows
 //! of its own. NaNs count as equal whatever their payload; in a trim they rank above all numbers.
 
+#![expect(
+    unsafe_code,
+    reason = "addresses of a GPU's memory are handed to kernels, which no compiler checks"
+)]
+
 mod engine;
 #[cfg(feature = "cuda")]
 mod gpu;

@@ -6,11 +6,11 @@ use super::model::Model;
 use super::plan::Plan;
 use crate::card::markdown::{code, text};
 use crate::card::sources;
-use crate::checkpoint;
+use crate::checkpoint::beside;
 use common::mergekit::Config;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a tokenizer may consist of.
 pub(super) const TOKENIZER_FILES: [&str; 9] = [
@@ -80,12 +80,11 @@ pub(super) fn beside(model: &Model) -> Result<Files> {
 }
 
 fn taken(folder: &Path, names: &[&str]) -> Result<Files> {
-    let there = names.iter().map(|name| (name, folder.join(name))).filter(|(_, path)| path.is_file());
-    there.map(|(name, path)| Ok((name.to_string(), read(path)?))).collect()
-}
-
-fn read(path: PathBuf) -> Result<Vec<u8>> {
-    Ok(std::fs::read(&path).map_err(|source| checkpoint::Error::Io { action: "read", path, source })?)
+    let read = |name: &&str| match beside::content(folder, name) {
+        Ok(content) => Some(Ok((name.to_string(), content?))),
+        Err(e) => Some(Err(e.into())),
+    };
+    names.iter().filter_map(read).collect()
 }
 
 /// Sets the chat template in the tokenizer's files: the setting's text, or with `auto` the one that most models have.
@@ -130,9 +129,10 @@ fn most_common(models: &[Model]) -> Option<String> {
 
 fn template(model: &Model) -> Option<String> {
     let folder = model.checkpoint.folder();
-    let file = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+    let read = |name: &str| beside::content(folder, name).ok()?;
+    let file = read("chat_template.jinja").and_then(|content| String::from_utf8(content).ok());
     let text = file.or_else(|| {
-        let settings = std::fs::read(folder.join("tokenizer_config.json")).ok()?;
+        let settings = read("tokenizer_config.json")?;
         let settings: Value = serde_json::from_slice(&settings).ok()?;
         match settings.get("chat_template")? {
             Value::String(text) => Some(text.clone()),

@@ -8,13 +8,12 @@
 use super::error::{Error, Result};
 use super::model::Model;
 use crate::merge::vocabulary::{Alignment, Row, Tokens};
+use common::bounded;
 use common::mergekit::{ModelName, TokenRow, TokenSetting, Tokenizer, TokenizerSource};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Largest file of a tokenizer, in bytes.
-const LIMIT_BYTES: u64 = 256 << 20;
 /// Bytes of a place in a table by text: key, number, and a byte of the table's own.
 const PLACE: usize = size_of::<(String, u32)>() + 1;
 /// Least piece of memory that the allocator gives, which holds the text of most tokens.
@@ -467,13 +466,8 @@ fn index(number: &Value) -> Option<usize> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let io = |action| move |source| crate::checkpoint::Error::Io { action, path: path.into(), source };
-    let bytes = std::fs::metadata(path).map_err(io("inspect"))?.len();
-    if bytes > LIMIT_BYTES {
-        let fault = format!("{bytes} bytes are too many for a tokenizer's file");
-        return Err(Error::File { file: path.into(), fault, remedy: "get the model's own file" });
-    }
-    Ok(std::fs::read(path).map_err(io("read"))?)
+    let io = |source| crate::checkpoint::Error::Io { action: "read", path: path.into(), source };
+    Ok(bounded::read(path, bounded::TOKENIZER_BYTES).map_err(io)?)
 }
 
 fn object(path: &Path) -> Result<Map<String, Value>> {
