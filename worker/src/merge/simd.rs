@@ -36,6 +36,7 @@ impl Level {
 /// Asks for bytes that are read soon. Hardware follows a stream only to the end of its page, and a merge reads half a page of
 /// each of its models in turn.
 #[inline(always)]
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instruction takes an address"))]
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(64) {
