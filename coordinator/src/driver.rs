@@ -469,6 +469,9 @@ fn log(note: &Note) {
             worker,
             "two workers evaluated one sample differently; the first result stays"
         ),
+        Note::AuditFailed { candidate, worker, reason } => {
+            tracing::warn!(candidate = candidate.0, worker, reason, "audit failed");
+        }
         Note::AuditDisagrees { candidate, first, first_by, second, second_by, samples } => tracing::error!(
             candidate = candidate.0,
             first = first.value(),

@@ -4,7 +4,7 @@
 use crate::state::candidate::{Attempt, Candidate, How, Phase};
 use crate::state::{Audited, Saved, State};
 use crate::store::{self, Store};
-use common::evaluation::Evaluation;
+use common::evaluation::{Evaluation, SampleResult};
 use common::id::{CandidateId, WorkerId};
 use common::provenance::{self, Provenance, RecipeFile};
 use common::recipe::Recipe;
@@ -57,6 +57,7 @@ pub fn status(state: &State, now: Option<Millis>) -> wire::StatusReply {
             done: state.audited().done,
             disagree: state.audited().disagree,
             open: state.audits().open() as u64,
+            given_up: state.audited().given_up,
         }),
         front_candidates: (!plan.objectives.is_empty()).then(|| state.front().count() as u64),
     }
@@ -225,7 +226,13 @@ pub fn audits(store: &dyn Store, from: CandidateId, most: usize) -> Result<Vec<w
         second: a.second.value(),
         agree: a.agree,
         differing: a.differing,
-        samples: a.evaluation.samples.into_iter().map(Into::into).collect(),
+        // Without texts, which together may be longer than a message.
+        samples: a
+            .evaluation
+            .samples
+            .into_iter()
+            .map(|s| SampleResult { text: String::new(), ..s }.into())
+            .collect(),
     };
     Ok(store.audits(from, most).map_err(unreadable)?.into_iter().map(view).collect())
 }

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`wire`] | the messages and services as generated from `schema/cluster.proto` |
 //! | [`convert`] | wire → checked values and back: the single place that distrusts a message |
+//! | [`census`] | how many messages lie within one, counted before it is decoded |
 //! | [`status`] | error class ↔ gRPC code, with a typed detail in a binary header |
 //!
 //! Nothing here decides anything: a coordinator that lends and a worker that evaluates are elsewhere.
 
 #![forbid(unsafe_code)]
 
+pub mod census;
 pub mod convert;
 pub mod status;
 

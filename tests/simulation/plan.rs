@@ -15,6 +15,7 @@ pub fn plan(overrides: &[String]) -> RunPlan {
             { name = "a", model = "m/a" }, { name = "b", model = "m/b" } ] }
         search = { evaluations = 18, population = 6 }
         dataset = { file = "d.jsonl" }
+        reports = "coordinator"
         prompt = { task = "describe" }
         fitness = { rouge_l = 1.0 }
         generation = { batch_size = 3 }

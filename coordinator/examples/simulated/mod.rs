@@ -17,6 +17,7 @@ pub fn plan(samples: usize, overrides: &[String]) -> RunPlan {
             { name = "c", model = "m/c" }, { name = "d", model = "m/d" } ] }
         search = { evaluations = 500 }
         dataset = { file = "d.jsonl" }
+        reports = "coordinator"
         prompt = { task = "describe" }
         fitness = { rouge_l = 1.0 }
         scheduling = { lease_seconds = 3600 }

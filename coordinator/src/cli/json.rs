@@ -177,8 +177,9 @@ pub fn status(s: &wire::StatusReply, last_round: Option<&Finalists>) -> String {
         value["remarks"] = s.remarks.clone().into();
     }
     if let Some(audits) = s.audits {
-        let wire::Audits { done, disagree, open } = audits;
-        value["audits"] = serde_json::json!({"done": done, "disagree": disagree, "open": open});
+        let wire::Audits { done, disagree, open, given_up } = audits;
+        value["audits"] =
+            serde_json::json!({"done": done, "disagree": disagree, "open": open, "given_up": given_up});
     }
     if let Some(front) = s.front_candidates {
         value["front_candidates"] = front.into();

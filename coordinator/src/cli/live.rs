@@ -112,6 +112,9 @@ impl Watch for Live {
                 first.value(),
                 second.value()
             )),
+            Note::AuditFailed { candidate, worker, reason } => {
+                self.print(&format!("audit of candidate {candidate} on {worker} failed: {reason}"))
+            }
             Note::AuditDisagrees { candidate, first, first_by, second, second_by, samples } => {
                 self.print(&format!(
                     "audit: candidate {candidate} has {} by {first_by} and {} by {second_by} ({samples} samples differ): one of \

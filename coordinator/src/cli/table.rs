@@ -193,7 +193,10 @@ pub fn status(s: &wire::StatusReply) -> String {
     }
     row("attempts", format!("{} failed", s.attempts_failed));
     if let Some(a) = s.audits {
-        row("audits", format!("{} done, {} disagree, {} open", a.done, a.disagree, a.open));
+        row(
+            "audits",
+            format!("{} done, {} disagree, {} open, {} given up", a.done, a.disagree, a.open, a.given_up),
+        );
     }
     row(
         "search",

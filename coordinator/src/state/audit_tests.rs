@@ -3,7 +3,10 @@
 use super::*;
 use crate::testing::{begun, exchange, exchanged, found, outcome, part, plan, registered, registration};
 use common::id::WorkerId;
-use proto::convert::{End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, Outcome, Receipt, Report};
+use proto::convert::{
+    End as Ending, Exchange, ExchangeAnswer, FailureKind, Grant, LeaseProgress, Outcome, Receipt, Report,
+    Stage,
+};
 
 /// A worker with one slot.
 struct Node {
@@ -28,6 +31,10 @@ impl Node {
     fn hand_in(&mut self, state: &mut State, now: u64, outcome: Outcome) -> ExchangeAnswer {
         self.say(state, now, Exchange { outcomes: vec![outcome], ..exchange(self.id, 0, 0) })
     }
+}
+
+fn count(done: u64, disagree: u64, given_up: u64) -> AuditCount {
+    AuditCount { done, disagree, given_up }
 }
 
 /// All of them, and nothing is split.
@@ -58,7 +65,7 @@ fn another_worker_evaluates_again_and_the_first_result_stays() {
     assert_eq!(audit.samples, [0, 1, 2], "all of it");
     let answer = b.hand_in(&mut state, 7, outcome(&plan, &audit));
     assert_eq!(answer.acknowledgements[0].receipt, Receipt::Recorded);
-    assert_eq!(state.audited(), AuditCount { done: 1, disagree: 0 });
+    assert_eq!(state.audited(), count(1, 0, 0));
     assert_eq!(state.candidate(first.candidate).unwrap().attempts().len(), 1, "it is no attempt");
 }
 
@@ -77,7 +84,7 @@ fn a_worker_that_computes_otherwise_is_found_and_both_results_are_kept() {
     let e = Exchange { worker: b.id, sequence: b.sequence, outcomes: vec![lie], ..exchange(b.id, 0, 0) };
     let Changes { records, notes, .. } = state.apply(Millis(7), Event::Exchange(Box::new(e)));
     assert_eq!(state.candidate(first.candidate).unwrap().fitness(), before, "what counts does not change");
-    assert_eq!(state.audited(), AuditCount { done: 1, disagree: 1 });
+    assert_eq!(state.audited(), count(1, 1, 0));
     let noted = notes.iter().find_map(|n| match n {
         Note::AuditDisagrees { candidate, first_by, second_by, samples, .. } => {
             Some((*candidate, first_by.as_str(), second_by.as_str(), *samples))
@@ -103,37 +110,75 @@ fn what_lies_within_the_tolerance_agrees() {
     let mut evaluation = part(&plan, &audit.recipe, &audit.samples);
     evaluation.samples[0].scores.values_mut().for_each(|score| *score += 0.5);
     b.hand_in(&mut state, 7, Outcome { end: Ending::Evaluated(evaluation), ..outcome(&plan, &audit) });
-    assert_eq!(state.audited(), AuditCount { done: 1, disagree: 0 });
+    assert_eq!(state.audited(), count(1, 0, 0));
 }
 
+/// An audit kills or spoils as many workers as a candidate may, each once, whatever becomes of them.
 #[test]
-fn one_that_is_lost_refused_or_handed_back_goes_to_whoever_comes_next() {
+fn one_that_is_lost_or_refused_goes_to_another_worker_and_so_often_only() {
     let plan = audited_plan(&[]);
     let (mut state, _, mut b, first) = one_scored(&plan);
     // Lost: not renewed for as long as a lease is good.
     b.ask(&mut state, 6).unwrap();
-    state.apply(Millis(40_000), Event::Tick);
+    let lost = state.apply(Millis(40_000), Event::Tick);
+    assert!(lost.notes.iter().any(|n| matches!(n, Note::AuditFailed { worker, .. } if worker == "b")));
     assert_eq!((state.audits().open(), state.audits().workers().count()), (1, 0));
-    // Handed back.
+    let mut b = Node::new(&mut state, &plan, "b");
+    let fresh = b.ask(&mut state, 40_001).unwrap();
+    assert_ne!(fresh.candidate, first.candidate, "what has killed it once is not lent to it again");
+    // Handed back, which does not count.
     let mut c = Node::new(&mut state, &plan, "c");
     let audit = c.ask(&mut state, 40_001).unwrap();
     assert_eq!(audit.candidate, first.candidate);
     let end = Ending::Failed { kind: FailureKind::HandedBack, reason: String::new() };
     c.hand_in(&mut state, 40_002, Outcome { end, ..outcome(&plan, &audit) });
-    // Of another recipe, or in parts of which some are missing: refused, and so often only.
-    for round in 0..3 {
-        let audit = c.ask(&mut state, 40_003 + 2 * round).unwrap();
-        assert_eq!(audit.candidate, first.candidate, "round {round}");
-        let wrong = match round {
-            0 => Outcome { recipe: common::digest::Digest::of(b"x"), ..outcome(&plan, &audit) },
-            _ => {
-                Outcome { end: Ending::Evaluated(part(&plan, &audit.recipe, &[0])), ..outcome(&plan, &audit) }
-            }
-        };
-        let answer = c.hand_in(&mut state, 40_004 + 2 * round, wrong);
+    // Of another recipe; in parts of which some are missing.
+    for (name, recipe, samples) in
+        [("c", Some(common::digest::Digest::of(b"x")), &[0, 1, 2][..]), ("d", None, &[0])]
+    {
+        let mut node = Node::new(&mut state, &plan, name);
+        let audit = node.ask(&mut state, 40_003).unwrap();
+        assert_eq!(audit.candidate, first.candidate, "{name}");
+        let end = Ending::Evaluated(part(&plan, &audit.recipe, samples));
+        let honest = outcome(&plan, &audit);
+        let wrong = Outcome { end, recipe: recipe.unwrap_or(honest.recipe), ..honest };
+        let answer = node.hand_in(&mut state, 40_004, wrong);
         assert_eq!(answer.acknowledgements[0].receipt, Receipt::Refused);
     }
-    assert_eq!((state.audits().open(), state.audited()), (0, AuditCount::default()));
+    assert_eq!((state.audits().open(), state.audited()), (0, count(0, 0, 1)));
+}
+
+#[test]
+fn one_that_hangs_is_taken_back_although_it_is_renewed() {
+    let plan = audited_plan(&["scheduling.stall_seconds=60"]);
+    let (mut state, _, mut b, _) = one_scored(&plan);
+    let audit = b.ask(&mut state, 6).unwrap();
+    let mut said = |state: &mut State, now, samples_done| {
+        let running = LeaseProgress { lease: audit.lease, stage: Stage::Generating, samples_done, begun: 1 };
+        b.say(state, now, Exchange { running: vec![running], ..exchange(b.id, 0, 0) }).cancelled
+    };
+    for (seconds, samples) in [(20, 0), (40, 0), (60, 1), (80, 1), (100, 1), (120, 1)] {
+        assert_eq!(said(&mut state, seconds * 1000, samples), [], "{seconds} s");
+    }
+    assert_eq!(said(&mut state, 140_000, 1), [audit.lease]);
+    assert_eq!((state.audits().open(), state.audits().workers().count()), (1, 0));
+}
+
+#[test]
+fn an_objective_that_differs_disagrees_although_the_fitness_does_not() {
+    let plan = audited_plan(&[
+        "search.algorithm=nsga-ii",
+        "fitness={ rouge_l = 1.0 }",
+        "objectives={ maximise = [\"fitness\", \"term_f1\"] }",
+    ]);
+    let (mut state, _, mut b, _) = one_scored(&plan);
+    let audit = b.ask(&mut state, 6).unwrap();
+    let mut evaluation = part(&plan, &audit.recipe, &audit.samples);
+    for sample in &mut evaluation.samples {
+        sample.scores.insert("term_f1".into(), 0.01);
+    }
+    b.hand_in(&mut state, 7, Outcome { end: Ending::Evaluated(evaluation), ..outcome(&plan, &audit) });
+    assert_eq!(state.audited(), count(1, 1, 0));
 }
 
 #[test]
@@ -150,7 +195,7 @@ fn samples_may_come_one_by_one_and_a_stranger_hands_in_nothing() {
         assert_eq!(state.audited().done, 0, "position {position}");
         b.say(&mut state, 7, Exchange { reports: vec![report], ..exchange(b.id, 0, 0) });
     }
-    assert_eq!(state.audited(), AuditCount { done: 1, disagree: 0 });
+    assert_eq!(state.audited(), count(1, 0, 0));
     assert_eq!(state.candidate(first.candidate).unwrap().attempts().len(), 1);
 }
 

@@ -145,6 +145,19 @@ impl State {
         }
     }
 
+    /// Notes that a node failed at what another has done.
+    pub(super) fn note_audit_failure(
+        &mut self,
+        (name, candidate): (&str, CandidateId),
+        reason: &str,
+        now: Millis,
+        changes: &mut Changes,
+    ) {
+        if self.conduct.failed(name, candidate, true, reason, now) {
+            self.note_bench(name, changes);
+        }
+    }
+
     /// Notes that a node brought samples of a candidate.
     pub(super) fn note_success(
         &mut self,

@@ -200,3 +200,80 @@ fn a_lease_that_hangs_is_taken_back_although_it_is_renewed() {
     stuck.say(&mut state, 283_000, 0, vec![outcome(&plan, &grant)]);
     assert!(state.candidate(grant.candidate).unwrap().fitness().is_some());
 }
+
+/// Numbers of leases can be guessed, and candidates and recipes are known to whoever was lent them once.
+#[test]
+fn nobody_ends_renews_or_takes_over_what_was_lent_to_another() {
+    let plan = plan(&["scheduling.split=false"]);
+    let mut state = begun(&plan);
+    let (mut a, mut b) = (Node::new(&mut state, &plan, "a"), Node::new(&mut state, &plan, "b"));
+    let theirs = a.say(&mut state, 3, 1, Vec::new()).grants.pop().unwrap();
+    let own = b.say(&mut state, 4, 1, Vec::new()).grants.pop().unwrap();
+    let before = state.candidate(theirs.candidate).unwrap().clone();
+    let unharmed = |state: &State| {
+        assert_eq!(state.candidate(theirs.candidate), Some(&before));
+        assert_eq!(state.leases().get(theirs.lease).unwrap().worker, Some(a.id));
+        assert!(state.roster().get(a.id).is_some() && state.conduct().bench("a", Millis(9)).is_none());
+    };
+    let of = |grant: &Grant, lease, end| Outcome {
+        lease,
+        candidate: grant.candidate,
+        recipe: grant.recipe.digest(),
+        end,
+    };
+    let end = || Ending::Failed { kind: FailureKind::Permanent, reason: "no".into() };
+    // Failing it, by its own candidate's name or by one's own.
+    for (grant, lease) in [(&theirs, theirs.lease), (&own, theirs.lease)] {
+        let answer = b.say(&mut state, 5, 0, vec![of(grant, lease, end())]);
+        assert_eq!(answer.acknowledgements[0].receipt, proto::convert::Receipt::Unknown);
+        unharmed(&state);
+    }
+    // Nonsense, or a result, under its number.
+    let mut nonsense = crate::testing::evaluate(&plan, &theirs.recipe);
+    nonsense.samples[0].sample = "s9".into();
+    for evaluation in [nonsense, crate::testing::evaluate(&plan, &theirs.recipe)] {
+        let answer = b.say(&mut state, 6, 0, vec![of(&theirs, theirs.lease, Ending::Evaluated(evaluation))]);
+        assert_eq!(answer.acknowledgements[0].receipt, proto::convert::Receipt::Unknown);
+        unharmed(&state);
+    }
+    // Saying that one works on it, or holds it from before.
+    let running = LeaseProgress { lease: theirs.lease, stage: Stage::Merging, samples_done: 0, begun: 0 };
+    b.sequence += 1;
+    let e = Exchange { running: vec![running], ..exchange(b.id, b.sequence, 0) };
+    assert_eq!(exchanged(&mut state, Millis(7), e).cancelled, [theirs.lease]);
+    unharmed(&state);
+    for grant in [&theirs, &own] {
+        let (lease, candidate, recipe) = (theirs.lease, grant.candidate, grant.recipe.digest());
+        let held = vec![proto::convert::Held { lease, candidate, recipe }];
+        let r = proto::convert::Registration { held, ..registration(&plan, "b") };
+        let reply = state.apply(Millis(8), Event::Register(Box::new(r))).reply;
+        assert!(
+            matches!(&reply, Some(Reply::Registered(Ok(r))) if r.cancelled == [theirs.lease]),
+            "{reply:?}"
+        );
+        unharmed(&state);
+    }
+    // Its worker goes on, also over another connection.
+    let held = proto::convert::Held {
+        lease: theirs.lease,
+        candidate: theirs.candidate,
+        recipe: theirs.recipe.digest(),
+    };
+    let r = proto::convert::Registration { held: vec![held], ..registration(&plan, "a") };
+    let reply = state.apply(Millis(9), Event::Register(Box::new(r))).reply;
+    assert!(matches!(&reply, Some(Reply::Registered(Ok(r))) if r.adopted == [theirs.lease]), "{reply:?}");
+}
+
+#[test]
+fn a_text_that_was_to_stay_on_its_node_is_refused() {
+    let mut plan = plan(&[]);
+    plan.reports = common::run::Reports::Local;
+    let mut state = begun(&plan);
+    let mut node = Node::new(&mut state, &plan, "a");
+    let grant = node.say(&mut state, 3, 1, Vec::new()).grants.pop().unwrap();
+    let answer = node.say(&mut state, 4, 0, vec![outcome(&plan, &grant)]);
+    let acknowledged = &answer.acknowledgements[0];
+    assert_eq!(acknowledged.receipt, proto::convert::Receipt::Refused);
+    assert_eq!(acknowledged.message, "sample 1 has a text that was to stay on its node");
+    assert_eq!(state.samples_done(state.candidate(grant.candidate).unwrap()), 0, "nothing is written");
+}

@@ -127,6 +127,15 @@ pub enum Note {
         /// Whose that was.
         worker: String,
     },
+    /// A worker could not evaluate a candidate again.
+    AuditFailed {
+        /// The candidate.
+        candidate: CandidateId,
+        /// The worker.
+        worker: String,
+        /// Why.
+        reason: String,
+    },
     /// A candidate that was evaluated again by another node came to another fitness.
     AuditDisagrees {
         /// The candidate.

@@ -32,7 +32,7 @@ impl State {
         for r in e.reports {
             if self.audits.holds(r.lease, e.worker) {
                 // What is refused goes to somebody else, which the worker learns below.
-                let _ = self.take_audit((r.lease, r.recipe), r.part, false, changes);
+                let _ = self.take_audit(now, (r.lease, r.recipe), r.part, false, changes);
                 continue;
             }
             // What is refused ends its lease, which the worker learns below.
@@ -42,11 +42,13 @@ impl State {
             e.outcomes.into_iter().map(|o| self.settle(now, e.worker, o, changes)).collect();
         let mut cancelled = Vec::new();
         for running in &e.running {
-            if self.audits.renew(running.lease, e.worker, now + self.lease_time()) {
-                continue;
-            }
-            if !self.stalls(now, running, changes) && self.claim(now, e.worker, running.lease, changes) {
-            } else {
+            let goes_on = match self.audits.holds(running.lease, e.worker) {
+                true => self.renew_audit(now, running, changes),
+                false => {
+                    self.claim(now, e.worker, running.lease, changes) && !self.stalls(now, running, changes)
+                }
+            };
+            if !goes_on {
                 cancelled.push(running.lease);
             }
         }
@@ -136,7 +138,7 @@ impl State {
         let lease = o.lease;
         let acknowledge = |receipt, message| Acknowledgement { lease, receipt, message };
         if self.audits.holds(o.lease, worker) {
-            let (receipt, message) = self.settle_audit(o, changes);
+            let (receipt, message) = self.settle_audit(now, o, changes);
             return acknowledge(receipt, message);
         }
         if self.candidates.is_forgotten(o.candidate) {
@@ -145,6 +147,9 @@ impl State {
         let Some(candidate) = self.candidates.get(o.candidate).filter(|c| c.recipe() == o.recipe) else {
             return acknowledge(Receipt::Unknown, "no such candidate with such a recipe".into());
         };
+        if !self.was_lent(lease, o.candidate, worker) {
+            return acknowledge(Receipt::Unknown, "it was not lent to this worker under this lease".into());
+        }
         let is_final = candidate.is_final();
         let evaluation = match o.end {
             _ if self.end.is_some() && !is_final => {
@@ -217,7 +222,7 @@ impl State {
     }
 
     fn leave(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) {
-        self.audits.give_back_of(id);
+        self.audits.hand_back(|_, lent| lent.is_of(id));
         for lease in self.leases.of(id).collect::<Vec<_>>() {
             let ended = Ended { at: now, how: How::HandedBack, reason: "the worker left".into() };
             self.end_attempt(lease, ended, changes);

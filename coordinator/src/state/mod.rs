@@ -217,7 +217,7 @@ impl State {
             self.counters.device_ms += passed * (self.leases.len() + self.audits.in_work()) as u64;
         }
         self.clock = Some(now);
-        self.audits.give_back_late(now);
+        self.fail_late_audits(now, changes);
         for lease in self.late_leases(now) {
             let orphan = self.leases.get(lease).is_some_and(|l| l.worker.is_none());
             let (how, reason) = match orphan {

@@ -126,6 +126,9 @@ pub struct AuditCount {
     pub done: u64,
     /// With a fitness that differs by more than the plan allows.
     pub disagree: u64,
+    /// Given up: they failed too often, or too many waited.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub given_up: u64,
 }
 
 impl AuditCount {

@@ -41,6 +41,7 @@ impl State {
         let mut registered = Registered { worker, adopted: Vec::new(), cancelled: Vec::new() };
         for held in r.held {
             let known = self.candidate(held.candidate).is_some_and(|c| c.recipe() == held.recipe);
+            let known = known && self.was_lent(held.lease, held.candidate, worker);
             // Who holds another registration's lease is that same worker, come back over a new connection.
             let before = self.leases.get(held.lease).and_then(|l| l.worker);
             if let Some(before) = before.filter(|w| known && *w != worker) {
@@ -102,10 +103,14 @@ impl State {
             return false;
         }
         let until = now + self.lease_time();
-        if self.leases.get(lease).is_some() {
+        let live = self.leases.get(lease).map(|l| l.candidate);
+        let Some(id) = live.or_else(|| self.lent_under(lease)) else { return false };
+        if !self.was_lent(lease, id, worker) {
+            return false;
+        }
+        if live.is_some() {
             return self.leases.renew(lease, worker, until);
         }
-        let Some(id) = self.lent_under(lease) else { return false };
         let candidate = &self.candidates[id];
         let Some(attempt) = candidate.attempt(lease) else { return false };
         let mut left = self.unlent(candidate);
@@ -118,6 +123,14 @@ impl State {
         self.leases.insert(lease, id, Some(worker), now, until);
         self.leases.shrunk(lease);
         true
+    }
+
+    /// Whether that candidate was lent under that lease to a worker of this one's name, which it keeps when it comes back over
+    /// another connection. Numbers of leases can be guessed: what a worker says of others' has no effect.
+    pub(super) fn was_lent(&self, lease: LeaseId, candidate: CandidateId, worker: WorkerId) -> bool {
+        let attempt = self.candidate(candidate).and_then(|c| c.attempt(lease));
+        let lent_to = attempt.map(|a| &a.worker_name);
+        lent_to.is_some() && lent_to == self.roster.get(worker).map(|w| &w.name)
     }
 
     /// The member of the current generation that was lent under this lease.

@@ -6,11 +6,12 @@
 use super::bound::{self, Bar};
 use super::candidate::{Candidate, Censored, Ended, How, Phase, Score};
 use super::{Changes, Note, Record, State};
+use common::dataset::MAX_REPORT_BYTES;
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult};
 use common::fitness::Fitness;
 use common::id::{CandidateId, LeaseId, WorkerId};
-use common::run::EarlyStopPlan;
+use common::run::{EarlyStopPlan, Reports};
 use common::time::Millis;
 use std::collections::BTreeMap;
 
@@ -65,6 +66,9 @@ impl State {
         let Some(candidate) = self.candidates.get(id).filter(|c| c.recipe() == recipe) else {
             return Taken::Unknown;
         };
+        if !self.was_lent(lease, id, worker) {
+            return Taken::Unknown;
+        }
         let (is_final, over) = (candidate.is_final(), self.end.is_some());
         let checked = self.check(&part.samples);
         let samples = match checked {
@@ -121,6 +125,12 @@ impl State {
             let position = self.positions.get(name).ok_or_else(unknown)?;
             // Reasons are logged, and an id may say who a patient is.
             let name = position + 1;
+            if self.plan.reports == Reports::Local && !sample.text.is_empty() {
+                return Err(format!("sample {name} has a text that was to stay on its node"));
+            }
+            if sample.kept.as_ref().is_some_and(|k| k.characters as usize > MAX_REPORT_BYTES) {
+                return Err(format!("sample {name} has more characters than a report may have"));
+            }
             let most = self.plan.generation.max_new_tokens;
             if sample.tokens > most {
                 return Err(format!("sample {name} has {} tokens, more than {most}", sample.tokens));
@@ -236,13 +246,14 @@ impl State {
         let candidate = &mut self.candidates[id];
         match fitness {
             Ok(fitness) => {
-                candidate.score(lease, Score { fitness, means: evaluation.means(), timings }, now);
+                let score = Score { fitness, means: evaluation.means(), timings };
+                candidate.score(lease, score.clone(), now);
                 let parts = evaluation.samples.iter().filter_map(|s| self.plan.objective.sample(s).ok());
                 let parts: Vec<f64> = parts.collect();
                 if self.has_bound() {
                     changes.records.push(Record::Parts(id, parts.clone()));
                 }
-                self.plan_audit(id, fitness, &parts);
+                self.plan_audit(id, &score, &parts);
                 self.parts.insert(id, parts);
                 self.note_best(id, fitness);
                 if let Some(w) = self.roster.get_mut(worker) {

@@ -25,6 +25,7 @@ pub(crate) fn plan(overrides: &[&str]) -> RunPlan {
             { name = "a", model = "m/a" }, { name = "b", model = "m/b" } ] }
         search = { evaluations = 25, population = 6 }
         dataset = { file = "d.jsonl" }
+        reports = "coordinator"
         prompt = { task = "describe" }
         scheduling = { lease_seconds = 30, attempts = 3 }
     "#;

@@ -60,6 +60,16 @@ fn f16_nearest(x: f32) -> f32 {
     f32::from_bits(bits | x.to_bits() & !MAGNITUDE)
 }
 
+/// `x / k` of two f32, rounded once, given `1 / k` as f64: a product takes half the time of a division.
+///
+/// The product errs by less than 2^-52 of itself. A boundary between two f32 is M · 2^c with an odd M of at most 25 bits; the
+/// quotient of X · 2^a and K · 2^b, of 24 bits each, differs from it by at least one part in M · K < 2^49, and is never equal
+/// to it, since M would have to divide X. So both round to the same side.
+#[inline(always)]
+fn times_inverse(x: f32, inverse: f64) -> f32 {
+    (f64::from(x) * inverse) as f32
+}
+
 /// How one source takes part, the same for all its tensors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rule {
@@ -197,10 +207,11 @@ impl Scratch {
         let mut sum = [0.0; STRIP];
         for (term, tau) in terms.iter().zip(&mut self.tau) {
             let Rule { threshold, keep, .. } = term.rule;
+            let inverse = f64::from(keep).recip();
             let tau = &mut tau.block.as_chunks_mut::<STRIP>().0[strip];
             for (tau, sum) in tau.iter_mut().zip(&mut sum) {
                 let kept = if tau.to_bits() & MAGNITUDE < threshold { 0.0 } else { *tau };
-                *tau = if F16 { kept } else { kept / keep };
+                *tau = if F16 { kept } else { times_inverse(kept, inverse) };
                 *sum = round::<F16>(*sum + *tau);
             }
         }
@@ -302,8 +313,27 @@ pub(crate) struct Whole {
 
 #[cfg(test)]
 mod tests {
-    use super::f16_nearest;
+    use super::{f16_nearest, times_inverse};
     use half::f16;
+
+    #[test]
+    fn a_product_with_the_inverse_is_the_quotient() {
+        // What is kept at drop rates of all kinds, and neighbours of powers of two.
+        let keeps = [0.7f32, 0.1, 1.0 / 3.0, 0.999_999_9, 0.500_000_06, 1.0, 5.960_464_5e-8, 0.0];
+        for keep in keeps {
+            let inverse = f64::from(keep).recip();
+            let same = |x: f32| {
+                let (found, expected) = (times_inverse(x, inverse), x / keep);
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan()
+            };
+            // Every significand once, and all exponents with the subnormal ones among them.
+            for significand in 0..1u32 << 23 {
+                let exponent = significand.wrapping_mul(0x9e37_79b9) >> 24;
+                let x = f32::from_bits(exponent << 23 | significand);
+                assert!(same(x) && same(-x), "{x:e} / {keep}");
+            }
+        }
+    }
 
     #[test]
     fn rounds_as_the_half_crate() {
