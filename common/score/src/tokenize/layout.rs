@@ -164,7 +164,8 @@ mod tests {
     fn a_length_beyond_the_file_is_refused_before_vibrato_sees_it() {
         let bytes = compiled();
         let first = MAGIC.len();
-        for at in [first, first + 8, first + 16] {
+        // The bytes of the trie, and the table in it.
+        for at in [first, first + 8] {
             let mut bad = bytes.clone();
             bad[at..at + 4].copy_from_slice(&[0xff; 4]);
             bad[at + 3] = 0x7f;

@@ -231,7 +231,8 @@ fn texts(seeds: &Seeds) {
         if let Ok(plan) = study {
             let mut dialogue = search::dialogue::Dialogue::new(search::dialogue::Study::new(plan));
             LINES.lines().for_each(|line| drop(dialogue.answer(line)));
-            let saved = serde_json::to_string(&dialogue.study().save()).expect("a state is JSON");
+            let saved = dialogue.study().save().to_text();
+            let saved = saved.trim_end();
             seeds.write("optimize", &format!("{name}-saved"), format!("{saved}\n---\n{LINES}"));
         }
     }
