@@ -32,7 +32,9 @@ fn census(descriptors: &FileDescriptorSet) -> String {
         let package = format!(".{}", file.package());
         file.message_type.iter().for_each(|message| all(&package, message, &mut messages));
     }
-    let mut text = String::from("/// Messages by name, with their fields that hold messages.\nconst MESSAGES: &[(&str, &[Field])] = &[\n");
+    let mut text = String::from(
+        "/// Messages by name, with their fields that hold messages.\nconst MESSAGES: &[(&str, &[Field])] = &[\n",
+    );
     for (_, message) in &messages {
         let position = |type_name: &str| messages.iter().position(|(name, _)| name == type_name);
         let fields = message.field.iter().filter_map(|f| Some((f.number(), position(f.type_name())?)));

@@ -173,7 +173,9 @@ mod tests {
             let decodes = wire::RegisterRequest::decode(&bytes[..cut]).is_ok();
             assert_eq!(check("RegisterRequest", &bytes[..cut]).is_ok(), decodes, "cut at {cut}");
         }
-        for malformed in [&[0xff; 11][..], &[3 << 3 | 3], &[3 << 3 | 6], &[6 << 3 | 2, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
+        for malformed in
+            [&[0xff; 11][..], &[3 << 3 | 3], &[3 << 3 | 6], &[6 << 3 | 2, 0xff, 0xff, 0xff, 0xff, 0x0f]]
+        {
             assert!(check("RegisterRequest", malformed).is_err(), "{malformed:?}");
         }
     }

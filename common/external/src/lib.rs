@@ -28,9 +28,22 @@ pub use fault::{Fault, Trouble};
 pub use metric::{Metrics, Row};
 
 use common::run::RunPlan;
+use std::collections::BTreeMap;
 
 /// Every command that a plan makes a machine run, one a line, for whoever is to allow it.
 pub fn commands(plan: &RunPlan) -> Vec<String> {
     let line = |(name, p): (String, &common::run::ProgramPlan)| format!("{name}: {}", p.command.join(" "));
     plan.programs().into_iter().map(line).collect()
+}
+
+/// The scores that a command's line gives, each name asked for once: for whoever tests what of a line is believed.
+///
+/// # Errors
+/// [`Trouble::Answer`] or [`Trouble::Said`].
+#[doc(hidden)]
+pub fn read_answer(line: &str, names: &[String]) -> Result<Vec<BTreeMap<String, f64>>, Trouble> {
+    Ok(match answer::read(line, names)? {
+        answer::Answer::One(scored) => vec![scored.scores],
+        answer::Answer::Each(all) => all.into_iter().map(|scored| scored.scores).collect(),
+    })
 }

@@ -44,5 +44,7 @@ pub use common::location::{BadHubRef, HubRef, Location};
 pub use digest::BlobId;
 pub use error::{Error, Result};
 pub use hub::{Hub, Pinned, PinnedBy};
+#[doc(hidden)]
+pub use listing::wanted_files;
 pub use progress::{Meter, Progress, Silent, bytes as size};
 pub use settings::{Settings, Token};

@@ -135,6 +135,22 @@ pub(crate) fn shards(index: &[u8], ending: &str) -> std::result::Result<BTreeSet
     }
 }
 
+/// The names of the files that would be fetched on the word of a hub's answer, be it the description of a revision or an index
+/// of shards: for whoever tests what of an answer is believed.
+///
+/// # Errors
+/// [`Error::Answer`] where it is neither.
+#[doc(hidden)]
+pub fn wanted_files(answer: &[u8]) -> Result<Vec<String>> {
+    for ending in FORMS.iter().filter_map(|form| form.shards) {
+        if let Ok(names) = shards(answer, ending) {
+            return Ok(names.into_iter().collect());
+        }
+    }
+    let listing = Listing::parse("the hub", answer)?;
+    Ok(listing.beside().map(|file| file.name.clone()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,10 +41,9 @@ fn open(args: &Optimize, plan: Option<StudyPlan>) -> Result<Study, Failure> {
     };
     match (text, plan) {
         (Some(text), plan) => {
-            let saved: Saved = serde_json::from_str(&text).map_err(|e| {
-                Failure::Folder(format!("{shown} holds no search: {e}; choose another state file"))
-            })?;
-            Study::restore(saved, plan).map_err(|e| Failure::Folder(format!("{shown}: {e}")))
+            let saved = Saved::from_text(&text);
+            let study = saved.and_then(|saved| Study::restore(saved, plan));
+            study.map_err(|e| Failure::Folder(format!("{shown}: {e}")))
         }
         (None, Some(plan)) => Ok(Study::new(plan)),
         (None, None) => Err(Failure::Usage(
@@ -72,10 +71,9 @@ fn talk(mut dialogue: Dialogue, state: Option<&Path>) -> Result<u8, Failure> {
 }
 
 fn save(study: &Study, path: &Path) -> Result<(), Failure> {
-    let text = serde_json::to_string(&study.save()).map_err(|e| Failure::Failed(e.to_string()))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().and_then(|n| n.to_str());
     let name =
         name.ok_or_else(|| Failure::Usage(format!("--state {}: not a file's name", path.display())))?;
-    folder::write(parent, name, &(text + "\n"))
+    folder::write(parent, name, &study.save().to_text())
 }

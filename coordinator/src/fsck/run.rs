@@ -10,6 +10,11 @@ use crate::store::{Error, Store};
 use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use common::run::RunPlan;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// So many numbers of one gap are listed.
+const LISTED: usize = 1000;
 
 pub(super) fn check(store: &Sled, records: &Records, report: &mut Report) {
     let found = [
@@ -46,19 +51,17 @@ pub(super) fn check(store: &Sled, records: &Records, report: &mut Report) {
 /// Whether candidates and journal are without a gap, and as many as were counted.
 fn numbers(records: &Records, report: &mut Report) {
     // Of several that are missing in a row one finding is enough; those that cannot be read are named already.
+    let named = report.findings.iter().filter_map(|f| f.record.strip_prefix("candidate/")?.parse().ok());
     let last = records.candidates.keys().next_back().copied().unwrap_or(0);
-    let damaged = |id: &u64| report.findings.iter().any(|f| f.record == key::candidate(*id));
-    let missing: Vec<u64> =
-        (1..last).filter(|id| !records.candidates.contains_key(id)).filter(|id| !damaged(id)).collect();
-    for gap in missing.chunk_by(|a, b| a + 1 == *b) {
-        let (first, many) = (key::candidate(gap[0]), gap.len());
-        report.add(first, format!("it is missing ({many} in a row), and later ones are there"), gap);
+    let there: BTreeSet<u64> =
+        named.filter(|id| *id <= last).chain(records.candidates.keys().copied()).collect();
+    for gap in gaps(1, there) {
+        let listed: Vec<u64> = gap.clone().take(LISTED).collect();
+        report.add(key::candidate(gap.start), missing(&gap), &listed);
     }
-    let entries = records.journal.iter().next_back().map_or(0, |last| last + 1);
-    let missing: Vec<u64> = (0..entries).filter(|at| !records.journal.contains(at)).collect();
-    for gap in missing.chunk_by(|a, b| a + 1 == *b) {
-        let (first, many) = (key::journal(gap[0]), gap.len());
-        report.add(first, format!("it is missing ({many} in a row), and later ones are there"), &[]);
+    let entries = records.journal.iter().next_back().map_or(0, |last| last.saturating_add(1));
+    for gap in gaps(0, records.journal.iter().copied()) {
+        report.add(key::journal(gap.start), missing(&gap), &[]);
     }
     let (Some(counters), Some(searched)) = (&records.counters, &records.searched) else { return };
     // Stores from before there was a journal have none, and get one when they are resumed.
@@ -79,6 +82,18 @@ fn numbers(records: &Records, report: &mut Report) {
             report.add(key::candidate(*id), problem, &[*id]);
         }
     }
+}
+
+/// The numbers from `first` on that are missing among these, which ascend. A damaged key may hold any number, so that gaps
+/// are never counted through.
+fn gaps(first: u64, there: impl IntoIterator<Item = u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut next = first;
+    let before = move |at: u64| std::mem::replace(&mut next, at.saturating_add(1))..at;
+    there.into_iter().map(before).filter(|gap| !gap.is_empty())
+}
+
+fn missing(gap: &Range<u64>) -> String {
+    format!("it is missing ({} in a row), and later ones are there", gap.end - gap.start)
 }
 
 struct Run<'a> {
@@ -248,5 +263,19 @@ fn name(e: &Error) -> String {
     match e {
         Error::Damaged { key, .. } | Error::Format { key, .. } => key.clone(),
         _ => "store".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gaps;
+
+    /// Found by fuzzing: a key with a large number made a list of all numbers before it.
+    #[test]
+    fn gaps_cost_what_is_there_and_not_what_is_missing() {
+        let found: Vec<_> = gaps(1, [0, 1, 2, 5, u64::MAX - 1, u64::MAX]).collect();
+        assert_eq!(found, [3..5, 6..u64::MAX - 1]);
+        assert_eq!(gaps(0, [0, 1]).count(), 0);
+        assert_eq!(gaps(0, []).count(), 0);
     }
 }

@@ -168,6 +168,11 @@ impl Draft {
         Ok(())
     }
 
+    /// What was written so far, to be checked.
+    pub fn store(&self) -> &Sled {
+        &self.0
+    }
+
     /// Brings everything to the disk, with a witness of its own. Yields how many commits it holds.
     ///
     /// # Errors

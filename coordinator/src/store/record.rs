@@ -24,10 +24,15 @@ fn checksum(key: &str, version: u8, payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 /// The bytes that stand for `value` under `key`.
 pub fn encode<T: Serialize>(key: &str, value: &T) -> Vec<u8> {
-    let payload = serde_json::to_vec(value).expect("records hold nothing JSON cannot say");
+    seal(key, &serde_json::to_vec(value).expect("records hold nothing JSON cannot say"))
+}
+
+/// A record's bytes around a payload that is JSON already. Whoever can write a store can write a payload of any kind, with a
+/// right checksum: one says that a record is as it was written, not that it is well made.
+pub fn seal(key: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
     bytes.push(FORMAT);
-    bytes.extend(checksum(key, FORMAT, &payload));
+    bytes.extend(checksum(key, FORMAT, payload));
     bytes.extend(payload);
     bytes
 }

@@ -18,6 +18,7 @@ pub use generator::Generator;
 pub use prompt::{TEMPLATE_AFTER, TEMPLATE_BEFORE, bunny_prompt, bunny_texts};
 pub use questions::{Group, Questions};
 pub use tokenizer::TextTokenizer;
+pub(crate) use tokenizer::load as load_tokenizer;
 
 /// Why nothing was generated.
 #[derive(Debug, thiserror::Error)]

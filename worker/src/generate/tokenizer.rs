@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use common::bounded;
+use contain::contained;
 
 use super::{Error, Result};
 
@@ -41,9 +42,8 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] naming the file.
     pub fn from_file(file: &Path) -> Result<Self> {
-        let fault = |reason: String| Error::Tokenizer { file: file.display().to_string(), reason };
-        let content = bounded::read(file, bounded::TOKENIZER_BYTES).map_err(|e| fault(e.to_string()))?;
-        let inner = tokenizers::Tokenizer::from_bytes(&content).map_err(|e| fault(e.to_string()))?;
+        let inner =
+            load(file).map_err(|reason| Error::Tokenizer { file: file.display().to_string(), reason })?;
         Ok(Self::new(inner, false))
     }
 
@@ -57,10 +57,14 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Text`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, true)
-            .map_err(|e| Error::Text { what: "tokenize the prompt", reason: e.to_string() })?;
+        self.ids(text, true)
+    }
+
+    fn ids(&self, text: &str, with_special: bool) -> Result<Vec<u32>> {
+        let failed = |reason: String| Error::Text { what: "tokenize the prompt", reason };
+        let encoding = contained(|| self.inner.encode_fast(text, with_special))
+            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| failed(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -69,11 +73,7 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Text`].
     pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
-            .map_err(|e| Error::Text { what: "tokenize the prompt", reason: e.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+        self.ids(text, false)
     }
 
     /// The id of a token that is one in every text: a special token.
@@ -88,10 +88,10 @@ impl TextTokenizer {
     /// # Errors
     /// [`Error::Text`].
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self
-            .inner
-            .decode(ids, true)
-            .map_err(|e| Error::Text { what: "decode tokens", reason: e.to_string() })?;
+        let failed = |reason: String| Error::Text { what: "decode tokens", reason };
+        let text = contained(|| self.inner.decode(ids, true))
+            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| failed(e.to_string()))?;
         let text = if self.clean_up { clean_up(&text) } else { text };
         Ok(text.trim().to_string())
     }
@@ -105,6 +105,20 @@ impl TextTokenizer {
     pub fn inner(&self) -> &tokenizers::Tokenizer {
         &self.inner
     }
+}
+
+/// Reads a tokenizer file, or says what is wrong with it.
+///
+/// Padding and truncation that it names are not used, as transformers uses neither unless it is asked to: a stranger's file
+/// must not make a prompt of any length of its own.
+pub(crate) fn load(file: &Path) -> std::result::Result<tokenizers::Tokenizer, String> {
+    let content = bounded::read(file, bounded::TOKENIZER_BYTES).map_err(|e| e.to_string())?;
+    let mut inner = contained(|| tokenizers::Tokenizer::from_bytes(&content))
+        .map_err(|e| e.to_string())?
+        .map_err(|e| e.to_string())?;
+    inner.with_padding(None);
+    inner.with_truncation(None).map_err(|e| e.to_string())?;
+    Ok(inner)
 }
 
 /// Removes spaces before English punctuation and contractions.
@@ -142,6 +156,36 @@ mod tests {
             "No effusion. It's clear, isn 't it?"
         );
         assert_eq!(clean_up("do n't"), "don't");
+    }
+
+    /// Found by fuzzing: the library panics where a decoder is no JSON (tokenizers 0.23.2, `decoders/mod.rs`).
+    #[test]
+    fn a_file_at_which_the_library_panics_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tokenizer.json");
+        std::fs::write(&file, r#"{"version":"1.0","decoder":x}"#).expect("written");
+        let error = TextTokenizer::from_folder(folder.path()).expect_err("no JSON").to_string();
+        assert!(error.contains(&file.display().to_string()), "{error}");
+        assert!(error.contains("malformed in a way that its reader does not expect"), "{error}");
+    }
+
+    /// As transformers reads it: neither is used unless it is asked for.
+    #[test]
+    fn padding_and_truncation_of_the_file_are_not_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("tokenizer.json");
+        let json = serde_json::json!({
+            "version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0},
+            "padding": {"strategy": {"Fixed": 1u64 << 40}, "direction": "Right", "pad_to_multiple_of": null,
+                        "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
+            "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "Whitespace"},
+            "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"},
+        });
+        std::fs::write(&file, json.to_string()).expect("written");
+        let tokenizer = TextTokenizer::from_file(&file).expect("a tokenizer");
+        assert_eq!(tokenizer.encode("a b").expect("ids"), [0, 1]);
     }
 
     #[test]

@@ -34,8 +34,8 @@ impl Tokens {
     /// [`Error::Tokens`] naming the file.
     pub fn read(folder: &Path) -> Result<Tokens> {
         let file = folder.join("tokenizer.json");
-        let tokenizer = tokenizers::Tokenizer::from_file(&file)
-            .map_err(|e| Error::Tokens { file: file.clone(), reason: e.to_string() })?;
+        let tokenizer = crate::generate::load_tokenizer(&file)
+            .map_err(|reason| Error::Tokens { file: file.clone(), reason })?;
         Ok(Tokens { numbers: tokenizer.get_vocab(true).into_iter().collect() })
     }
 

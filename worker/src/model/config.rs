@@ -229,7 +229,7 @@ pub(super) fn llama(keys: &Keys) -> Result<LlamaConfig> {
     Ok(LlamaConfig {
         hidden_size,
         intermediate_size: keys.size("intermediate_size")?,
-        num_hidden_layers: keys.size("num_hidden_layers")?,
+        num_hidden_layers: keys.layers("num_hidden_layers")?,
         num_attention_heads,
         num_key_value_heads,
         head_dim,
@@ -268,7 +268,7 @@ pub(super) fn vision_object(keys: &Keys, layers: usize) -> Result<VisionConfig> 
     let config = VisionConfig {
         hidden_size: keys.size("hidden_size")?,
         intermediate_size: keys.size("intermediate_size")?,
-        num_hidden_layers: keys.size("num_hidden_layers")?,
+        num_hidden_layers: keys.layers("num_hidden_layers")?,
         num_attention_heads: keys.size("num_attention_heads")?,
         image_size: keys.size("image_size")?,
         patch_size: keys.size("patch_size")?,
@@ -338,16 +338,25 @@ impl Keys<'_> {
 
     pub(super) fn optional_size(&self, field: &str) -> Result<Option<usize>> {
         // Beyond this, products of two sizes would no longer be plausible and could overflow.
-        const LARGEST: u64 = 1 << 24;
+        self.within(field, 1 << 24)
+    }
+
+    fn within(&self, field: &str, largest: u64) -> Result<Option<usize>> {
         match self.get(field) {
             None => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
-                _ => {
-                    Err(self.fault(field, format!("must be a whole number from 1 to {LARGEST}, got {value}")))
+            Some(value) => match value.as_u64().filter(|size| (1..=largest).contains(size)) {
+                Some(size) => Ok(Some(size as usize)),
+                None => {
+                    Err(self.fault(field, format!("must be a whole number from 1 to {largest}, got {value}")))
                 }
             },
         }
+    }
+
+    /// A number of blocks. Each has tensors with names, which are listed before any file is looked at; the deepest
+    /// published models have some hundred.
+    pub(super) fn layers(&self, field: &str) -> Result<usize> {
+        self.within(field, 4096)?.ok_or_else(|| self.fault(field, "is missing".into()))
     }
 
     pub(super) fn size(&self, field: &str) -> Result<usize> {

@@ -46,6 +46,7 @@ fn faults_name_file_and_field() {
     for (field, value) in [
         ("hidden_size", Value::Null),
         ("hidden_size", json!(-1)),
+        ("num_hidden_layers", json!(1 << 24)),
         ("num_key_value_heads", json!(5)),
         ("num_attention_heads", json!(0)),
         ("rope_scaling", json!({"type": "linear"})),

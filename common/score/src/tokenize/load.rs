@@ -5,8 +5,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use contain::contained;
 use vibrato::{Dictionary, SystemDictionaryBuilder, Tokenizer};
 
+use super::layout;
 use crate::error::{Error, Result};
 
 /// Pins the built-in UniDic-lite: its source package and the form that was made from it.
@@ -18,6 +20,11 @@ pub const IPADIC_IDENTITY: &str = "ipadic 1.0.0 segmentation 1";
 const MAX_GROUPING_LEN: usize = 24;
 /// Every zstd frame starts with these bytes.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The most bytes that a packed dictionary is unpacked to; the largest that are published take some 1 GB.
+const MOST_BYTES: u64 = 4 << 30;
+/// So many times its size, and no more, may a dictionary unpack to; real ones do to some 10 times.
+const MOST_RATIO: u64 = 256;
 
 static UNIDIC_LITE: &[u8] = include_bytes!("../../data/unidic-lite.dic.zst");
 static IPADIC: &[u8] = include_bytes!("../../data/ipadic.dic.zst");
@@ -50,8 +57,7 @@ pub fn from_path(path: &Path) -> Result<(Tokenizer, String)> {
             hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
             files.push(bytes);
         }
-        SystemDictionaryBuilder::from_readers(&files[0][..], &files[1][..], &files[2][..], &files[3][..])
-            .map_err(|e| bad(e.to_string()))?
+        compile([&files[0], &files[1], &files[2], &files[3]]).map_err(bad)?
     } else {
         let bytes = read(path)?;
         hasher.update(&bytes);
@@ -61,16 +67,30 @@ pub fn from_path(path: &Path) -> Result<(Tokenizer, String)> {
 }
 
 fn decode(bytes: &[u8]) -> std::result::Result<Dictionary, String> {
-    if bytes.starts_with(&ZSTD_MAGIC) {
-        let mut plain = Vec::new();
-        ruzstd::decoding::StreamingDecoder::new(bytes)
-            .map_err(|e| e.to_string())?
-            .read_to_end(&mut plain)
-            .map_err(|e| e.to_string())?;
-        Dictionary::read(&plain[..]).map_err(|e| e.to_string())
-    } else {
-        Dictionary::read(bytes).map_err(|e| e.to_string())
+    if !bytes.starts_with(&ZSTD_MAGIC) {
+        return read(bytes);
     }
+    let most = MOST_BYTES.min(MOST_RATIO.saturating_mul(bytes.len() as u64));
+    let mut plain = Vec::new();
+    let stream = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(|e| e.to_string())?;
+    stream.take(most + 1).read_to_end(&mut plain).map_err(|e| e.to_string())?;
+    if plain.len() as u64 > most {
+        return Err(format!("it unpacks to more than {most} bytes"));
+    }
+    read(&plain)
+}
+
+fn read(bytes: &[u8]) -> std::result::Result<Dictionary, String> {
+    layout::check(bytes)?;
+    let read = contained(|| Dictionary::read(bytes));
+    read.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// Lexicon, matrix, characters, unknown words.
+fn compile(files: [&[u8]; 4]) -> std::result::Result<Dictionary, String> {
+    let [words, matrix, characters, unknown] = files;
+    let built = contained(|| SystemDictionaryBuilder::from_readers(words, matrix, characters, unknown));
+    built.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 fn tokenizer(dictionary: Dictionary) -> std::result::Result<Tokenizer, String> {
@@ -99,6 +119,38 @@ mod tests {
         worker.tokenize();
         assert_eq!(worker.num_tokens(), 2);
         assert_eq!(digest.len(), 64);
+    }
+
+    /// Found by fuzzing: vibrato 0.5.3 panics at a last row that ends behind its third comma.
+    #[test]
+    fn files_at_which_vibrato_panics_are_refused_by_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("lex.csv", "胸水,0,0,1,"),
+            ("matrix.def", "1 1\n0 0 0"),
+            ("char.def", "DEFAULT 0 1 0\nSPACE 0 1 0\n0x0020 SPACE\n"),
+            ("unk.def", "DEFAULT,0,0,100,*\nSPACE,0,0,100,*\n"),
+        ] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let error = from_path(folder.path()).err().unwrap().to_string();
+        assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        assert!(error.contains("malformed in a way that its reader does not expect"), "{error}");
+    }
+
+    /// 265 bytes that unpack to 8 MiB (RFC 8878, 3.1.1.2).
+    #[test]
+    fn a_packed_dictionary_does_not_unpack_without_bound() {
+        let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
+        // Blocks of one repeated byte, 128 KiB each.
+        for _ in 0..64 {
+            bomb.extend([0x02, 0x00, 0x10, 0x00]);
+        }
+        bomb.extend([1, 0, 0]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bomb).unwrap();
+        let error = from_path(file.path()).err().unwrap().to_string();
+        assert!(error.contains("it unpacks to more than"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - text after a NUL character is not seen, since MeCab reads a C string;
 //! - callers cut MeCab's line by Python's `str.split`, so a token that is an ideographic space vanishes.
 
+mod layout;
 mod load;
 
 use std::path::PathBuf;

@@ -4,6 +4,7 @@
 
 use super::space;
 use crate::{Beginning, OtherSpace, Outcome, Search, Snapshot, Starting, Told, begin_from, pareto};
+use common::digest::Digest;
 use common::fitness::Fitness;
 use common::genome::Genome;
 use common::run::study::{Direction, Scalar, StudyPlan};
@@ -39,6 +40,37 @@ pub struct Saved {
     next: u64,
 }
 
+/// What stands before the digest at the end of a state file.
+const SEAL: &str = ",\"digest\":\"";
+
+impl Saved {
+    /// The text of a state file: one JSON object, whose last key is the digest of all before it.
+    pub fn to_text(&self) -> String {
+        let text = serde_json::to_string(self).expect("a study holds nothing JSON cannot say");
+        let digest = Digest::of(text.as_bytes());
+        format!("{}{SEAL}{digest}\"}}\n", &text[..text.len() - 1])
+    }
+
+    /// Reads the text of a state file. Files of earlier versions end without a digest, and are taken at their word.
+    ///
+    /// # Errors
+    /// [`StudyError::Changed`], [`StudyError::Form`].
+    pub fn from_text(text: &str) -> Result<Saved, StudyError> {
+        let text = text.trim_end();
+        let text = match text.rsplit_once(SEAL) {
+            None => text.to_string(),
+            Some((before, digest)) => {
+                let text = format!("{before}}}");
+                match digest.strip_suffix("\"}") == Some(&Digest::of(text.as_bytes()).to_string()) {
+                    true => text,
+                    false => return Err(StudyError::Changed),
+                }
+            }
+        };
+        serde_json::from_str(&text).map_err(|e| StudyError::Form(e.to_string()))
+    }
+}
+
 /// Why a study cannot go on from what was saved.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StudyError {
@@ -50,6 +82,12 @@ pub enum StudyError {
         "it holds a search of another {0}; choose another state file, or give the {0} that it began with"
     )]
     Other(&'static str),
+    /// Not JSON, or not of a study's form.
+    #[error("it holds no search: {0}; choose another state file")]
+    Form(String),
+    /// Somebody or a disk changed it.
+    #[error("it was changed since it was written; go on from a copy of it, or choose another state file")]
+    Changed,
     /// It contradicts itself.
     #[error("it is damaged: {0}")]
     Damaged(#[from] OtherSpace),
