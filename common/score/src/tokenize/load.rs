@@ -1,5 +1,6 @@
 //! Dictionaries into memory: the two built-in ones, and a user's.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -89,8 +90,24 @@ fn read(bytes: &[u8]) -> std::result::Result<Dictionary, String> {
 /// Lexicon, matrix, characters, unknown words.
 fn compile(files: [&[u8]; 4]) -> std::result::Result<Dictionary, String> {
     let [words, matrix, characters, unknown] = files;
+    if let Some(category) = without_words(characters, unknown) {
+        return Err(format!("char.def has the category {category:?}, for which unk.def has no row; add one"));
+    }
     let built = contained(|| SystemDictionaryBuilder::from_readers(words, matrix, characters, unknown));
     built.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// A category of characters that no unknown word belongs to: a text with such a character could not be cut at all. MeCab
+/// refuses it too (`tokenizer.cpp`, "cannot find UNK category").
+fn without_words(characters: &[u8], unknown: &[u8]) -> Option<String> {
+    let (characters, unknown) = (String::from_utf8_lossy(characters), String::from_utf8_lossy(unknown));
+    let known: HashSet<&str> =
+        unknown.lines().filter_map(|row| Some(row.split(',').next()?.trim_matches('"'))).collect();
+    let lines = characters.lines().map(str::trim);
+    let mut defined = lines
+        .filter(|l| !l.starts_with("0x") && !l.starts_with('#'))
+        .filter_map(|l| l.split_whitespace().next());
+    defined.find(|category| !known.contains(category)).map(String::from)
 }
 
 fn tokenizer(dictionary: Dictionary) -> std::result::Result<Tokenizer, String> {
@@ -136,6 +153,15 @@ mod tests {
         let error = from_path(folder.path()).err().unwrap().to_string();
         assert!(error.contains(&folder.path().display().to_string()), "{error}");
         assert!(error.contains("malformed in a way that its reader does not expect"), "{error}");
+    }
+
+    /// Found by fuzzing: vibrato 0.5.3 accepts it, and panics at the first text.
+    #[test]
+    fn a_category_without_unknown_words_is_refused_by_its_name() {
+        let characters = b"DEFAULT 0 1 0\n# KANJI 0 0 0\nSPACE 0 1 0\n0x0020 SPACE\n";
+        let missing = |unknown: &[u8]| without_words(characters, unknown);
+        assert_eq!(missing(b"DEFAULT,0,0,100,*\nSPACE,0,0,100,*\n"), None);
+        assert_eq!(missing(b"DEFAULT,0,0,100,*\nSPA,0,0,100,*\n").as_deref(), Some("SPACE"));
     }
 
     /// 265 bytes that unpack to 8 MiB (RFC 8878, 3.1.1.2).

@@ -212,7 +212,8 @@ fn texts(seeds: &Seeds) {
     ];
     seeds.write("dictionary", "four-files", files.join("\x0c"));
     let built = vibrato::SystemDictionaryBuilder::from_readers(
-        files[0].as_bytes(),
+        // Plain letters: the trie's table goes up to the last one.
+        &b"ab,0,0,1,*\nb,0,0,1,12345678\n"[..],
         files[1].as_bytes(),
         files[2].as_bytes(),
         files[3].as_bytes(),
