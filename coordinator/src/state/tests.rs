@@ -201,7 +201,7 @@ fn after_a_restart_workers_are_adopted_and_the_rest_goes_to_others_uncounted() {
     let held =
         Held { lease: grants[0].lease, candidate: grants[0].candidate, recipe: grants[0].recipe.digest() };
     let stranger = Held { recipe: Digest::of(b"other"), ..held.clone() };
-    let r = Registration { held: vec![held.clone(), stranger], ..registration(&plan, "back") };
+    let r = Registration { held: vec![held.clone(), stranger], ..registration(&plan, "w") };
     let reply = state.apply(Millis(2_000), Event::Register(Box::new(r))).reply;
     let Some(Reply::Registered(Ok(r))) = reply else { panic!("not registered") };
     assert_eq!((r.adopted.as_slice(), r.cancelled.as_slice()), (&[held.lease][..], &[held.lease][..]));
