@@ -8,22 +8,22 @@
 //!
 //! | function | bytes are |
 //! |---|---|
-//! | [`run_file`] | a run file |
-//! | [`recipe`] | a recipe's file, with or without provenance |
-//! | [`mergekit`] | a configuration of mergekit |
-//! | [`safetensors`] | a weight file, its header, or an index |
-//! | [`torch_bin`] | a `.bin` file, its pickle, or an index |
-//! | [`tokenizer`] | `tokenizer.json` |
-//! | [`config`] | the JSON files and the card of a model folder |
-//! | [`image`] | PNG, JPEG, DICOM |
-//! | [`messages`] | what is spoken between coordinator, workers and operators |
-//! | [`dataset`] | samples as JSONL and CSV |
-//! | [`store_records`] | records of a run's store, as `fsck` and a resumed coordinator read them |
-//! | [`lexicon`] | a lexicon of medical terms |
-//! | [`dictionary`] | a tokeniser's dictionary |
-//! | [`optimize`] | a space and the lines of `jradievo optimize` |
-//! | [`pki`] | certificates, requests for them, join tokens |
-//! | [`answers`] | what metric and evaluator commands and a hub answer |
+//! | [`run_file()`] | a run file |
+//! | [`recipe()`] | a recipe's file, with or without provenance |
+//! | [`mergekit()`] | a configuration of mergekit |
+//! | [`safetensors()`] | a weight file, its header, or an index |
+//! | [`torch_bin()`] | a `.bin` file, its pickle, or an index |
+//! | [`tokenizer()`] | `tokenizer.json` |
+//! | [`config()`] | the JSON files and the card of a model folder |
+//! | [`image()`] | PNG, JPEG, DICOM |
+//! | [`messages()`] | what is spoken between coordinator, workers and operators |
+//! | [`dataset()`] | samples as JSONL and CSV |
+//! | [`store_records()`] | records of a run's store, as `fsck` and a resumed coordinator read them |
+//! | [`lexicon()`] | a lexicon of medical terms |
+//! | [`dictionary()`] | a tokeniser's dictionary |
+//! | [`optimize()`] | a space and the lines of `jradievo optimize` |
+//! | [`pki()`] | certificates, requests for them, join tokens |
+//! | [`answers()`] | what metric and evaluator commands and a hub answer |
 
 mod answers;
 mod checkpoint;
