@@ -1,7 +1,8 @@
 //! Reading files that others made: regular ones alone, and of no more bytes than their kind may have.
 //!
 //! A pipe would be waited for without end, and a device such as `/dev/zero` has none; both are refused before they are
-//! opened. Links are followed: whose folders these are may keep files elsewhere, and hub caches do.
+//! opened. Links are followed: whose folders these are may keep files elsewhere, and hub caches do. What a command is told to
+//! read may be a pipe as well ([`given`]).
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
@@ -41,17 +42,23 @@ pub fn regular(path: &Path) -> Result<u64> {
 /// As [`open`]; [`ErrorKind::FileTooLarge`] before anything is read, also where it grows meanwhile.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, bytes) = open(path)?;
-    let too_large =
-        |bytes: u64| Error::new(ErrorKind::FileTooLarge, format!("{bytes} bytes; the limit is {limit}"));
     if bytes > limit {
-        return Err(too_large(bytes));
+        return Err(too_large(bytes, limit));
     }
-    let mut content = Vec::with_capacity(bytes as usize);
+    to_end(file, limit)
+}
+
+fn to_end(file: File, limit: u64) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     match content.len() as u64 > limit {
-        true => Err(too_large(content.len() as u64)),
+        true => Err(too_large(content.len() as u64, limit)),
         false => Ok(content),
     }
+}
+
+fn too_large(bytes: u64, limit: u64) -> Error {
+    Error::new(ErrorKind::FileTooLarge, format!("{bytes} bytes; the limit is {limit}"))
 }
 
 /// The same as text.
@@ -59,7 +66,19 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`]; [`ErrorKind::InvalidData`] for what is not UTF-8.
 pub fn text(path: &Path, limit: u64) -> Result<String> {
-    String::from_utf8(read(path, limit)?).map_err(|e| Error::new(ErrorKind::InvalidData, e.utf8_error()))
+    utf8(read(path, limit)?)
+}
+
+/// The text that whoever runs a command gave it by name: a file, or a pipe such as `/dev/stdin` or `<(…)`.
+///
+/// # Errors
+/// Those of the system; [`ErrorKind::FileTooLarge`] once there are more than `limit` bytes; [`ErrorKind::InvalidData`].
+pub fn given(path: &Path, limit: u64) -> Result<String> {
+    utf8(to_end(File::open(path)?, limit)?)
+}
+
+fn utf8(content: Vec<u8>) -> Result<String> {
+    String::from_utf8(content).map_err(|e| Error::new(ErrorKind::InvalidData, e.utf8_error()))
 }
 
 #[cfg(test)]
@@ -91,5 +110,13 @@ mod tests {
             assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::InvalidInput, "{}", path.display());
             assert_eq!(read(&path, 9).unwrap_err().kind(), ErrorKind::InvalidInput, "{}", path.display());
         }
+        assert_eq!(given(&folder.path().join("link"), 9).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        let pipe = folder.path().join("pipe");
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "{}").unwrap()
+        });
+        assert_eq!(given(&pipe, 9).unwrap(), "{}");
+        writer.join().unwrap();
     }
 }

@@ -7,6 +7,7 @@
 //! | [`search`] | a crate of its own: algorithms that propose genomes |
 //! | [`store`] | what outlives the process |
 //! | [`driver`] | the one task that owns state and store |
+//! | `notes` | what happened, as lines of the log |
 //! | [`service`] | gRPC in front of the driver |
 //! | [`guard`] | who is let in, how far, and how many at once |
 //! | [`backup`] | a consistent copy of a run, also over the wire |
@@ -26,6 +27,7 @@ pub mod driver;
 pub mod error;
 pub mod fsck;
 pub mod guard;
+mod notes;
 pub mod plot;
 pub mod report;
 pub mod rescore;

@@ -114,16 +114,20 @@ fn the_language_model_leaves_the_vlm_as_a_plain_llama() {
 #[test]
 fn a_merge_that_is_stopped_leaves_nothing_behind() {
     use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::process::Stdio;
     use std::sync::mpsc::channel;
     let run = Run::new(2, 4);
     run.search("state", 1);
-    std::fs::write(run.path("best.json"), run.look("recipe", "state", &[])).unwrap();
+    let recipe = run.look("recipe", "state", &[]);
     let pipe = run.path("proof.json");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for signal in ["TERM", "INT"] {
         let mut command = Command::new(programs().join("jradievo-worker"));
-        command.arg("merge").arg(run.path("best.json")).arg("--out").arg(run.path("out"));
+        // The recipe comes through a pipe too, as `jradievo recipe DIR | jradievo-worker merge /dev/stdin` sends it.
+        command.args(["merge", "/dev/stdin", "--out"]).arg(run.path("out")).stdin(Stdio::piped());
         let mut child = command.arg("--proof").arg(&pipe).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(recipe.as_bytes()).unwrap();
         // Opening a pipe waits for its reader, and from then on the merge waits for text.
         let (sender, opened) = channel();
         let path = pipe.clone();

@@ -95,30 +95,20 @@ fn read_size(text: &str) -> Result<[u32; 2]> {
 mod tests {
     use super::*;
 
-    fn asking() -> Asking {
-        Asking {
-            run: None,
-            task: None,
-            max_new_tokens: None,
-            image_resize: None,
-            frame: None,
-            batch_size: None,
-        }
-    }
-
     #[test]
     fn the_command_line_wins_over_the_folder_which_wins_over_the_paper() {
         let dir = tempfile::tempdir().unwrap();
-        let (paper, _) = resolve(&asking(), dir.path()).unwrap();
+        let (paper, _) = resolve(&Asking::default(), dir.path()).unwrap();
         assert_eq!((paper.task.as_str(), paper.generation.max_new_tokens), (PAPER_TASK, 256));
         std::fs::write(dir.path().join(FILE), r#"{"task":"所見は？","max_new_tokens":9}"#).unwrap();
-        let (own, _) = resolve(&asking(), dir.path()).unwrap();
+        let (own, _) = resolve(&Asking::default(), dir.path()).unwrap();
         assert_eq!((own.task.as_str(), own.generation.max_new_tokens), ("所見は？", 9));
         assert_eq!(own.generation.image_resize, None);
-        let line = Asking { image_resize: Some("64x32".into()), max_new_tokens: Some(5), ..asking() };
+        let line =
+            Asking { image_resize: Some("64x32".into()), max_new_tokens: Some(5), ..Asking::default() };
         let (own, _) = resolve(&line, dir.path()).unwrap();
         assert_eq!((own.generation.image_resize, own.generation.max_new_tokens), (Some([64, 32]), 5));
-        let bad = Asking { image_resize: Some("64".into()), ..asking() };
+        let bad = Asking { image_resize: Some("64".into()), ..Asking::default() };
         assert!(resolve(&bad, dir.path()).is_err());
     }
 }

@@ -180,7 +180,7 @@ pub struct Merge {
 }
 
 /// How a model is asked, where there is no run file to say so.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Asking {
     /// Run file to take task, image size and limits from. Without it they come from jradievo.json in the model's
     /// folder, where there is one (keys: task, image_resize, max_new_tokens); else the paper's task is asked, images

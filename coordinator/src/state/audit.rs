@@ -69,20 +69,16 @@ impl Due {
 
 /// One that somebody evaluates again.
 #[derive(Clone, Debug)]
-pub(super) struct Lent {
+struct Lent {
     due: Due,
     worker: WorkerId,
+    /// Its worker's name, also once that has come back over another connection.
+    name: String,
     deadline: Millis,
     /// What its worker last said of it, and since when.
     stands: Option<(Stage, u32, u32)>,
     progressed: Millis,
     rows: BTreeMap<u32, SampleResult>,
-}
-
-impl Lent {
-    pub(super) fn is_of(&self, worker: WorkerId) -> bool {
-        self.worker == worker
-    }
 }
 
 /// Audits of a run that is served.
@@ -113,14 +109,19 @@ impl Audits {
         self.lent.get(&lease).is_some_and(|l| l.worker == worker)
     }
 
-    /// Lets somebody else do what is handed back, so often as that may be.
-    pub(super) fn hand_back(&mut self, gone: impl Fn(LeaseId, &Lent) -> bool) {
+    /// Lets somebody else do what is handed back, so often as that may be. Yields how many are given up instead.
+    fn hand_back(&mut self, gone: impl Fn(LeaseId, &Lent) -> bool) -> u64 {
+        let mut given_up = 0;
         let back = self.lent.iter().filter(|(id, lent)| gone(**id, lent));
         for id in back.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Some(Lent { mut due, .. }) = self.lent.remove(&id) else { continue };
             due.handed_back += 1;
-            self.waiting.extend((due.handed_back <= MAX_UNCOUNTED_ATTEMPTS).then_some(due));
+            match due.handed_back <= MAX_UNCOUNTED_ATTEMPTS {
+                true => self.waiting.push_back(due),
+                false => given_up += 1,
+            }
         }
+        given_up
     }
 
     /// Gives everything up.
@@ -185,7 +186,8 @@ impl State {
             samples: (0..self.plan.samples.len() as u32).collect(),
         };
         let (deadline, stands, rows) = (now + lease_time, None, BTreeMap::new());
-        self.audits.lent.insert(lease, Lent { due, worker, deadline, stands, progressed: now, rows });
+        let lent = Lent { due, worker, name, deadline, stands, progressed: now, rows };
+        self.audits.lent.insert(lease, lent);
         if let Some(w) = self.roster.get_mut(worker) {
             w.free_slots = w.free_slots.saturating_sub(1);
         }
@@ -222,6 +224,15 @@ impl State {
         !stalls
     }
 
+    /// A worker leaves.
+    pub(super) fn hand_back_audits_of(&mut self, worker: WorkerId) {
+        self.hand_back_audits(|_, lent| lent.worker == worker);
+    }
+
+    fn hand_back_audits(&mut self, gone: impl Fn(LeaseId, &Lent) -> bool) {
+        self.counters.audits.given_up += self.audits.hand_back(gone);
+    }
+
     /// Gives up on leases that were not renewed.
     pub(super) fn fail_late_audits(&mut self, now: Millis, changes: &mut Changes) {
         let late = self.audits.lent.iter().filter(|(_, lent)| lent.deadline <= now);
@@ -233,8 +244,7 @@ impl State {
 
     /// One that could not be done.
     fn fail_audit(&mut self, now: Millis, lease: LeaseId, reason: String, changes: &mut Changes) {
-        let Some(Lent { mut due, worker, .. }) = self.audits.lent.remove(&lease) else { return };
-        let name = self.roster.get(worker).map(|w| w.name.clone()).unwrap_or_default();
+        let Some(Lent { mut due, name, .. }) = self.audits.lent.remove(&lease) else { return };
         changes.notes.push(Note::AuditFailed {
             candidate: due.candidate,
             worker: name.clone(),
@@ -285,7 +295,7 @@ impl State {
                     return (Receipt::Refused, reason);
                 }
             }
-            End::Failed { kind: FailureKind::HandedBack, .. } => self.audits.hand_back(|id, _| id == o.lease),
+            End::Failed { kind: FailureKind::HandedBack, .. } => self.hand_back_audits(|id, _| id == o.lease),
             End::Failed { reason, .. } => self.fail_audit(now, o.lease, reason, changes),
         }
         (Receipt::Recorded, String::new())
@@ -329,16 +339,15 @@ impl State {
         let evaluation = Evaluation { samples, timings };
         let second = self.plan.fitness(&evaluation).map_err(|_| "its sum is not finite".to_string())?;
         let told = self.plan.told(second, &evaluation.means()).unwrap_or_default();
-        let Some(Lent { due, worker, .. }) = self.audits.lent.remove(&lease) else { return Ok(()) };
+        let Some(Lent { due, name, .. }) = self.audits.lent.remove(&lease) else { return Ok(()) };
         let contributions = evaluation.samples.iter().map(|s| self.plan.objective.sample(s).ok());
         let differs = |(position, (second, first)): (u32, (Option<f64>, &f64))| {
             (second != Some(*first)).then_some(position + 1)
         };
         let differing: Vec<u32> = (0..).zip(contributions.zip(&due.parts)).filter_map(differs).collect();
         let agree = self.agree(due.first, second) && self.all_agree(&due.told, &told);
-        let second_by = self.roster.get(worker).map(|w| w.name.clone()).unwrap_or_default();
-        let audited =
-            Audited { first_by: due.by, first: due.first, second_by, second, differing, agree, evaluation };
+        let (first_by, first, second_by) = (due.by, due.first, name);
+        let audited = Audited { first_by, first, second_by, second, differing, agree, evaluation };
         self.counters.audits.done += 1;
         self.counters.audits.disagree += u64::from(!agree);
         if !agree {

@@ -222,7 +222,7 @@ impl State {
     }
 
     fn leave(&mut self, now: Millis, id: WorkerId, changes: &mut Changes) {
-        self.audits.hand_back(|_, lent| lent.is_of(id));
+        self.hand_back_audits_of(id);
         for lease in self.leases.of(id).collect::<Vec<_>>() {
             let ended = Ended { at: now, how: How::HandedBack, reason: "the worker left".into() };
             self.end_attempt(lease, ended, changes);

@@ -27,14 +27,7 @@ pub fn config(bytes: &[u8]) {
         ]);
         let _ = Licence::of_folder(&path).llama();
         drop(eos_from_generation_config(&path.join("generation_config.json")).map_err(|e| e.to_string()));
-        let asked = Asking {
-            run: None,
-            task: None,
-            max_new_tokens: None,
-            image_resize: None,
-            frame: None,
-            batch_size: None,
-        };
+        let asked = Asking::default();
         drop(asking::resolve(&asked, &path).map_err(|e| e.to_string()));
         drop(family::renames(&path).map_err(|e| e.to_string()));
         let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -32,7 +32,7 @@ pub fn read_recipe(path: &Path) -> Result<Recipe> {
 
 /// The same with where it came from.
 pub fn read_recipe_file(path: &Path) -> Result<RecipeFile> {
-    let text = bounded::text(path, bounded::SETTINGS_BYTES).with_context(|| {
+    let text = bounded::given(path, bounded::SETTINGS_BYTES).with_context(|| {
         format!("{}: cannot read the recipe (make one with `jradievo recipe`)", path.display())
     })?;
     RecipeFile::parse(&text).with_context(|| path.display().to_string())
@@ -51,7 +51,7 @@ fn made(args: &cli::Merge, stop: &AtomicBool) -> Result<u8> {
         return of_recipe(args, Given::Model(model), stop);
     }
     let name = args.recipe.display();
-    let text = bounded::text(&args.recipe, bounded::SETTINGS_BYTES)
+    let text = bounded::given(&args.recipe, bounded::SETTINGS_BYTES)
         .with_context(|| format!("{name}: cannot read the recipe (make one with `jradievo recipe`)"))?;
     match kind::of(&args.recipe, &text)? {
         Kind::Configuration => mergekit::run(args, &text, stop),
@@ -217,16 +217,9 @@ fn carries_code(folder: &Path) -> bool {
 }
 
 fn read_proof(path: &Path) -> Result<Summary> {
-    use std::io::Read;
     let name = path.display().to_string();
-    // Whoever calls names it, and it may be a pipe.
-    let read = || {
-        let mut text = String::new();
-        std::fs::File::open(path)?.take(LARGEST_PROOF).read_to_string(&mut text)?;
-        Ok::<_, std::io::Error>(text)
-    };
-    let text =
-        read().with_context(|| format!("{name}: cannot read what `jradievo-worker compare --out` wrote"))?;
+    let text = bounded::given(path, LARGEST_PROOF)
+        .with_context(|| format!("{name}: cannot read what `jradievo-worker compare --out` wrote"))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{name}: not what `jradievo-worker compare --out` writes; compare again"))
 }
