@@ -1,10 +1,10 @@
 //! Dictionaries into memory: the two built-in ones, and a user's.
 
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use common::bounded;
 use vibrato::{Dictionary, SystemDictionaryBuilder, Tokenizer};
 
 use crate::error::{Error, Result};
@@ -41,7 +41,10 @@ fn built_in(bytes: &[u8]) -> Tokenizer {
 /// A user's dictionary and the digest of its content.
 pub fn from_path(path: &Path) -> Result<(Tokenizer, String)> {
     let bad = |reason: String| Error::Dictionary { path: path.into(), reason };
-    let read = |file: &Path| fs::read(file).map_err(|source| Error::Read { path: file.into(), source });
+    let read = |file: &Path| {
+        let read = bounded::read(file, bounded::DICTIONARY_BYTES);
+        read.map_err(|source| Error::Read { path: file.into(), source })
+    };
     let mut hasher = blake3::Hasher::new();
     let dictionary = if path.is_dir() {
         let mut files = Vec::new();
@@ -65,8 +68,12 @@ fn decode(bytes: &[u8]) -> std::result::Result<Dictionary, String> {
         let mut plain = Vec::new();
         ruzstd::decoding::StreamingDecoder::new(bytes)
             .map_err(|e| e.to_string())?
+            .take(bounded::DICTIONARY_BYTES + 1)
             .read_to_end(&mut plain)
             .map_err(|e| e.to_string())?;
+        if plain.len() as u64 > bounded::DICTIONARY_BYTES {
+            return Err(format!("it unpacks to more than {} bytes", bounded::DICTIONARY_BYTES));
+        }
         Dictionary::read(&plain[..]).map_err(|e| e.to_string())
     } else {
         Dictionary::read(bytes).map_err(|e| e.to_string())
@@ -81,6 +88,7 @@ fn tokenizer(dictionary: Dictionary) -> std::result::Result<Tokenizer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_folder_of_text_files_is_a_dictionary() {
