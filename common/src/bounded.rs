@@ -12,6 +12,12 @@ use std::path::Path;
 pub const SETTINGS_BYTES: u64 = 64 << 20;
 /// Most bytes of a tokenizer's file, or of an index of shards. The largest published ones have some 40 MB.
 pub const TOKENIZER_BYTES: u64 = 256 << 20;
+/// Most bytes of a dataset's file: its most samples with reports of 2.6 KB each.
+pub const DATASET_BYTES: u64 = 256 << 20;
+/// Most bytes of a lexicon. The built-in one has some tens of KB.
+pub const LEXICON_BYTES: u64 = 16 << 20;
+/// Most bytes of a file of a dictionary, and of what one unpacks to. A matrix of 16,000 by 16,000 costs has some 3 GB as text.
+pub const DICTIONARY_BYTES: u64 = 4 << 30;
 
 /// Opens a regular file. Yields it with its length.
 ///

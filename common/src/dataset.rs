@@ -52,7 +52,8 @@ pub struct Reference {
     pub text: String,
 }
 
-/// Why a dataset is refused. Line numbers count from 1.
+/// Why a dataset is refused. Line numbers count from 1. Nothing of the file is quoted, neither ids nor paths nor texts: these
+/// errors reach logs, and a line says as well where to look.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DatasetError {
     /// A line that is not JSON (or CSV) of the expected form.
@@ -77,10 +78,12 @@ pub enum DatasetError {
     #[error("no samples in the file")]
     Empty,
     /// A reference is empty, and the run file says `empty_reference = "refuse"`.
-    #[error("sample {id:?} has an empty reference; mend it, or set empty_reference to \"skip\" or \"keep\"")]
+    #[error(
+        "line {line}: the sample has an empty reference; mend it, or set empty_reference to \"skip\" or \"keep\""
+    )]
     EmptyReference {
-        /// The sample.
-        id: String,
+        /// Line of the file.
+        line: u64,
     },
     /// Every reference is empty.
     #[error("every sample has an empty reference: does `part` name a heading of these reports?")]
@@ -108,6 +111,11 @@ impl Format {
 
 /// Reads every sample, in the file's order.
 pub fn parse(text: &str, format: Format, columns: &Columns) -> Result<Vec<Sample>, DatasetError> {
+    Ok(numbered(text, format, columns)?.into_iter().map(|(_, sample)| sample).collect())
+}
+
+/// The same with each sample's line.
+fn numbered(text: &str, format: Format, columns: &Columns) -> Result<Vec<(u64, Sample)>, DatasetError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let rows = match format {
         Format::Jsonl => jsonl_rows(text, columns)?,
@@ -118,29 +126,29 @@ pub fn parse(text: &str, format: Format, columns: &Columns) -> Result<Vec<Sample
     for (line, sample) in rows {
         check(line, &sample, columns)?;
         if let Some(first) = lines_by_id.insert(sample.id.clone(), line) {
-            let message = format!("{:?} stands on line {first} already; ids must be unique", sample.id);
+            let message = format!("the same stands on line {first} already; ids must be unique");
             return Err(DatasetError::Field { line, field: columns.id.clone(), message });
         }
         if samples.len() == MAX_SAMPLES {
             let message = format!("more than {MAX_SAMPLES} samples");
             return Err(DatasetError::Form { line, message });
         }
-        samples.push(sample);
+        samples.push((line, sample));
     }
     if samples.is_empty() { Err(DatasetError::Empty) } else { Ok(samples) }
 }
 
 /// Reads the samples that count under `plan` from the dataset's text, with their references.
 pub fn references(text: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, DatasetError> {
-    let samples = parse(text, Format::of_path(&plan.file), &plan.columns)?;
+    let samples = numbered(text, Format::of_path(&plan.file), &plan.columns)?;
     let mut kept = Vec::with_capacity(samples.len());
-    for Sample { id, image, report } in samples {
+    for (line, Sample { id, image, report }) in samples {
         let text = report::extract(&report, plan.part, plan.without_part);
         if text.is_empty() {
             match plan.empty_reference {
                 EmptyReference::Skip => continue,
                 EmptyReference::Keep => {}
-                EmptyReference::Refuse => return Err(DatasetError::EmptyReference { id }),
+                EmptyReference::Refuse => return Err(DatasetError::EmptyReference { line }),
             }
         }
         kept.push(Reference { id, image, text });
@@ -156,7 +164,7 @@ fn jsonl_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, Datas
     for (line, content) in (1u64..).zip(text.lines()).filter(|(_, l)| !l.trim().is_empty()) {
         let form = |message: String| DatasetError::Form { line, message };
         let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(content).map_err(|e| form(format!("not a JSON object: {e}")))?;
+            serde_json::from_str(content).map_err(|e| form(not_an_object(&e)))?;
         let field = |name: &String| match object.get(name) {
             _ if name.is_empty() => Ok(String::new()),
             Some(serde_json::Value::String(s)) => Ok(s.clone()),
@@ -176,11 +184,27 @@ fn jsonl_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, Datas
     Ok(rows)
 }
 
+/// Says where, and not what: serde quotes values that are of another kind than expected.
+fn not_an_object(e: &serde_json::Error) -> String {
+    match e.classify() {
+        serde_json::error::Category::Data => "JSON, but not an object".into(),
+        serde_json::error::Category::Eof => "not a JSON object: it ends too early".into(),
+        _ => format!("not a JSON object: bad syntax at column {}", e.column()),
+    }
+}
+
 fn csv_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, DatasetError> {
     let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
     let form = |e: csv::Error| {
         let line = e.position().map_or(1, |p| p.line());
-        DatasetError::Form { line, message: e.to_string() }
+        let message = match e.kind() {
+            csv::ErrorKind::Utf8 { .. } => "not UTF-8".into(),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("{len} fields, but the header has {expected_len}")
+            }
+            _ => "not CSV (RFC 4180)".into(),
+        };
+        DatasetError::Form { line, message }
     };
     let header = reader.headers().map_err(form)?.clone();
     let position = |name: &String| {
@@ -191,9 +215,10 @@ fn csv_rows(text: &str, columns: &Columns) -> Result<Vec<(u64, Sample)>, Dataset
         header.iter().position(|h| h == name).ok_or_else(|| DatasetError::Field {
             line: 1,
             field: name.clone(),
+            // What stands there may be a header, or the first patient of a file without one.
             message: format!(
-                "no such column; the header has {}",
-                header.iter().collect::<Vec<_>>().join(", ")
+                "no such column among the {} of the first line; name the right one in [dataset], or add a header",
+                header.len()
             ),
         })
     };
@@ -234,7 +259,7 @@ pub fn check_relative(path: &str) -> Result<(), String> {
     let inside = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     match inside {
         true => Ok(()),
-        false => Err(format!("{path:?} leaves its folder; give a path below the image folder")),
+        false => Err("leaves its folder; give a path below the image folder".into()),
     }
 }
 
@@ -273,7 +298,7 @@ mod tests {
         assert_eq!((skipped[0].id.as_str(), skipped[0].text.as_str()), ("a", "胸水なし。"));
         assert_eq!(references(&text, &plan(EmptyReference::Keep)).unwrap().len(), 2);
         let refused = references(&text, &plan(EmptyReference::Refuse));
-        assert_eq!(refused, Err(DatasetError::EmptyReference { id: "b".into() }));
+        assert_eq!(refused, Err(DatasetError::EmptyReference { line: 2 }));
         let none = references(&row("b", "印象: 異常なし"), &plan(EmptyReference::Skip));
         assert_eq!(none, Err(DatasetError::AllEmpty));
     }
@@ -283,7 +308,10 @@ mod tests {
         let row =
             |id: &str, image: &str| format!("{{\"id\":\"{id}\",\"image\":\"{image}\",\"report\":\"r\"}}\n");
         let e = jsonl(&(row("a", "x.png") + &row("a", "y.png"))).unwrap_err();
-        assert_eq!(e.to_string(), "line 2, field \"id\": \"a\" stands on line 1 already; ids must be unique");
+        assert_eq!(
+            e.to_string(),
+            "line 2, field \"id\": the same stands on line 1 already; ids must be unique"
+        );
         for bad in ["../x.png", "/etc/passwd", "a/../../x.png", ""] {
             let e = jsonl(&row("a", bad)).unwrap_err();
             assert!(matches!(e, DatasetError::Field { line: 1, ref field, .. } if field == "image"), "{bad}");
@@ -293,5 +321,37 @@ mod tests {
         assert_eq!(jsonl("\n"), Err(DatasetError::Empty));
         let e = parse("id,image\na,b\n", Format::Csv, &Columns::default()).unwrap_err();
         assert!(e.to_string().contains("no such column"));
+    }
+
+    /// Whatever is wrong with a file, what is said of it may be logged.
+    #[test]
+    fn nothing_of_a_file_is_quoted() {
+        let refuse = DatasetPlan {
+            file: "s.jsonl".into(),
+            images: String::new(),
+            columns: Columns::default(),
+            part: report::Part::Whole,
+            without_part: report::MissingPart::Empty,
+            empty_reference: EmptyReference::Refuse,
+            frame: None,
+        };
+        let csv = DatasetPlan { file: "s.csv".into(), ..refuse.clone() };
+        let row = |image: &str, report: &str| {
+            format!("{{\"id\":\"SECRET\",\"image\":\"{image}\",\"report\":\"{report}\"}}\n")
+        };
+        for (text, plan, said) in [
+            ("SECRET,SECRET.png,SECRET\n".to_string(), &csv, "among the 3 of the first line"),
+            ("id,image,report\nSECRET,SECRET\n".into(), &csv, "line 2: 2 fields, but the header has 3"),
+            ("\"SECRET\"\n".into(), &refuse, "line 1: JSON, but not an object"),
+            ("[\"SECRET\"]\n".into(), &refuse, "line 1: JSON, but not an object"),
+            ("{\"SECRET\": SECRET}\n".into(), &refuse, "line 1: not a JSON object: bad syntax at column"),
+            ("{\"SECRET\": \n".into(), &refuse, "ends too early"),
+            (row("a.png", "SECRET").repeat(2), &refuse, "line 2, field \"id\": the same stands on line 1"),
+            (row("../SECRET.png", "SECRET"), &refuse, "line 1, field \"image\": leaves its folder"),
+            (row("a.png", ""), &refuse, "line 1: the sample has an empty reference"),
+        ] {
+            let e = references(&text, plan).unwrap_err().to_string();
+            assert!(e.contains(said) && !e.contains("SECRET"), "{e}\ndoes not say: {said}");
+        }
     }
 }

@@ -124,6 +124,9 @@ impl Manifest {
     }
 }
 
+/// What names of images within a run begin with.
+pub const IMAGES: &str = "dataset/images/";
+
 /// How one file of a manifest differs from what the run was started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
@@ -148,14 +151,22 @@ pub enum Difference {
     },
 }
 
+/// The name as it is told: that of an image may be a patient's, and its digest says as well which one it is.
+fn told(name: &str) -> &str {
+    if name.starts_with(IMAGES) { "an image of the dataset" } else { name }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Difference::Changed { name, .. } | Difference::Missing { name } | Difference::Extra { name }) =
+            self;
+        let name = told(name);
         match self {
-            Difference::Changed { name, expected, found } => {
+            Difference::Changed { expected, found, .. } => {
                 write!(f, "{name}: content differs (run {}…, here {}…)", expected.short(12), found.short(12))
             }
-            Difference::Missing { name } => write!(f, "{name}: missing here"),
-            Difference::Extra { name } => write!(f, "{name}: unknown to the run"),
+            Difference::Missing { .. } => write!(f, "{name}: missing here"),
+            Difference::Extra { .. } => write!(f, "{name}: unknown to the run"),
         }
     }
 }
@@ -187,5 +198,8 @@ mod tests {
         assert_eq!(text[1], "c: missing here");
         assert_eq!(text[2], "d: unknown to the run");
         assert!(ours.differences(&ours).is_empty());
+        let image = |content| Manifest::new(vec![file("dataset/images/yamada.png", content)]);
+        let text = image("1").differences(&image("2"))[0].to_string();
+        assert!(text.starts_with("an image of the dataset: content differs") && !text.contains("yamada"));
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::bounded;
 use crate::dataset::Reference;
-use crate::digest::FileDigest;
+use crate::digest::{FileDigest, IMAGES};
 use crate::run::{DatasetPlan, RunPlan, ScoringPlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -129,14 +129,21 @@ pub fn digest_model(name: &str, folder: &Path) -> Result<Vec<FileDigest>, FilesE
     model_files(folder)?.into_iter().map(digest).collect()
 }
 
-/// Digests a dataset: the file itself as `dataset/<file>` and each sample's image as `dataset/images/<path>`.
+/// Digests a dataset: the file itself as `dataset/<file>` and each sample's image as `dataset/images/<path>`. Errors name
+/// samples by position, from 1.
 pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<FileDigest>, FilesError> {
     let file = Path::new(&plan.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let mut digests = vec![digest_file(format!("dataset/{name}"), file)?];
-    for sample in samples.iter().filter(|s| !s.image.is_empty()) {
+    for (position, sample) in samples.iter().enumerate().filter(|(_, s)| !s.image.is_empty()) {
         let path = Path::new(&plan.images).join(&sample.image);
-        digests.push(digest_file(format!("dataset/images/{}", sample.image), &path)?);
+        // The file's name may be a patient's.
+        let without_name = |e: FilesError| {
+            let message = format!("the image of sample {}: {}", position + 1, e.message);
+            FilesError { path: PathBuf::from(&plan.images), message }
+        };
+        let digest = digest_file(format!("{IMAGES}{}", sample.image), &path);
+        digests.push(digest.map_err(without_name)?);
     }
     Ok(digests)
 }

@@ -103,30 +103,42 @@ pub struct Objective {
     pub weights: BTreeMap<String, f64>,
 }
 
-/// Why an evaluation has no fitness. The coordinator treats it as a worker's failure.
+/// Why an evaluation has no fitness. The coordinator treats it as a worker's failure, and logs it: an id may say who a
+/// patient is, so samples are named by their position, counted from 1.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum EvaluationError {
     /// Samples missing, unknown, repeated or out of order.
     #[error("samples differ from the run's: {0}")]
     Samples(String),
     /// A metric of the objective is missing.
-    #[error("sample {sample:?} has no score {metric:?}")]
+    #[error("no score {metric:?}")]
     Missing {
-        /// Sample id.
-        sample: String,
         /// Metric name.
         metric: String,
     },
     /// A score is NaN or infinite.
-    #[error("sample {sample:?} has {metric:?} = {value}")]
+    #[error("{metric:?} is {value}")]
     NotFinite {
-        /// Sample id.
-        sample: String,
         /// Metric name.
         metric: String,
         /// The value found.
         value: f64,
     },
+    /// One of the above, of one sample of several.
+    #[error("sample {position}: {fault}")]
+    At {
+        /// Where the sample stands among the run's, from 1.
+        position: usize,
+        /// What is wrong with it.
+        fault: Box<EvaluationError>,
+    },
+}
+
+impl EvaluationError {
+    /// The same of the sample at an index.
+    pub fn at(self, index: usize) -> EvaluationError {
+        EvaluationError::At { position: index + 1, fault: Box::new(self) }
+    }
 }
 
 impl Objective {
@@ -134,8 +146,7 @@ impl Objective {
     pub fn sample(&self, sample: &SampleResult) -> Result<f64, EvaluationError> {
         let mut sum = 0.0;
         for (metric, weight) in &self.weights {
-            let missing =
-                || EvaluationError::Missing { sample: sample.sample.clone(), metric: metric.clone() };
+            let missing = || EvaluationError::Missing { metric: metric.clone() };
             sum += weight * sample.value(metric).ok_or_else(missing)?;
         }
         Ok(sum)
@@ -149,16 +160,16 @@ impl Objective {
         }
         let mut seen = HashSet::new();
         let mut sum = 0.0;
-        for (result, expected) in evaluation.samples.iter().zip(samples) {
+        for (index, (result, expected)) in evaluation.samples.iter().zip(samples).enumerate() {
             if result.sample != *expected || !seen.insert(&result.sample) {
-                let text = format!("{:?} stands where {expected:?} belongs", result.sample);
+                let text = format!("another stands where sample {} belongs", index + 1);
                 return Err(EvaluationError::Samples(text));
             }
             if let Some((metric, value)) = result.scores.iter().find(|(_, v)| !v.is_finite()) {
-                let (sample, metric, value) = (result.sample.clone(), metric.clone(), *value);
-                return Err(EvaluationError::NotFinite { sample, metric, value });
+                let (metric, value) = (metric.clone(), *value);
+                return Err(EvaluationError::NotFinite { metric, value }.at(index));
             }
-            sum += self.sample(result)?;
+            sum += self.sample(result).map_err(|e| e.at(index))?;
         }
         let mean = sum / samples.len().max(1) as f64;
         Fitness::new(mean).map_err(|_| EvaluationError::Samples("the mean overflows".into()))
@@ -199,13 +210,27 @@ mod tests {
         let refuse = |e: &Evaluation| objective().fitness(e, &ids).unwrap_err();
         assert!(matches!(refuse(&evaluation(&[("a", 0.0)])), EvaluationError::Samples(_)));
         assert!(matches!(refuse(&evaluation(&[("b", 0.0), ("a", 0.0)])), EvaluationError::Samples(_)));
-        assert!(matches!(
-            refuse(&evaluation(&[("a", 0.0), ("b", f64::NAN)])),
-            EvaluationError::NotFinite { .. }
-        ));
+        let nan = refuse(&evaluation(&[("a", 0.0), ("b", f64::NAN)]));
+        assert_eq!(nan.to_string(), "sample 2: \"rouge_l\" is NaN");
         let mut short = evaluation(&[("a", 0.0), ("b", 0.0)]);
         short.samples[1].scores.remove("rouge_l");
-        assert!(matches!(refuse(&short), EvaluationError::Missing { .. }));
+        assert_eq!(refuse(&short).to_string(), "sample 2: no score \"rouge_l\"");
+    }
+
+    #[test]
+    fn faults_name_samples_by_position_and_never_by_id() {
+        let ids = ["taro".to_string(), "hanako".to_string()];
+        let refuse = |e: &Evaluation| objective().fitness(e, &ids).unwrap_err().to_string();
+        let mut short = evaluation(&[("taro", 0.0), ("hanako", 0.0)]);
+        short.samples[1].scores.remove("rouge_l");
+        for (fault, said) in [
+            (refuse(&evaluation(&[("hanako", 0.0), ("taro", 0.0)])), "another stands where sample 1 belongs"),
+            (refuse(&evaluation(&[("taro", 0.0), ("hanako", f64::NAN)])), "sample 2"),
+            (refuse(&short), "sample 2"),
+            (objective().sample(&short.samples[1]).unwrap_err().to_string(), "no score"),
+        ] {
+            assert!(fault.contains(said) && !fault.contains("taro") && !fault.contains("hanako"), "{fault}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! | [`seed`] | random streams named by purpose, savable in the middle |
 //! | [`files`] | which files a run depends on, and their digests |
 //! | [`digest`] | content digests of plans, files and datasets |
+//! | [`panics`] | what a panic may tell: its place |
 //! | [`id`], [`time`] | newtypes |
 //!
 //! # Glossary
@@ -45,6 +46,7 @@ pub mod group;
 pub mod id;
 pub mod location;
 pub mod mergekit;
+pub mod panics;
 pub mod parameter;
 pub mod provenance;
 pub mod recipe;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    common::panics::install();
     let cli = Cli::parse();
     // What people need to know is printed as progress; logs add errors unless more is wished for, and who was turned away.
     let usual = "error,secure=warn,coordinator::guard=warn";

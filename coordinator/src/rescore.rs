@@ -24,8 +24,8 @@ pub enum Error {
     #[error(transparent)]
     External(#[from] external::Fault),
     /// A report of a sample that the dataset does not have.
-    #[error("sample {0:?} has a report but no reference; is this the dataset that the run was started with?")]
-    Unknown(String),
+    #[error("sample {0} has a report but no reference; is this the dataset that the run was started with?")]
+    Unknown(usize),
     /// The scores do not yield a fitness.
     #[error(transparent)]
     Fitness(#[from] EvaluationError),
@@ -81,8 +81,8 @@ pub fn rescored(
 ) -> Result<(Evaluation, Fitness), Error> {
     let Rescorer { scorer, external, references } = rescorer;
     let reference =
-        |s: &SampleResult| references.get(&s.sample).ok_or_else(|| Error::Unknown(s.sample.clone()));
-    let known = evaluation.samples.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
+        |(position, s): (usize, &SampleResult)| references.get(&s.sample).ok_or(Error::Unknown(position + 1));
+    let known = evaluation.samples.iter().enumerate().map(reference).collect::<Result<Vec<_>, _>>()?;
     let mut samples: Vec<SampleResult> = evaluation
         .samples
         .par_iter()
@@ -96,7 +96,9 @@ pub fn rescored(
         .samples
         .iter()
         .zip(&known)
-        .map(|(sample, known)| Row {
+        .enumerate()
+        .map(|(position, (sample, known))| Row {
+            position,
             sample: &sample.sample,
             text: &sample.text,
             reference: &known.text,
@@ -163,6 +165,7 @@ mod tests {
         assert_eq!(rescored(&old, &mut rescorer, &plan).unwrap().1.value(), 1.5);
         let mut short = Rescorer::new(&plan, &[reference("s1")]).unwrap();
         let e = rescored(&old, &mut short, &plan).unwrap_err().to_string();
-        assert!(e.contains("sample \"s2\" has a report but no reference"), "{e}");
+        assert!(e.contains("sample 2 has a report but no reference"), "{e}");
+        assert!(!e.contains("s2"), "{e}");
     }
 }

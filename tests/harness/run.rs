@@ -192,6 +192,11 @@ fn jradievo(arguments: &[&str]) -> Output {
     Command::new(programs().join("jradievo")).args(arguments).output().expect("jradievo starts")
 }
 
+/// Whether a file is its owner's alone.
+pub fn is_private(path: &Path) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777 == 0o600
+}
+
 /// The objects of JSON lines.
 pub fn jsonl(text: &str) -> Vec<serde_json::Value> {
     text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()

@@ -52,6 +52,7 @@ fn history_is_scored_anew_and_the_winner_is_chosen_on_other_samples() {
         let expected = 0.5 * c["metrics"]["rouge_l"].as_f64().unwrap();
         assert!((c["fitness"].as_f64().unwrap() - expected).abs() < 1e-12, "{c}");
     }
+    assert!(tests::is_private(&out), "ids and scores are open to others");
     let written = jsonl(&std::fs::read_to_string(&out).unwrap());
     assert_eq!((written.len(), written[0]["fitness"]["term_f1"].as_f64()), (9, Some(0.0)));
     assert_eq!(written[8]["samples"].as_array().unwrap().len(), 6);
@@ -93,6 +94,7 @@ fn history_is_scored_anew_and_the_winner_is_chosen_on_other_samples() {
     let (recipes, found) = (recipes.display().to_string(), found.display().to_string());
     let run_file = run.path("run.toml").display().to_string();
     worker(&["finalists", &run_file, "--recipes", &recipes, "--out", &found], &run);
+    assert!(tests::is_private(found.as_ref()), "scores are open to others");
     run.look("finalists", "state", &["--record", &found]);
     let found: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&found).unwrap()).unwrap();
     assert_eq!((found["n"].as_u64(), found["finalists"].as_array().unwrap().len()), (Some(6), 3));

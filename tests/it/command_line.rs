@@ -100,7 +100,7 @@ fn score_refuses_sides_that_do_not_pair() {
     let output =
         worker(&["score", "--references", r.to_str().unwrap(), "--predictions", p.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("\"b\""), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the id of text 2 of"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn a_command_that_fails_costs_attempts_and_not_the_worker() {
     assert!(all.iter().all(|c| c["state"] == "scored"), "{all:?}");
     let reason = all[0]["attempts"][0]["reason"].as_str().unwrap();
     assert!(
-        reason.contains("metric \"style\", sample \"s002\": ended without an answer (exit status: 7)"),
+        reason.contains("metric \"style\", sample 2: ended without an answer (exit status: 7)"),
         "{reason}"
     );
     assert_eq!(all[0]["attempts"][1]["end"], "scored");

@@ -46,6 +46,7 @@ fn compare_reports_every_row_on_both_sets() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(tests::is_private(&run.path("summary.json")), "references and scores are open to others");
     let summary: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(run.path("summary.json")).unwrap()).unwrap();
     for (set, n) in [("search", 5), ("held_out", 4)] {

@@ -1,7 +1,8 @@
 //! The evaluation set: references and decoded images, in the run's order, and the digests that pin it.
 
-use crate::image::{Limits, Rgb8, decode};
+use crate::image::{Limits, Rgb8, decode_as};
 use anyhow::{Context, Result, bail};
+use common::bounded;
 use common::dataset::{Reference, references};
 use common::digest::Manifest;
 use common::files;
@@ -12,7 +13,7 @@ use crate::locate::Locator;
 
 /// Reads the samples that count.
 pub fn read_references(dataset: &DatasetPlan) -> Result<Vec<Reference>> {
-    let text = std::fs::read_to_string(&dataset.file)
+    let text = bounded::text(Path::new(&dataset.file), bounded::DATASET_BYTES)
         .with_context(|| format!("{}: cannot read the dataset", dataset.file))?;
     references(&text, dataset).with_context(|| dataset.file.clone())
 }
@@ -26,10 +27,12 @@ pub fn read_run_references(dataset: &DatasetPlan, samples: &[String]) -> Result<
     Ok(references)
 }
 
-/// Decodes a sample's image.
-pub fn read_image(dataset: &DatasetPlan, reference: &Reference) -> Result<Rgb8> {
+/// Decodes the image of the sample at a position of those that count, from 0. Errors name the position and not the file,
+/// which may be called after a patient.
+pub fn read_image(dataset: &DatasetPlan, position: usize, reference: &Reference) -> Result<Rgb8> {
     let path = Path::new(&dataset.images).join(&reference.image);
-    Ok(decode(&path, dataset.frame, &Limits::default())?)
+    let shown = format!("of sample {}", position + 1);
+    Ok(decode_as(&path, &shown, dataset.frame, &Limits::default())?)
 }
 
 /// Digests every file that the run depends on, as this machine has it.

@@ -10,6 +10,7 @@ use crate::merge::{Error as MergeError, Export, Merger, Part};
 use crate::pipeline::refusal;
 use crate::slot::MakeEvaluator;
 use anyhow::{Context, Result};
+use common::dataset::Reference;
 use common::evaluation::Timings;
 use common::recipe::Recipe;
 use common::run::{DatasetPlan, Given, RunPlan};
@@ -28,6 +29,8 @@ struct Shared {
     models: BTreeMap<String, String>,
     dataset: String,
     samples: Vec<String>,
+    /// What the command can read of the samples and must not be shown of what it says.
+    references: Vec<Reference>,
 }
 
 /// A slot's command with what it is asked about.
@@ -59,10 +62,13 @@ impl Foreign {
             part: if evaluator.gets == Given::Language { Part::Language } else { Part::Whole },
             models: plan.model_refs().iter().map(folder).collect(),
             dataset: here.file,
-            samples: references.into_iter().map(|r| r.id).collect(),
+            samples: references.iter().map(|r| r.id.clone()).collect(),
+            references,
         });
+        let reports = plan.reports;
         Ok(Arc::new(move || {
-            let command = external::Evaluator::new(&evaluator);
+            let mut command = external::Evaluator::new(&evaluator).keeping_words(reports);
+            shared.references.iter().for_each(|r| command.remember(&r.id, &r.image, &r.text));
             Ok(Box::new(Foreign { shared: shared.clone(), command }) as Box<dyn Evaluator>)
         }))
     }

@@ -8,7 +8,7 @@ use common::evaluation::SampleResult;
 use common::id::{CandidateId, RunId};
 use common::run::{Reports, RunPlan};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Where this node keeps a run's reports, if it does.
@@ -74,11 +74,22 @@ fn append(file: &Path, rows: &[SampleResult]) -> std::io::Result<()> {
         lines.push(b'\n');
     }
     let mut options = std::fs::OpenOptions::new();
-    options.append(true).create(true);
+    options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // One write, so that a process that is killed leaves whole lines.
-    options.open(file)?.write_all(&lines)
+    let mut file = options.open(file)?;
+    let before = file.metadata()?.len();
+    // A worker that was killed, or a disk that was full, may have left half a line: it is to spoil itself alone.
+    if before > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            lines.insert(0, b'\n');
+        }
+    }
+    // One write, so that a process that is killed seldom leaves less than whole lines.
+    file.write_all(&lines)
 }
 
 /// The user's folder for what this program keeps between runs.
@@ -127,6 +138,16 @@ mod tests {
             let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&file), mode(&folder)), (0o600, 0o700));
         }
+        // Half a line, as a full disk leaves it, spoils no other.
+        let torn: String = text.chars().take(text.chars().count() - 9).collect();
+        std::fs::write(&file, &torn).unwrap();
+        keeper.keep(CandidateId(7), vec![row("z", "心拡大なし。")]);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let last = text.strip_prefix(&torn).and_then(|t| t.strip_prefix('\n')).unwrap();
+        assert!(
+            last.starts_with("{\"id\":\"z\"") && last.ends_with("}\n") && last.lines().count() == 1,
+            "{last}"
+        );
         // With the coordinator, everything goes as it is.
         let row = row("a", "x");
         assert_eq!(Keeper::default().keep(CandidateId(1), vec![row.clone()]), [row]);

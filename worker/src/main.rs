@@ -12,6 +12,7 @@ const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
 #[expect(unsafe_code, reason = "one environment variable, before any thread runs")]
 fn main() -> ExitCode {
+    common::panics::install();
     let cli = Cli::parse();
     // Logs go to stderr and hold no report text; RUST_LOG sets what is told.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

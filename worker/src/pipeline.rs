@@ -23,7 +23,7 @@ use common::dataset::Reference;
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult, Stop, Timings};
 use common::recipe::Recipe;
-use common::run::{DatasetPlan, EarlyStopPlan, ExternalPlan, GenerationPlan, RunPlan, ScoringPlan};
+use common::run::{DatasetPlan, EarlyStopPlan, ExternalPlan, GenerationPlan, Reports, RunPlan, ScoringPlan};
 use external::{Fault, Metrics, Row};
 use half::{bf16, f16};
 use score::term::LexiconChoice;
@@ -60,7 +60,7 @@ impl Exam {
         let paths =
             references.iter().map(|r| Path::new(&dataset.images).join(&r.image).display().to_string());
         let paths = paths.collect();
-        let images = references.iter().map(|r| read_image(dataset, r));
+        let images = references.iter().enumerate().map(|(i, r)| read_image(dataset, i, r));
         let questions = vlm.questions(images, generation.image_resize, task)?;
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
         Ok(Exam { references, images: paths, prepared, questions, options: options(vlm, generation) })
@@ -101,7 +101,8 @@ impl Exam {
         for (position, sample) in samples.iter() {
             let (reference, image) = (&self.references[*position], self.images[*position].as_str());
             let (id, truth) = (&reference.id, &reference.text);
-            rows.push(Row { sample: id, text: &sample.text, reference: truth, image: Some(image) });
+            let (position, text) = (*position, &sample.text);
+            rows.push(Row { position, sample: id, text, reference: truth, image: Some(image) });
         }
         let scores = external.score(&rows, &|| control.is_cancelled())?;
         samples.iter_mut().zip(scores).for_each(|((_, sample), scores)| sample.scores.extend(scores));
@@ -158,13 +159,16 @@ pub struct Bench {
     pub mill: Option<Arc<dyn Mill>>,
     /// Metrics that are commands, by name.
     pub external: BTreeMap<String, ExternalPlan>,
+    /// Whose texts they score: where reports stay here, what commands say stays here too.
+    pub reports: Reports,
 }
 
 impl Bench {
     /// A model by itself, that answers and is not merged.
     pub fn of_model(vlm: Vlm, scorer: Scorer, external: BTreeMap<String, ExternalPlan>) -> Bench {
         let (merger, placement) = (Merger::default(), Placement::default());
-        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None, external }
+        let reports = Reports::Coordinator;
+        Bench { merger, fits: Vec::new(), placement, vlm, scorer, mill: None, external, reports }
     }
 
     /// Opens the models of a run on the chosen device.
@@ -177,7 +181,7 @@ impl Bench {
         let fits = merger.fits(&recipe)?;
         let placement = merger.placement(&recipe)?;
         let (scorer, external) = (scorer(&plan.scoring)?, plan.scoring.external.clone());
-        Ok(Bench { vlm, merger, fits, placement, scorer, mill: None, external })
+        Ok(Bench { vlm, merger, fits, placement, scorer, mill: None, external, reports: plan.reports })
     }
 
     /// Merges from now on where the memory plan has it: on the GPU, base and sources kept there or streamed, or on the host.
@@ -222,7 +226,7 @@ impl Pipeline {
     /// Takes memory for one candidate at a time.
     pub fn new(bench: Arc<Bench>, exam: Arc<Exam>) -> Result<Pipeline> {
         let language = bench.vlm.answering()?;
-        let external = Metrics::new(&bench.external);
+        let external = Metrics::new(&bench.external).keeping_words(bench.reports);
         Ok(Pipeline { bench, exam, language, generator: Generator::new(), held: None, external })
     }
 

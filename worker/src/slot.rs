@@ -1,10 +1,11 @@
 //! Slots: threads that own an evaluator each and take one job at a time.
 //!
-//! A panic inside an evaluation ends that evaluation alone: it becomes a failed attempt with its message, and
-//! the slot makes itself a fresh evaluator, since the old one may be half changed.
+//! A panic inside an evaluation ends that evaluation alone: it becomes a failed attempt with its place (never its
+//! message, which may quote a report), and the slot makes itself a fresh evaluator, since the old one may be half changed.
 
 use crate::evaluator::{Control, EvaluateError, Evaluator};
 use common::evaluation::Timings;
+use common::panics;
 use common::recipe::Recipe;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -116,14 +117,13 @@ fn run_job(
         }
         evaluator.as_mut().expect("made just above").evaluate(&job.recipe, &job.control)
     }));
-    attempt.unwrap_or_else(|panic| {
+    attempt.unwrap_or_else(|_| {
         *evaluator = None;
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(EvaluateError::Failed(format!("the evaluation panicked: {message}")))
+        Err(EvaluateError::Failed(match panics::place() {
+            Some(place) => format!("the evaluation panicked at {place}"),
+            // It was another thread's, whose place the log has.
+            None => "the evaluation panicked; where is in this worker's log".into(),
+        }))
     })
 }
 
@@ -136,7 +136,7 @@ mod tests {
     impl Evaluator for Scripted {
         fn evaluate(&mut self, recipe: &Recipe, _: &Control) -> Result<Timings, EvaluateError> {
             match recipe.mask_seed {
-                0 => panic!("seed zero"),
+                0 => panic!("右胸水を認める"),
                 1 => Err(EvaluateError::Failed("one".into())),
                 _ => Ok(Timings::default()),
             }
@@ -172,7 +172,7 @@ mod tests {
         let first = done.blocking_recv().unwrap();
         assert_eq!(first.lease, 10);
         let message = first.result.unwrap_err().to_string();
-        assert!(message.contains("seed zero"), "{message}");
+        assert!(message.contains("panicked") && !message.contains("右胸水"), "{message}");
         assert!(matches!(done.blocking_recv().unwrap().result, Err(EvaluateError::Failed(_))));
         assert!(done.blocking_recv().unwrap().result.is_ok());
     }

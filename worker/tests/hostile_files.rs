@@ -217,6 +217,52 @@ fn what_is_no_regular_file_is_not_opened() {
         let refused = common::files::digest_file("x".into(), path).unwrap_err().to_string();
         assert!(refused.contains("not a regular file"), "{refused}");
     }
+    // Nor is a dataset, a lexicon or a dictionary.
+    let dataset = |file: &Path| common::run::DatasetPlan {
+        file: file.display().to_string(),
+        images: String::new(),
+        columns: common::dataset::Columns::default(),
+        part: common::report::Part::Whole,
+        without_part: common::report::MissingPart::Empty,
+        empty_reference: common::run::EmptyReference::Skip,
+        frame: None,
+    };
+    let scorer = |lexicon, tokenizer: String| {
+        score::Scorer::new(score::Settings {
+            lexicon,
+            tokenizer: tokenizer.into(),
+            ..score::Settings::default()
+        })
+    };
+    use score::term::LexiconChoice;
+    for path in [&pipe, &zero] {
+        let refused = worker::data::read_references(&dataset(path)).unwrap_err();
+        assert!(format!("{refused:#}").contains("not a regular file"), "{refused:#}");
+        for choice in [LexiconChoice::Path(path.clone()), LexiconChoice::Extend(path.clone())] {
+            let refused = scorer(choice, "unidic-lite".into()).unwrap_err();
+            assert!(refused.to_string().contains("not a regular file"), "{refused}");
+        }
+        let refused = scorer(LexiconChoice::Default, path.display().to_string()).unwrap_err().to_string();
+        assert!(refused.contains("not a regular file"), "{refused}");
+    }
+    let large = sparse(folder.path(), "large", (256 << 20) + 1);
+    let refused = worker::data::read_references(&dataset(&large)).unwrap_err();
+    assert!(format!("{refused:#}").contains("the limit is 268435456"), "{refused:#}");
+    let refused = scorer(LexiconChoice::Path(large.clone()), "unidic-lite".into()).unwrap_err().to_string();
+    assert!(refused.contains("the limit is 16777216"), "{refused}");
+    // An image that cannot be read is a sample's, whatever its file is called.
+    let sample =
+        common::dataset::Reference { id: "taro".into(), image: "zero.png".into(), text: String::new() };
+    let mut plan = dataset(&pipe);
+    plan.images = folder.path().display().to_string();
+    let refused = worker::data::read_image(&plan, 2, &sample).unwrap_err().to_string();
+    assert!(refused.contains("image of sample 3") && !refused.contains("zero"), "{refused}");
+    let refused = common::files::digest_dataset(
+        &common::run::DatasetPlan { file: large.display().to_string(), ..plan.clone() },
+        &[sample],
+    );
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("image of sample 1") && !refused.contains("zero"), "{refused}");
     // A link to a text of somebody's: an error that quotes nothing of it.
     let (secret, link) = (folder.path().join("secret"), folder.path().join("a.png"));
     std::fs::write(&secret, "a private text").unwrap();

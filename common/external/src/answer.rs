@@ -25,6 +25,34 @@ pub(crate) enum Answer {
     Each(Vec<Scored>),
 }
 
+/// Unusable for a key that the command wrote.
+fn quoting(message: impl Into<String>, quote: &str) -> Trouble {
+    Trouble::Quoting { message: message.into(), quote: quote.into() }
+}
+
+/// Texts that a line holds, usable or not, for whoever must not show them: those called `text`, or all of a line that
+/// is no JSON.
+pub(crate) fn texts(line: &str) -> Vec<String> {
+    fn gather(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|v| gather(v, found)),
+            Value::Object(object) => object.iter().for_each(|(key, value)| match value {
+                Value::String(text) if key == "text" => found.push(text.clone()),
+                other => gather(other, found),
+            }),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if line.contains("\"text\"") {
+        match serde_json::from_str(line) {
+            Ok(value) => gather(&value, &mut found),
+            Err(_) => found.push(line.to_string()),
+        }
+    }
+    found
+}
+
 fn unusable(message: impl Into<String>) -> Trouble {
     Trouble::Answer(message.into())
 }
@@ -46,12 +74,13 @@ pub(crate) fn read(line: &str, names: &[String]) -> Result<Answer, Trouble> {
     }
     let Some(samples) = object.remove("samples") else { return Ok(Answer::One(scored(object, names)?)) };
     if let Some(key) = object.keys().next() {
-        return Err(unusable(format!("the key {key:?} beside \"samples\"")));
+        return Err(quoting("a key beside \"samples\"", key));
     }
     let Value::Array(samples) = samples else { return Err(unusable("\"samples\" is not a list")) };
     let each = samples.into_iter().enumerate().map(|(i, sample)| match sample {
         Value::Object(object) => scored(object, names).map_err(|t| match t {
             Trouble::Answer(message) => unusable(format!("samples[{i}]: {message}")),
+            Trouble::Quoting { message, quote } => quoting(format!("samples[{i}]: {message}"), &quote),
             other => other,
         }),
         _ => Err(unusable(format!("samples[{i}] is not an object"))),
@@ -82,7 +111,7 @@ fn scored(mut object: Map<String, Value>, names: &[String]) -> Result<Scored, Tr
         _ => return Err(unusable("expected \"score\", or \"scores\"")),
     };
     if let Some(key) = object.keys().next() {
-        return Err(unusable(format!("unknown key {key:?}")));
+        return Err(quoting("unknown key", key));
     }
     let mut scores = BTreeMap::new();
     for name in names {
@@ -93,7 +122,7 @@ fn scored(mut object: Map<String, Value>, names: &[String]) -> Result<Scored, Tr
     }
     match found.keys().find(|k| !names.contains(k)) {
         Some(extra) => {
-            Err(unusable(format!("score {extra:?} is not among the declared ones: {}", names.join(", "))))
+            Err(quoting(format!("a score that is not among the declared ones ({})", names.join(", ")), extra))
         }
         None => Ok(Scored { sample, scores, text }),
     }
@@ -129,11 +158,11 @@ mod tests {
             (r#"{"score":1e999}"#, "not JSON"),
             (r#"{"score":"1"}"#, "score \"m\" is not a finite number"),
             (r#"{"socre":1}"#, "expected \"score\", or \"scores\""),
-            (r#"{"score":1,"more":2}"#, "unknown key \"more\""),
+            (r#"{"score":1,"more":2}"#, "unknown key: \"more\""),
             (r#"{"scores":{"n":1}}"#, "no score \"m\""),
-            (r#"{"scores":{"m":1,"n":1}}"#, "score \"n\" is not among the declared ones: m"),
+            (r#"{"scores":{"m":1,"n":1}}"#, "a score that is not among the declared ones (m): \"n\""),
             (r#"{"samples":[{"score":1},{}]}"#, "samples[1]: expected"),
-            (r#"{"samples":[],"score":1}"#, "the key \"score\" beside \"samples\""),
+            (r#"{"samples":[],"score":1}"#, "a key beside \"samples\": \"score\""),
             (r#"{"error":"no model"}"#, "it says: no model"),
         ] {
             let e = read(line, &names(&["m"])).unwrap_err().to_string();

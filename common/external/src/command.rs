@@ -1,5 +1,6 @@
 //! A command of the plan: its process, started when it is first needed and anew after every fault, and what it may not show.
 
+use crate::answer;
 use crate::fault::{Fault, Trouble};
 use crate::mask::Mask;
 use crate::process::Process;
@@ -8,6 +9,7 @@ use common::files::digest_file;
 use common::run::ProgramPlan;
 use std::path::Path;
 use std::time::Duration;
+use tracing::warn;
 
 /// A command that is asked lines.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Command {
     limit: usize,
     process: Option<Process>,
     mask: Mask,
+    /// Whether its own words stay in this node's log, and out of faults.
+    keeps_words: bool,
     /// Its files as they were at the first start.
     seen: Option<Vec<Digest>>,
 }
@@ -26,12 +30,18 @@ pub(crate) struct Command {
 impl Command {
     /// Nothing is started yet.
     pub fn new(label: String, plan: &ProgramPlan, limit: usize) -> Command {
-        Command { label, plan: plan.clone(), limit, process: None, mask: Mask::default(), seen: None }
+        let (plan, mask) = (plan.clone(), Mask::default());
+        Command { label, plan, limit, process: None, mask, keeps_words: false, seen: None }
     }
 
-    /// A text that it is told and that nobody else is to see.
-    pub fn remember(&mut self, text: &str) {
-        self.mask.remember(text);
+    /// Whether faults are to leave out what it says in words of its own.
+    pub fn keep_words(&mut self, keep: bool) {
+        self.keeps_words = keep;
+    }
+
+    /// What is not to be shown of all that it says.
+    pub fn mask(&mut self) -> &mut Mask {
+        &mut self.mask
     }
 
     /// Writes a line and reads one. Ok(None) when cancelled.
@@ -46,6 +56,10 @@ impl Command {
         let start = if process.is_fresh() { self.plan.start_seconds } else { 0.0 };
         let limit = Duration::from_secs_f64(self.plan.timeout_seconds + start);
         let answer = process.ask(request, limit, cancelled);
+        // What it wrote on standard error meanwhile may quote what it answers.
+        if let Ok(Some(line)) = &answer {
+            answer::texts(line).iter().for_each(|text| self.mask.remember(text));
+        }
         process.log(&self.mask);
         // After anything but an answer, what it says next belongs to nothing any more.
         match answer {
@@ -74,11 +88,19 @@ impl Command {
         if let Some(process) = self.process.take() {
             process.end(&self.mask);
         }
-        let trouble = match trouble {
+        let mut trouble = match trouble {
             Trouble::Said(text) => Trouble::Said(self.mask.apply(&text)),
-            Trouble::Answer(text) => Trouble::Answer(self.mask.apply(&text)),
+            Trouble::Quoting { message, quote } => {
+                Trouble::Quoting { message, quote: self.mask.apply(&quote) }
+            }
             other => other,
         };
+        if self.keeps_words
+            && let Some(plain) = trouble.without_words()
+        {
+            warn!(command = self.label, "{about}: {trouble}");
+            trouble = plain;
+        }
         Fault::Trouble { command: self.label.clone(), about: about.into(), trouble }
     }
 }

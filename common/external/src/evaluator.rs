@@ -6,7 +6,7 @@ use crate::command::Command;
 use crate::fault::{Fault, Trouble};
 use common::evaluation::{SampleResult, Stop};
 use common::recipe::Recipe;
-use common::run::EvaluatorPlan;
+use common::run::{EvaluatorPlan, Reports};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,6 +43,20 @@ impl Evaluator {
         Evaluator { scores: plan.scores.clone(), command }
     }
 
+    /// As [`crate::Metrics::keeping_words`].
+    pub fn keeping_words(mut self, reports: Reports) -> Evaluator {
+        self.command.keep_words(reports == Reports::Local);
+        self
+    }
+
+    /// What it can read of a sample in the dataset, and must not be shown: id, image and reference.
+    pub fn remember(&mut self, id: &str, image: &str, reference: &str) {
+        let mask = self.command.mask();
+        mask.name(id);
+        mask.name_of_file(image);
+        mask.know(reference);
+    }
+
     /// Scores of every sample, in the request's order.
     ///
     /// # Errors
@@ -62,25 +76,26 @@ impl Evaluator {
     }
 }
 
-/// Joins answers with the samples asked for, each once.
+/// Joins answers with the samples asked for, each once. Faults count samples as they were asked for, from 1, and
+/// `samples[…]` as they were answered, from 0; ids are not quoted, since they may say who a patient is.
 fn in_order(answer: Answer, samples: &[String]) -> Result<Vec<SampleResult>, Trouble> {
     let unusable = |message: String| Err(Trouble::Answer(message));
     let Answer::Each(each) = answer else {
         return unusable("expected \"samples\": a list with the scores of each".into());
     };
-    let mut by_sample: HashMap<String, Scored> = HashMap::new();
+    let mut by_sample: HashMap<String, (usize, Scored)> = HashMap::new();
     for (i, mut scored) in each.into_iter().enumerate() {
         let Some(sample) = scored.sample.take() else {
             return unusable(format!("samples[{i}] does not name its sample"));
         };
-        if by_sample.insert(sample.clone(), scored).is_some() {
-            return unusable(format!("sample {sample:?} stands twice"));
+        if let Some((first, _)) = by_sample.insert(sample, (i, scored)) {
+            return unusable(format!("samples[{i}] is of the same sample as samples[{first}]"));
         }
     }
     let mut results = Vec::with_capacity(samples.len());
-    for sample in samples {
-        let Some(scored) = by_sample.remove(sample) else {
-            return unusable(format!("sample {sample:?} is missing"));
+    for (position, sample) in samples.iter().enumerate() {
+        let Some((_, scored)) = by_sample.remove(sample) else {
+            return unusable(format!("sample {} is missing", position + 1));
         };
         let text = scored.text.unwrap_or_default();
         results.push(SampleResult {
@@ -92,8 +107,8 @@ fn in_order(answer: Answer, samples: &[String]) -> Result<Vec<SampleResult>, Tro
             kept: None,
         });
     }
-    match by_sample.into_keys().min() {
-        Some(extra) => unusable(format!("sample {extra:?} was not asked for")),
+    match by_sample.into_values().map(|(i, _)| i).min() {
+        Some(extra) => unusable(format!("samples[{extra}] is of a sample that was not asked for")),
         None => Ok(results),
     }
 }

@@ -1,4 +1,5 @@
-//! What can go wrong with a command. No message holds a report or a reference.
+//! What can go wrong with a command. No message holds a report, a reference or a sample's id: faults become reasons of failed
+//! attempts, which both sides log.
 
 /// A fault of one command.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -11,7 +12,7 @@ pub enum Fault {
     Trouble {
         /// `metric "NAME"` or `evaluator`.
         command: String,
-        /// `sample "ID"` or `the candidate`.
+        /// `sample N`, counted from 1 in the run's order, or `the candidate`.
         about: String,
         /// What.
         trouble: Trouble,
@@ -60,10 +61,34 @@ pub enum Trouble {
         "wrote a line that was not asked for: one line is read for each line written, and logs belong on stderr"
     )]
     Unasked,
-    /// Its answer cannot be used.
+    /// Its answer cannot be used. Nothing of it is quoted.
     #[error("unusable answer: {0}")]
     Answer(String),
+    /// Its answer cannot be used, for something in it.
+    #[error("unusable answer: {message}: {quote:?}")]
+    Quoting {
+        /// What is wrong.
+        message: String,
+        /// The key that it is wrong with, as the command wrote it.
+        quote: String,
+    },
     /// It said itself that it failed.
     #[error("it says: {0}")]
     Said(String),
+    /// The same, where what it says stays on its node.
+    #[error("the command failed; its words are in this worker's log")]
+    Failed,
+}
+
+impl Trouble {
+    /// The same without words of the command's own; `None` where it holds none.
+    pub(crate) fn without_words(&self) -> Option<Trouble> {
+        match self {
+            Trouble::Said(_) => Some(Trouble::Failed),
+            Trouble::Quoting { message, .. } => {
+                Some(Trouble::Answer(format!("{message}; which one is in this worker's log")))
+            }
+            _ => None,
+        }
+    }
 }

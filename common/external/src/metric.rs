@@ -3,7 +3,7 @@
 use crate::answer::{self, Answer, Scored};
 use crate::command::Command;
 use crate::fault::{Fault, Trouble};
-use common::run::{ExternalPlan, Per};
+use common::run::{ExternalPlan, Per, Reports};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ const CANDIDATE_BYTES: usize = 64 << 20;
 /// A report to be scored.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Row<'a> {
+    /// Where the sample stands in the run's order, from 0: what faults call it by. The command is not told.
+    #[serde(skip)]
+    pub position: usize,
     /// The sample's id.
     pub sample: &'a str,
     /// What was written.
@@ -53,6 +56,13 @@ impl Metrics {
         Metrics { metrics: plans.iter().map(metric).collect() }
     }
 
+    /// Where reports stay on their node (`reports = "local"`), so does what commands say in words of their own: faults tell
+    /// that there are some, and the log has them, masked.
+    pub fn keeping_words(mut self, reports: Reports) -> Metrics {
+        self.metrics.iter_mut().for_each(|m| m.command.keep_words(reports == Reports::Local));
+        self
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.metrics.is_empty()
@@ -87,7 +97,14 @@ impl Metric {
         rows: &[Row<'_>],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<BTreeMap<String, f64>>, Fault> {
-        rows.iter().flat_map(|r| [r.text, r.reference]).for_each(|t| self.command.remember(t));
+        self.command.mask().make_room(rows.len());
+        for row in rows {
+            let mask = self.command.mask();
+            mask.remember(row.text);
+            mask.know(row.reference);
+            mask.name(row.sample);
+            row.image.into_iter().for_each(|image| mask.name_of_file(image));
+        }
         let scored = match self.plan.per {
             Per::Report => rows.iter().map(|row| self.report(row, cancelled)).collect::<Result<Vec<_>, _>>(),
             Per::Candidate => self.candidate(rows, cancelled),
@@ -109,11 +126,11 @@ impl Metric {
         row: &Row<'_>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<BTreeMap<String, f64>, Fault> {
-        let about = format!("sample {:?}", row.sample);
+        let about = format!("sample {}", row.position + 1);
         let request = serde_json::to_string(row).expect("texts are JSON");
         let answer = self.ask(&request, &about, cancelled)?;
         let checked = match answer {
-            Answer::One(scored) => belongs(scored, row.sample),
+            Answer::One(scored) => belongs(scored, row),
             Answer::Each(_) => Err(Trouble::Answer("\"samples\" where one report was asked about".into())),
         };
         checked.map_err(|t| self.command.fault(&about, t))
@@ -135,7 +152,7 @@ impl Metric {
             let message = format!("{} entries in \"samples\" for {} reports", each.len(), rows.len());
             return Err(self.command.fault(ABOUT, Trouble::Answer(message)));
         }
-        let checked = each.into_iter().zip(rows).map(|(scored, row)| belongs(scored, row.sample));
+        let checked = each.into_iter().zip(rows).map(|(scored, row)| belongs(scored, row));
         checked.collect::<Result<_, _>>().map_err(|t| self.command.fault(ABOUT, t))
     }
 
@@ -146,10 +163,12 @@ impl Metric {
     }
 }
 
-fn belongs(scored: Scored, sample: &str) -> Result<BTreeMap<String, f64>, Trouble> {
+/// The scores of an answer, where it does not name another sample. Ids are not quoted: they may say who a patient is.
+fn belongs(scored: Scored, row: &Row<'_>) -> Result<BTreeMap<String, f64>, Trouble> {
     match scored.sample {
-        Some(named) if named != sample => {
-            Err(Trouble::Answer(format!("it is about sample {named:?} where {sample:?} was asked about")))
+        Some(named) if named != row.sample => {
+            let asked = row.position + 1;
+            Err(Trouble::Answer(format!("it names another sample where sample {asked} was asked about")))
         }
         _ => Ok(scored.scores),
     }

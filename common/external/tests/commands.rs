@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use common::run::{EvaluatorPlan, ExternalPlan, Given, Per, ProgramPlan};
+use common::run::{EvaluatorPlan, ExternalPlan, Given, Per, ProgramPlan, Reports};
 use external::evaluator::Request;
 use external::{Evaluator, Fault, Metrics, Row, Trouble};
 use std::collections::BTreeMap;
@@ -25,9 +25,14 @@ fn metrics(per: Per, scores: &[&str], program: ProgramPlan) -> Metrics {
 
 fn rows(n: usize) -> Vec<Row<'static>> {
     const IDS: [&str; 3] = ["a", "b", "c"];
-    let row =
-        |sample| Row { sample, text: "右胸水を認める。", reference: "胸水なし。", image: None };
-    IDS.into_iter().take(n).map(row).collect()
+    let row = |(position, sample)| Row {
+        position,
+        sample,
+        text: "右胸水を認める。",
+        reference: "胸水なし。",
+        image: None,
+    };
+    IDS.into_iter().enumerate().take(n).map(row).collect()
 }
 
 fn never() -> bool {
@@ -78,10 +83,7 @@ fn a_fault_names_sample_and_cause_and_the_command_is_started_anew() {
     let mut m = metrics(Per::Report, &[], program(script));
     let fault = m.score(&rows(2), &never).unwrap_err();
     let text = fault.to_string();
-    assert!(
-        text.starts_with("metric \"m\", sample \"b\": ended without an answer (exit status: 3)"),
-        "{text}"
-    );
+    assert!(text.starts_with("metric \"m\", sample 2: ended without an answer (exit status: 3)"), "{text}");
     assert_eq!(m.score(&rows(1), &never).unwrap()[0]["m"], 1.0);
 }
 
@@ -93,9 +95,9 @@ fn what_commands_do_wrong_is_told_apart() {
         (about, trouble.to_string())
     };
     let (about, text) = ask("read -r line; echo hello; cat >/dev/null");
-    assert!(about == "sample \"a\"" && text.contains("not JSON"), "{about}: {text}");
+    assert!(about == "sample 1" && text.contains("not JSON"), "{about}: {text}");
     let (_, text) = ask("read -r line; echo '{\"sample\":\"b\",\"score\":1}'; cat >/dev/null");
-    assert!(text.contains("about sample \"b\" where \"a\" was asked"), "{text}");
+    assert!(text.contains("names another sample where sample 1 was asked"), "{text}");
     let (_, text) = ask("read -r line; head -c 2000000 /dev/zero | tr '\\0' x; cat >/dev/null");
     assert!(text.contains("more than 1048576 bytes"), "{text}");
     let (_, text) = ask("read -r line; printf '\\377\\n'; cat >/dev/null");
@@ -116,7 +118,7 @@ fn what_was_not_asked_for_is_refused() {
     let mut m = metrics(Per::Report, &[], program(script));
     assert_eq!(m.score(&rows(1), &never).unwrap()[0]["m"], 1.0);
     let second = trouble(m.score(&rows(1), &never).unwrap_err()).1;
-    let other = Trouble::Answer("it is about sample \"z\" where \"a\" was asked about".into());
+    let other = Trouble::Answer("it names another sample where sample 1 was asked about".into());
     assert!(second == Trouble::Unasked || second == other, "{second}");
 }
 
@@ -144,7 +146,7 @@ fn a_late_answer_ends_the_command_and_all_that_it_started() {
     let script = format!("sleep 600 & echo $! > '{}'; read -r line; wait", grandchild.display());
     let late = ProgramPlan { timeout_seconds: 0.3, ..program(&script) };
     let (about, trouble) = trouble(metrics(Per::Report, &[], late).score(&rows(1), &never).unwrap_err());
-    assert_eq!((about.as_str(), &trouble), ("sample \"a\"", &Trouble::Timeout { seconds: 0.3 }));
+    assert_eq!((about.as_str(), &trouble), ("sample 1", &Trouble::Timeout { seconds: 0.3 }));
     // Where the shell had come so far within its time, what it started is gone (or waits to be buried).
     if let Ok(pid) = std::fs::read_to_string(&grandchild)
         && let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))
@@ -168,6 +170,10 @@ fn folder_and_environment_are_its_own() {
 }
 
 fn evaluated(script: &str) -> Result<Vec<common::evaluation::SampleResult>, Fault> {
+    evaluate(script, Reports::Coordinator)
+}
+
+fn evaluate(script: &str, reports: Reports) -> Result<Vec<common::evaluation::SampleResult>, Fault> {
     let plan =
         EvaluatorPlan { program: program(script), gets: Given::Recipe, scores: vec!["accuracy".into()] };
     let recipe = r#"{"format":1,"convention":"paper","base":{"name":"base","path":"/b"},"vlm":{"name":"vlm","path":"/v"},
@@ -181,7 +187,9 @@ fn evaluated(script: &str) -> Result<Vec<common::evaluation::SampleResult>, Faul
         dataset: "/d.jsonl",
         samples: &samples,
     };
-    Evaluator::new(&plan).evaluate(&request, &never)
+    let mut evaluator = Evaluator::new(&plan).keeping_words(reports);
+    evaluator.remember("patient-0417", "images/yamada.png", "右胸水を認める。");
+    evaluator.evaluate(&request, &never)
 }
 
 #[test]
@@ -199,11 +207,14 @@ fn an_evaluator_answers_every_sample_in_any_order() {
     for (answer, expected) in [
         (r#"{"score":1}"#, "expected \"samples\""),
         (r#"{"samples":[{"score":1},{"score":1}]}"#, "samples[0] does not name its sample"),
-        (r#"{"samples":[{"sample":"q1","score":1}]}"#, "sample \"q2\" is missing"),
-        (r#"{"samples":[{"sample":"q1","score":1},{"sample":"q1","score":1}]}"#, "\"q1\" stands twice"),
+        (r#"{"samples":[{"sample":"q1","score":1}]}"#, "sample 2 is missing"),
+        (
+            r#"{"samples":[{"sample":"q1","score":1},{"sample":"q1","score":1}]}"#,
+            "samples[1] is of the same sample as samples[0]",
+        ),
         (
             r#"{"samples":[{"sample":"q1","score":1},{"sample":"q2","score":1},{"sample":"q3","score":1}]}"#,
-            "\"q3\" was not",
+            "samples[2] is of a sample that was not asked for",
         ),
     ] {
         let fault = evaluated(&format!("read -r line; echo '{answer}'")).unwrap_err().to_string();
@@ -211,5 +222,45 @@ fn an_evaluator_answers_every_sample_in_any_order() {
             fault.starts_with("evaluator, the candidate: unusable answer") && fault.contains(expected),
             "{fault}"
         );
+        assert!(!["q1", "q2", "q3"].iter().any(|id| fault.contains(id)), "an id in {fault}");
+    }
+}
+
+#[test]
+fn an_evaluators_words_hold_nothing_of_samples_references_and_answers() {
+    let said = |answer: &str, reports| {
+        evaluate(&format!("read -r line; echo '{answer}'"), reports).unwrap_err().to_string()
+    };
+    let error =
+        r#"{"error":"patient-0417 (yamada.png) has 右胸水を認める for 左肺野に結節","text":"左肺野に結節"}"#;
+    assert_eq!(
+        said(error, Reports::Coordinator),
+        "evaluator, the candidate: it says: ············ (··········) has ······· for ······"
+    );
+    let key = r#"{"samples":[{"sample":"q1","score":1,"右胸水を認める":2}]}"#;
+    assert_eq!(
+        said(key, Reports::Coordinator),
+        "evaluator, the candidate: unusable answer: samples[0]: unknown key: \"·······\""
+    );
+}
+
+/// Masks know what they were told alone; where reports stay, a command's own words stay whatever they are.
+#[test]
+fn where_reports_stay_nothing_that_a_command_says_leaves() {
+    for (answer, expected) in [
+        (r#"{"error":"Suzuki Ichiro, 74"}"#, "the command failed; its words are in this worker"),
+        (r#"{"score":1,"Suzuki":74}"#, "unknown key; which one is in this worker"),
+        (r#"{"scores":{"m":1,"Suzuki":1}}"#, "not among the declared ones (m); which one"),
+    ] {
+        let script = format!("read -r line; echo '{answer}'; cat >/dev/null");
+        let told = metrics(Per::Report, &[], program(&script)).keeping_words(Reports::Coordinator);
+        assert!({ told }.score(&rows(1), &never).unwrap_err().to_string().contains("Suzuki"));
+        let kept = metrics(Per::Report, &[], program(&script)).keeping_words(Reports::Local);
+        let fault = { kept }.score(&rows(1), &never).unwrap_err().to_string();
+        assert!(fault.contains(expected) && !fault.contains("Suzuki"), "{fault}");
+        let answer =
+            answer.replace("\"m\"", "\"accuracy\"").replace("{\"score\"", "{\"sample\":\"q1\",\"score\"");
+        let fault = evaluate(&format!("read -r line; echo '{answer}'"), Reports::Local).unwrap_err();
+        assert!(!fault.to_string().contains("Suzuki"), "{fault}");
     }
 }

@@ -4,13 +4,15 @@
 use crate::error::{Error, Result};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// The bit of folders in which everybody may make files.
+const STICKY: u32 = 0o1000;
 /// The most certificates in one file.
 const MAX_CERTIFICATES: usize = 16;
 
@@ -52,12 +54,48 @@ fn read(path: &Path, forbidden: u32, fault: &str, remedy: &str) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Makes a folder that only its owner may enter. One that exists is left as it is.
+/// Makes a folder that only its owner may enter. One that exists and is open to others is closed to them, which is said;
+/// but not one where everybody may have files (`/tmp` and the like), nor one of another owner.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn private_folder(path: &Path) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
+    make_private(path).map_err(Error::io("create", path))
+}
+
+/// The same with the system's own error.
+///
+/// # Errors
+/// Those of the system.
+pub fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = std::fs::metadata(path)?.mode() & 0o7777;
+    if mode & 0o077 == 0 || mode & STICKY != 0 {
+        return Ok(());
+    }
+    let closed = std::fs::set_permissions(path, Permissions::from_mode(0o700));
+    let path = path.display();
+    match closed {
+        Ok(()) => {
+            tracing::warn!("{path} was open to others (mode {mode:03o}); it is now its owner's alone (700)")
+        }
+        Err(e) => {
+            tracing::warn!("{path} is open to others (mode {mode:03o}) and cannot be closed to them: {e}")
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file for its owner alone, in place of whatever bears its name: a link is not followed, and a file that was left
+/// there with another mode is not written into.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_private(path: &Path) -> std::io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
+    }
 }
 
 /// Writes a file for its owner alone, whole or not at all, in place of an earlier one.
@@ -67,9 +105,7 @@ pub fn private_folder(path: &Path) -> Result<()> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&draft).map_err(Error::io("write", path))?;
+    let mut file = create_private(&draft).map_err(Error::io("write", path))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", path))?;
     std::fs::rename(&draft, path).map_err(Error::io("write", path))?;
     // The name is as durable as the content, so that a token that was used stays used.
@@ -209,7 +245,6 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_key_that_others_can_read_is_refused_with_the_remedy() {
@@ -227,6 +262,38 @@ mod tests {
         read_public(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o664)).unwrap();
         assert!(read_public(&path).unwrap_err().to_string().contains("chmod go-w"));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        let (open, shared) = (dir.path().join("open"), dir.path().join("shared"));
+        for (path, before, after) in [(&open, 0o755, 0o700), (&shared, 0o1777, 0o1777)] {
+            std::fs::create_dir(path).unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(before)).unwrap();
+            private_folder(path).unwrap();
+            assert_eq!(mode(path), after, "{}", path.display());
+        }
+        private_folder(&open.join("a/b")).unwrap();
+        assert_eq!(mode(&open.join("a/b")), 0o700);
+    }
+
+    #[test]
+    fn a_draft_follows_no_link_and_keeps_no_older_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("a"), dir.path().join("secret"));
+        let draft = dir.path().join(format!(".a.{}.new", std::process::id()));
+        std::fs::write(&secret, "kept").unwrap();
+        std::os::unix::fs::symlink(&secret, &draft).unwrap();
+        write_private(&path, b"x").unwrap();
+        assert_eq!(std::fs::read(&secret).unwrap(), b"kept");
+        std::fs::write(&draft, "left over").unwrap();
+        std::fs::set_permissions(&draft, Permissions::from_mode(0o666)).unwrap();
+        write_private(&path, b"y").unwrap();
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!((metadata.is_file(), metadata.mode() & 0o777), (true, 0o600));
+        assert_eq!(std::fs::read(&path).unwrap(), b"y");
     }
 
     #[test]

@@ -322,7 +322,9 @@ impl RunPlan {
     /// As [`Objective::fitness`].
     pub fn fitness(&self, evaluation: &Evaluation) -> Result<Fitness, EvaluationError> {
         let fitness = self.objective.fitness(evaluation, &self.samples)?;
-        evaluation.samples.iter().try_for_each(|sample| self.has_objectives(sample))?;
+        for (index, sample) in evaluation.samples.iter().enumerate() {
+            self.has_objectives(sample).map_err(|e| e.at(index))?;
+        }
         Ok(fitness)
     }
 
@@ -338,10 +340,7 @@ impl RunPlan {
     fn has_objectives(&self, sample: &SampleResult) -> Result<(), EvaluationError> {
         let mut aims = self.objectives.iter().filter(|a| a.metric != fitness::FITNESS);
         match aims.find(|a| sample.value(&a.metric).is_none()) {
-            Some(aim) => {
-                let (sample, metric) = (sample.sample.clone(), aim.metric.clone());
-                Err(EvaluationError::Missing { sample, metric })
-            }
+            Some(aim) => Err(EvaluationError::Missing { metric: aim.metric.clone() }),
             None => Ok(()),
         }
     }

@@ -37,14 +37,18 @@ pub fn create(folder: &Path) -> Result<(), Failure> {
             }
             match entries.flatten().any(|e| e.file_name() != STORE && e.file_name() != WITNESS) {
                 true => Err(Failure::Folder(format!("{shown} is not empty; choose a new folder"))),
-                false => Ok(()),
+                false => close(folder),
             }
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            private_folder(folder).map_err(|e| Failure::Folder(format!("cannot create {shown}: {e}")))
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => close(folder),
         Err(e) => Err(Failure::Folder(format!("cannot read {shown}: {e}"))),
     }
+}
+
+/// Makes a run's folder, or closes one that is there to others: ids, scores and reports are its owner's business.
+pub fn close(folder: &Path) -> Result<(), Failure> {
+    let cannot = |e| Failure::Folder(format!("cannot create {}: {e}", folder.display()));
+    private_folder(folder).map_err(cannot)
 }
 
 /// Writes the plan where people look for it.
@@ -158,6 +162,17 @@ mod tests {
     use crate::state::Durable;
     use crate::testing::{manifest, plan};
     use common::time::Millis;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_can_enter_is_closed_to_them() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        create(dir.path()).unwrap();
+        assert_eq!(std::fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn only_an_empty_folder_is_taken() {

@@ -2,6 +2,7 @@
 
 use super::models::Models;
 use super::{Check, Failure, Pin, exit, say, tell};
+use common::bounded;
 use common::dataset::{self, Reference};
 use common::digest::{FileDigest, Manifest};
 use common::files;
@@ -76,19 +77,20 @@ fn references(section: &str, plan: &DatasetPlan) -> Result<Vec<Reference>, Fault
             "give the path of a JSONL or CSV file; relative ones start at the run file's folder",
         )
     };
-    let text = std::fs::read_to_string(&plan.file).map_err(unreadable)?;
+    let text = bounded::text(Path::new(&plan.file), bounded::DATASET_BYTES).map_err(unreadable)?;
     let unusable = |e| Fault::at(&field, format!("{}: {e}", plan.file), "mend that file");
     let references = dataset::references(&text, plan).map_err(unusable)?;
     if plan.columns.image.is_empty() {
         return Ok(references);
     }
-    let mut absent =
-        references.iter().filter(|r| !Path::new(&plan.images).join(&r.image).is_file()).peekable();
+    // Ids and names of images may be patients': samples are named by position, as workers do.
+    let is_absent = |(_, r): &(usize, &Reference)| !Path::new(&plan.images).join(&r.image).is_file();
+    let mut absent = references.iter().enumerate().filter(is_absent).peekable();
     match absent.peek() {
-        Some(first) => {
-            let (id, image) = (first.id.clone(), first.image.clone());
+        Some((first, _)) => {
+            let first = first + 1;
             let message = format!(
-                "{} of {} images are not in {}, such as {image} of sample {id:?}",
+                "{} of {} images are not in {}, such as that of sample {first}",
                 absent.count(),
                 references.len(),
                 plan.images
@@ -111,10 +113,11 @@ fn overlap(
         references.iter().map(digest).collect()
     };
     let known: HashMap<_, _> =
-        digests(seen_by, seen).into_iter().zip(seen).filter_map(|(d, r)| Some((d?.digest, &r.id))).collect();
-    let ours = digests(plan, samples).into_iter().zip(samples);
-    let (other, id) = ours.filter_map(|(d, r)| Some((*known.get(&d?.digest)?, &r.id))).next()?;
-    let message = format!("sample {id:?} has the image of the {whose}'s sample {other:?}");
+        digests(seen_by, seen).into_iter().zip(1..).filter_map(|(d, at)| Some((d?.digest, at))).collect();
+    let ours = digests(plan, samples).into_iter().zip(1..);
+    let (other, own): (usize, usize) =
+        ours.filter_map(|(d, at)| Some((*known.get(&d?.digest)?, at))).next()?;
+    let message = format!("sample {own} has the image of the {whose}'s sample {other}");
     let what = if section == "held_out" { "held-out" } else { section };
     Some(Fault::at(
         &format!("{section}.file"),
@@ -129,7 +132,7 @@ fn start_points(plan: &mut RunPlan) -> Vec<Fault> {
     let mut points = std::mem::take(&mut plan.search.start_points);
     for point in &mut points {
         let StartPoint::File { path, numbers } = point else { continue };
-        let text = std::fs::read_to_string(&*path).map_err(|e| e.to_string());
+        let text = bounded::text(Path::new(&*path), bounded::SETTINGS_BYTES).map_err(|e| e.to_string());
         match text.and_then(|text| Numbers::read(plan, path, &text)) {
             Ok(read) => *numbers = Some(read),
             Err(e) => {
@@ -233,4 +236,50 @@ pub(super) fn check(args: Check) -> Result<u8, Failure> {
     }
     say(&format!("{}: no faults", args.run_file.display()));
     Ok(exit::DONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::dataset::Columns;
+    use common::report::{MissingPart, Part};
+    use common::run::EmptyReference;
+
+    /// Faults are logged where a coordinator is started by a service, and ids and file names may be patients'.
+    #[test]
+    fn faults_of_samples_name_positions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let dataset = |file: &str, id: &str, images: [&str; 2]| {
+            let row = |image| {
+                format!("{{\"id\":\"{id}-{image}\",\"image\":\"{image}.png\",\"report\":\"胸水なし。\"}}\n")
+            };
+            std::fs::write(path(file), images.map(row).concat()).unwrap();
+            DatasetPlan {
+                file: path(file),
+                images: path("."),
+                columns: Columns::default(),
+                part: Part::Whole,
+                without_part: MissingPart::Empty,
+                empty_reference: EmptyReference::Skip,
+                frame: None,
+            }
+        };
+        for image in ["yamada", "suzuki", "copy"] {
+            std::fs::write(path(&format!("{image}.png")), image.replace("copy", "suzuki")).unwrap();
+        }
+        let quiet =
+            |text: &str| !["p-", "yamada", "suzuki", "copy", "absent"].iter().any(|name| text.contains(name));
+        let fault = references("dataset", &dataset("a.jsonl", "p", ["yamada", "absent"])).unwrap_err();
+        let text = fault.message;
+        assert!(text.contains("1 of 2 images") && text.contains("such as that of sample 2"), "{text}");
+        assert!(quiet(&text.replace(&path("."), "")), "{text}");
+
+        let (search, proof) =
+            (dataset("b.jsonl", "p", ["yamada", "suzuki"]), dataset("c.jsonl", "p", ["copy", "yamada"]));
+        let read = |plan: &DatasetPlan| references("dataset", plan).unwrap();
+        let (seen, unseen) = (read(&search), read(&proof));
+        let text = overlap(("search", &search, &seen), ("held_out", &proof, &unseen)).unwrap().message;
+        assert!(text.contains("sample 1 has the image of the search's sample 2") && quiet(&text), "{text}");
+    }
 }

@@ -6,6 +6,7 @@ use super::next::Next;
 use super::texts::Texts;
 use super::{Failure, Rescore, exit, plan, tell};
 use crate::rescore::{Rescorer, rescored};
+use common::bounded;
 use common::dataset::{Reference, references};
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult};
@@ -101,7 +102,7 @@ fn new_plan(args: &Rescore, old: &RunPlan) -> Result<RunPlan, Failure> {
 fn read_references(history: &History, plan: &RunPlan) -> Result<Vec<Reference>, Failure> {
     let file = &plan.dataset.file;
     let failed = |message: String| Failure::Failed(format!("{file}: {message}"));
-    let text = std::fs::read_to_string(file).map_err(|e| {
+    let text = bounded::text(Path::new(file), bounded::DATASET_BYTES).map_err(|e| {
         failed(format!(
             "{e}; rescoring needs the references: run it where the coordinator ran, or bring the file there"
         ))
@@ -179,7 +180,8 @@ impl Out {
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(".new");
         let draft = path.with_file_name(name);
-        let file = std::fs::File::create(&draft)
+        // Ids and scores are its owner's alone.
+        let file = secure::files::create_private(&draft)
             .map_err(|e| Failure::Failed(format!("cannot write {}: {e}", draft.display())))?;
         let mut out = Out { path: path.into(), draft, file: std::io::BufWriter::new(file) };
         let plan_json = plan.to_json();

@@ -51,6 +51,7 @@ pub(super) async fn resume(args: Resume) -> Result<u8, Failure> {
     let listen = args.listen.checked(folder::last_listen(&args.state).unwrap_or_else(fallback))?;
     let access = args.listen.access()?;
     let (store, durable) = super::reach::at_rest_when_free(&args.state, &credentials).await?;
+    folder::close(&args.state)?;
     // Killed between the first commit and this file, a run has none.
     folder::write_run(&args.state, &durable.identity)?;
     let state = crate::restore(durable)?;

@@ -1,6 +1,6 @@
 //! Reports that were left on the workers' nodes, brought together again: for commands that need the texts.
 
-use super::Failure;
+use super::{Failure, tell};
 use common::digest::Digest;
 use common::evaluation::{Evaluation, SampleResult};
 use serde::Deserialize;
@@ -32,7 +32,11 @@ impl Texts {
         let mut texts: HashMap<(String, Digest), String> = HashMap::new();
         for folder in &self.folders {
             let file = folder.join(format!("candidate-{candidate}.jsonl"));
-            for line in read(&file)? {
+            let (lines, broken) = read(&file)?;
+            if broken > 0 {
+                tell(&format!("{}: {broken} broken lines were skipped", file.display()));
+            }
+            for line in lines {
                 let digest = Digest::of(line.text.as_bytes());
                 texts.insert((line.id, digest), line.text);
             }
@@ -56,18 +60,19 @@ fn missing(candidate: u64, sample: usize) -> Failure {
     ))
 }
 
-fn read(file: &Path) -> Result<Vec<Line>, Failure> {
-    let text = match std::fs::read_to_string(file) {
+/// The lines of a file, and how many could not be read: a worker that was killed, or whose disk was full, may have left one
+/// cut short, in the middle of a character even. What is missed thereby is asked for by [`missing`].
+fn read(file: &Path) -> Result<(Vec<Line>, usize), Failure> {
+    let text = match std::fs::read(file) {
         Ok(text) => text,
         // Not every node had every candidate.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         Err(e) => return Err(Failure::Usage(format!("cannot read {}: {e}", file.display()))),
     };
-    let parse = |(number, line): (usize, &str)| {
-        serde_json::from_str(line)
-            .map_err(|e| Failure::Usage(format!("{}:{}: {e}", file.display(), number + 1)))
-    };
-    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parse).collect()
+    let all = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let read: Vec<Option<Line>> = all.map(|line| serde_json::from_slice(line).ok()).collect();
+    let broken = read.iter().filter(|line| line.is_none()).count();
+    Ok((read.into_iter().flatten().collect(), broken))
 }
 
 #[cfg(test)]
@@ -101,5 +106,22 @@ mod tests {
         std::fs::write(nodes[0].join("candidate-3.jsonl"), r#"{"id":"s1","text":"another"}"#).unwrap();
         assert!(Texts::new(&nodes).complete(3, left).is_err());
         assert_eq!(Texts::new(&[]).complete(3, whole.clone()).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_costs_itself_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("candidate-3.jsonl");
+        let whole = |id: &str| format!(r#"{{"id":"{id}","text":"胸水なし。","tokens":3}}"#);
+        let text = whole("c");
+        // The first tear was mended by the next line of the same worker; the second is within a character.
+        let cut = text.find('胸').unwrap() + 1;
+        let (first, second) = (whole("a") + "\n", whole("b") + "\n");
+        let torn =
+            [first.as_bytes(), &text.as_bytes()[..20], b"\n", second.as_bytes(), &text.as_bytes()[..cut]];
+        std::fs::write(&file, torn.concat()).unwrap();
+        let (lines, broken) = read(&file).unwrap();
+        assert_eq!(lines.iter().map(|l| l.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(broken, 2);
     }
 }

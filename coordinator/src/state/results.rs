@@ -138,7 +138,7 @@ impl State {
             if let Some((metric, value)) = sample.scores.iter().find(|(_, v)| !v.is_finite()) {
                 return Err(format!("sample {name} has {metric:?} = {value}"));
             }
-            let contribution = self.plan.contribution(sample).map_err(|e| e.to_string())?;
+            let contribution = self.plan.contribution(sample).map_err(|e| format!("sample {name}: {e}"))?;
             if !contribution.is_finite() {
                 return Err(format!("sample {name}: its weighted sum overflows"));
             }

@@ -391,13 +391,9 @@ fn is_lock(e: &sled::Error) -> bool {
     matches!(e, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
 }
 
-/// Makes a folder that only its owner may enter. One that exists is left as it is.
+/// Makes a folder that only its owner may enter; one that exists is closed to others.
 pub fn private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    secure::files::make_private(path)
 }
 
 /// sled makes its files with the process's mask; the reports in them are nobody else's business.

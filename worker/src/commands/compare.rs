@@ -114,7 +114,7 @@ pub fn run(args: &cli::Compare) -> Result<u8> {
     };
     let json = serde_json::to_string_pretty(&summary)? + "\n";
     if let Some(out) = &args.out {
-        std::fs::write(out, &json).with_context(|| out.display().to_string())?;
+        secure::files::write_private(out, json.as_bytes())?;
     }
     if args.json {
         out!("{}", json.trim_end());

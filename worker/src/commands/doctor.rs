@@ -156,7 +156,7 @@ fn commands(plan: &RunPlan) -> Vec<(String, Result<String>)> {
     let metric = |(name, metric): (&String, &common::run::ExternalPlan)| {
         let began = Instant::now();
         let text = "右胸水を認める。";
-        let row = external::Row { sample: "doctor", text, reference: text, image: None };
+        let row = external::Row { position: 0, sample: "doctor", text, reference: text, image: None };
         let one = std::collections::BTreeMap::from([(name.clone(), metric.clone())]);
         let scored = external::Metrics::new(&one).score(&[row], &|| false);
         let told = scored
@@ -299,8 +299,8 @@ fn dataset(plan: &DatasetPlan) -> Result<String> {
     if plan.columns.image.is_empty() {
         return Ok(format!("{} samples count", references.len()));
     }
-    for reference in &references {
-        read_image(plan, reference)?;
+    for (position, reference) in references.iter().enumerate() {
+        read_image(plan, position, reference)?;
     }
     Ok(format!("{} samples count, every image decodes", references.len()))
 }

@@ -65,7 +65,7 @@ pub fn run(args: &cli::Finalists) -> Result<u8> {
     };
     let json = serde_json::to_string_pretty(&found)? + "\n";
     if let Some(out) = &args.out {
-        std::fs::write(out, &json).with_context(|| out.display().to_string())?;
+        secure::files::write_private(out, json.as_bytes())?;
     }
     if args.json {
         out!("{}", json.trim_end());
@@ -137,7 +137,10 @@ fn evaluate(evaluator: &mut dyn Evaluator, recipe: &Recipe, ids: &[String]) -> R
     let (samples, timings) = control.fetch();
     let mut ended: HashMap<String, SampleResult> =
         samples.into_iter().map(|s| (s.sample.clone(), s)).collect();
-    let samples = ids.iter().map(|id| ended.remove(id).with_context(|| format!("{id}: not evaluated")));
+    let take = |(position, id): (usize, &String)| {
+        ended.remove(id).with_context(|| format!("sample {}: not evaluated", position + 1))
+    };
+    let samples = ids.iter().enumerate().map(take);
     Ok(Evaluation { samples: samples.collect::<Result<_>>()?, timings })
 }
 

@@ -15,7 +15,7 @@ use crate::network;
 use crate::obtain::obtain;
 use crate::pipeline::{Bench, Pipeline};
 use crate::slot::{MakeEvaluator, Slots};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use common::run::RunPlan;
 use hub::Meter;
 use proto::convert::Description;
@@ -73,7 +73,7 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
             }
         }
     });
-    let (plan, locator) = tokio::task::spawn_blocking(move || -> Result<_> {
+    let (plan, locator) = blocking(move || -> Result<_> {
         obtain(&mut locator, plan.model_refs(), &*meter)?;
         Ok((Arc::new(plan), Arc::new(locator)))
     })
@@ -81,7 +81,7 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
     watched.abort();
     let manifest = {
         let (plan, locator) = (plan.clone(), locator.clone());
-        tokio::task::spawn_blocking(move || data::manifest(&plan, &locator)).await??
+        blocking(move || data::manifest(&plan, &locator)).await??
     };
     info!(files = manifest.files().len(), seconds = began.elapsed().as_secs_f32(), "files digested");
     let identity = Identity {
@@ -94,7 +94,7 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
     let opened = {
         let (plan, locator, chosen, slots) =
             (plan.clone(), locator.clone(), chosen.clone(), args.slots as usize);
-        tokio::task::spawn_blocking(move || -> Result<_> {
+        blocking(move || -> Result<_> {
             // With an evaluator of the run's own there is nothing to hold here.
             plan.evaluator.is_none().then(|| open(&plan, &locator, &chosen, slots)).transpose()
         })
@@ -113,7 +113,7 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
     let began = Instant::now();
     let opened = opened?;
     let stopped = stop.clone();
-    let (first, make) = tokio::task::spawn_blocking(move || -> Result<_> {
+    let (first, make) = blocking(move || -> Result<_> {
         let Some((mut bench, memory)) = opened else {
             let make: Arc<MakeEvaluator> = Foreign::maker(&plan, &locator, &plan.dataset)?;
             return Ok((make()?, make));
@@ -143,8 +143,14 @@ async fn work(args: cli::Run, mut wishes: Wishes) -> Result<Ending> {
     wishes.working.store(true, Ordering::Relaxed);
     let ended = link.run(&slots, &mut done, &mut wishes.stop, &mut wishes.finish).await;
     // Nobody listens any more, so that what is at work is not wanted; less than the moment that a stop is given.
-    tokio::task::spawn_blocking(move || slots.end(Duration::from_secs(4))).await?;
+    blocking(move || slots.end(Duration::from_secs(4))).await?;
     Ok(ended?)
+}
+
+/// Runs what takes its time on a thread of its own. A panic there is told without its message, which may quote a report.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let panicked = "this step panicked; where is in this worker's log";
+    tokio::task::spawn_blocking(work).await.map_err(|_| anyhow!(panicked))
 }
 
 /// A plan comes over the network, and its commands would run with this worker's rights on its patients' data: whoever

@@ -6,7 +6,7 @@ use crate::asking::read_run;
 use crate::cli;
 use crate::figures::figures;
 use crate::pipeline::scorer;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use common::evaluation::{SampleResult, Stop};
 use common::run::ScoringPlan;
 use external::{Metrics, Row};
@@ -71,8 +71,14 @@ pub fn run(args: &cli::Score) -> Result<u8> {
             kept: None,
         })
         .collect();
-    let rows: Vec<Row> =
-        pairs.iter().map(|&(sample, reference, text)| Row { sample, text, reference, image: None }).collect();
+    let row = |(position, &(sample, reference, text)): (usize, &(_, _, _))| Row {
+        position,
+        sample,
+        text,
+        reference,
+        image: None,
+    };
+    let rows: Vec<Row> = pairs.iter().enumerate().map(row).collect();
     let external = Metrics::new(&scoring.external).score(&rows, &|| false)?;
     results.iter_mut().zip(external).for_each(|(result, scores)| result.scores.extend(scores));
     let metrics = figures(&results);
@@ -114,7 +120,8 @@ fn read(path: &Path) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, l)| !l.trim().is_empty()) {
         let line: Line = serde_json::from_str(line)
-            .with_context(|| format!("{name}:{number}: expected an object with id and text"))?;
+            // What is wrong is not quoted: it may be a report.
+            .map_err(|_| anyhow!("{name}:{number}: expected an object with id and text"))?;
         let id = match line.id {
             Id::Text(id) => id,
             Id::Number(id) => id.to_string(),
@@ -127,34 +134,35 @@ fn read(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(rows)
 }
 
-/// Joins by id, in the order of the references. Both sides must have the same ids, each once.
+/// Joins by id, in the order of the references. Both sides must have the same ids, each once. Faults count texts from 1: an
+/// id may say who a patient is.
 fn pair<'a>(
     args: &cli::Score,
     references: &'a [(String, String)],
     predictions: &'a [(String, String)],
 ) -> Result<Vec<(&'a str, &'a str, &'a str)>> {
     let (left, right) = (args.references.display(), args.predictions.display());
-    let mut by_id: HashMap<&str, &str> = HashMap::new();
-    for (id, text) in predictions {
-        if by_id.insert(id, text).is_some() {
-            bail!("{right}: id {id:?} stands twice");
+    let mut by_id: HashMap<&str, (usize, &str)> = HashMap::new();
+    for (n, (id, text)) in (1..).zip(predictions) {
+        if let Some((first, _)) = by_id.insert(id, (n, text)) {
+            bail!("{right}: the id of text {n} is that of text {first}");
         }
     }
     let mut pairs = Vec::new();
     let mut seen = std::collections::HashSet::new();
-    for (id, reference) in references {
+    for (n, (id, reference)) in (1..).zip(references) {
         if !seen.insert(id) {
-            bail!("{left}: id {id:?} stands twice");
+            bail!("{left}: the id of text {n} stands there already");
         }
-        let Some(prediction) = by_id.remove(id.as_str()) else {
-            bail!("{right}: id {id:?} of {left} is missing; a model that wrote nothing has an empty text")
+        let Some((_, prediction)) = by_id.remove(id.as_str()) else {
+            bail!(
+                "{right}: the id of text {n} of {left} is missing; a model that wrote nothing has an empty text"
+            )
         };
         pairs.push((id.as_str(), reference.as_str(), prediction));
     }
-    let mut extra: Vec<&str> = by_id.into_keys().collect();
-    extra.sort_unstable();
-    match extra.first() {
-        Some(id) => bail!("{left}: id {id:?} of {right} is missing"),
+    match by_id.into_values().map(|(n, _)| n).min() {
+        Some(n) => bail!("{left}: the id of text {n} of {right} is missing"),
         None => Ok(pairs),
     }
 }

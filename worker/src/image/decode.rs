@@ -35,13 +35,21 @@ impl Default for Limits {
 /// # Errors
 /// Each names the file: it cannot be read, is beyond a limit, or cannot be decoded.
 pub fn decode(path: &Path, frame: Option<u32>, limits: &Limits) -> Result<Rgb8, Error> {
-    let file = path.display().to_string();
+    decode_as(path, &path.display().to_string(), frame, limits)
+}
+
+/// The same, where errors name the file otherwise: its name may be a patient's.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_as(path: &Path, shown: &str, frame: Option<u32>, limits: &Limits) -> Result<Rgb8, Error> {
+    let file = shown.to_string();
     let read = |source| Error::Read { file: file.clone(), source };
     let (handle, size) = bounded::open(path).map_err(read)?;
     if size > limits.file_bytes {
         return Err(Error::TooManyBytes { file, got: size, limit: limits.file_bytes });
     }
-    decode_from(BufReader::new(handle), &file, frame, limits)
+    decode_from(BufReader::new(handle), shown, frame, limits)
 }
 
 /// Decodes bytes of any of these kinds; `file` is used in errors only.

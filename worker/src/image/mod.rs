@@ -15,7 +15,7 @@ mod raster;
 pub mod slices;
 
 pub use bicubic::resize as resize_bicubic;
-pub use decode::{Limits, decode, decode_bytes};
+pub use decode::{Limits, decode, decode_as, decode_bytes};
 pub use preprocess::{Preprocess, pad_to_square};
 pub use slices::Slicing;
 

@@ -1,5 +1,6 @@
 //! The words that the matcher knows and what each may mean.
 
+use common::bounded;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -143,7 +144,8 @@ impl Lexicon {
     /// Errors: [`Error::Read`], [`Error::Lexicon`] with file, line and remedy.
     pub fn load(choice: &LexiconChoice) -> Result<Self> {
         let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.clone(), source })
+            bounded::text(path, bounded::LEXICON_BYTES)
+                .map_err(|source| Error::Read { path: path.clone(), source })
         };
         match choice {
             LexiconChoice::Default => Self::build(&[(BUILT_IN_NAME.into(), BUILT_IN.into())]),

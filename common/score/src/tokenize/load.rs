@@ -1,11 +1,11 @@
 //! Dictionaries into memory: the two built-in ones, and a user's.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use common::bounded;
 use contain::contained;
 use vibrato::{Dictionary, SystemDictionaryBuilder, Tokenizer};
 
@@ -22,8 +22,6 @@ const MAX_GROUPING_LEN: usize = 24;
 /// Every zstd frame starts with these bytes.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// The most bytes that a packed dictionary is unpacked to; the largest that are published take some 1 GB.
-const MOST_BYTES: u64 = 4 << 30;
 /// So many times its size, and no more, may a dictionary unpack to; real ones do to some 10 times.
 const MOST_RATIO: u64 = 256;
 
@@ -49,7 +47,10 @@ fn built_in(bytes: &[u8]) -> Tokenizer {
 /// A user's dictionary and the digest of its content.
 pub fn from_path(path: &Path) -> Result<(Tokenizer, String)> {
     let bad = |reason: String| Error::Dictionary { path: path.into(), reason };
-    let read = |file: &Path| fs::read(file).map_err(|source| Error::Read { path: file.into(), source });
+    let read = |file: &Path| {
+        let read = bounded::read(file, bounded::DICTIONARY_BYTES);
+        read.map_err(|source| Error::Read { path: file.into(), source })
+    };
     let mut hasher = blake3::Hasher::new();
     let dictionary = if path.is_dir() {
         let mut files = Vec::new();
@@ -71,7 +72,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<Dictionary, String> {
     if !bytes.starts_with(&ZSTD_MAGIC) {
         return read(bytes);
     }
-    let most = MOST_BYTES.min(MOST_RATIO.saturating_mul(bytes.len() as u64));
+    let most = bounded::DICTIONARY_BYTES.min(MOST_RATIO.saturating_mul(bytes.len() as u64));
     let mut plain = Vec::new();
     let stream = ruzstd::decoding::StreamingDecoder::new(bytes).map_err(|e| e.to_string())?;
     stream.take(most + 1).read_to_end(&mut plain).map_err(|e| e.to_string())?;
@@ -118,6 +119,7 @@ fn tokenizer(dictionary: Dictionary) -> std::result::Result<Tokenizer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_folder_of_text_files_is_a_dictionary() {
