@@ -124,6 +124,8 @@ impl Manifest {
     }
 }
 
+/// What names of lexicon and dictionaries begin with that are part of the program.
+pub const BUILT_IN: &str = "scoring/built-in/";
 /// What names of images within a run begin with.
 pub const IMAGES: &str = "dataset/images/";
 

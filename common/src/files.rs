@@ -148,8 +148,8 @@ pub fn digest_dataset(plan: &DatasetPlan, samples: &[Reference]) -> Result<Vec<F
     Ok(digests)
 }
 
-/// Digests the lexicons and the dictionary that scoring reads from files; built-in ones come with the program,
-/// whose version is agreed otherwise.
+/// Digests the lexicons and the dictionary that scoring reads from files; of those that come with the program `score`
+/// knows the digests.
 pub fn digest_scoring(plan: &ScoringPlan) -> Result<Vec<FileDigest>, FilesError> {
     let mut digests = Vec::new();
     let named = [("lexicon", &plan.lexicon), ("extend_lexicon", &plan.extend_lexicon)];

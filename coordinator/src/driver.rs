@@ -6,6 +6,7 @@
 //! no lease and no budget. An exchange that there is
 //! nothing to say to is kept for a while (long polling) and answered as soon as there is.
 
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::state::{Changes, Event, Note, Record, Reply, State};
 use crate::store::Store;
@@ -73,6 +74,8 @@ enum Command {
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
+    disk: Arc<Disk>,
+    clock: Clock,
 }
 
 impl Handle {
@@ -119,9 +122,12 @@ impl Handle {
         self.ask(|answer| Command::Drain(name, drained, answer)).await
     }
 
-    /// Lets time pass. False means that the driver has ended.
-    pub async fn tick(&self) -> bool {
-        self.commands.send(Command::Tick).await.is_ok()
+    /// Lets time pass. False means that the driver has ended. Never waits: the driver may be waiting for a disk, of which is
+    /// told here.
+    pub fn tick(&self) -> bool {
+        self.disk.look((self.clock)());
+        // A full queue has other reasons to look at the clock.
+        !matches!(self.commands.try_send(Command::Tick), Err(mpsc::error::TrySendError::Closed(_)))
     }
 
     /// Stops the coordinator. The run can be resumed.
@@ -152,6 +158,7 @@ pub struct Driver {
     stopping: bool,
     /// What slow commits took in all.
     waited: Duration,
+    disk: Arc<Disk>,
 }
 
 struct Parked {
@@ -185,6 +192,8 @@ impl Driver {
         let (sender, commands) = mpsc::channel(QUEUE);
         state.keep_few();
         let parked = BTreeMap::new();
+        let disk = Arc::new(Disk::default());
+        let handle = Handle { commands: sender, disk: disk.clone(), clock: clock.clone() };
         let driver = Driver {
             state,
             store,
@@ -199,8 +208,9 @@ impl Driver {
             was_over: false,
             stopping: false,
             waited: Duration::ZERO,
+            disk,
         };
-        (driver, Handle { commands: sender })
+        (driver, handle)
     }
 
     /// Runs until the run is finished and its workers know, or until it is stopped. Blocks.
@@ -257,7 +267,10 @@ impl Driver {
     /// Writes records down, however long that takes.
     fn commit(&mut self, records: &[Record]) -> Result<()> {
         let begun = (self.clock)();
-        self.store.commit(records)?;
+        self.disk.begin(begun);
+        let committed = self.store.commit(records);
+        self.disk.end();
+        committed?;
         let took = (self.clock)() - begun;
         if took > SLOW_COMMIT {
             self.waited += took;

@@ -10,6 +10,7 @@ use common::evaluation::Evaluation;
 use common::id::CandidateId;
 use proto::convert::{LeaseProgress, Stage};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// A disk that takes its time over a commit, or has no room for it.
 struct Faulty {
@@ -18,6 +19,9 @@ struct Faulty {
     commits: u64,
     slow: Option<(u64, u64)>,
     full: Option<u64>,
+    /// Who else may see what it does, and what was seen in the middle of the slow commit.
+    outside: Arc<OnceLock<Handle>>,
+    seen: Arc<Mutex<Option<Duration>>>,
 }
 
 impl Store for Faulty {
@@ -28,7 +32,8 @@ impl Store for Faulty {
             return Err(crate::store::Error::Full { doing: "write to the store", message });
         }
         if let Some((_, ms)) = self.slow.filter(|(at, _)| *at == self.commits) {
-            self.time.fetch_add(ms, Ordering::SeqCst);
+            let now = Millis(self.time.fetch_add(ms, Ordering::SeqCst) + ms);
+            *self.seen.lock().unwrap() = self.outside.get().and_then(|handle| handle.disk.overdue(now));
         }
         self.inner.commit(records)
     }
@@ -70,34 +75,45 @@ impl Store for Faulty {
 fn driven(
     slow: Option<(u64, u64)>,
     full: Option<u64>,
-) -> (Handle, Arc<AtomicU64>, std::thread::JoinHandle<Result<State>>) {
+) -> (Handle, Arc<AtomicU64>, Arc<Mutex<Option<Duration>>>, std::thread::JoinHandle<Result<State>>) {
+    let (outside, seen) = (Arc::new(OnceLock::new()), Arc::new(Mutex::new(None)));
     let time = Arc::new(AtomicU64::new(1_000));
     let durable = Durable::new(&plan(&[]), manifest(), Millis(1));
     let inner = Memory::default();
-    let store = Faulty { inner, time: time.clone(), commits: 0, slow, full };
+    let store = Faulty {
+        inner,
+        time: time.clone(),
+        commits: 0,
+        slow,
+        full,
+        outside: outside.clone(),
+        seen: seen.clone(),
+    };
     let tells = time.clone();
     let clock: Clock = Arc::new(move || Millis(tells.load(Ordering::SeqCst)));
     let state = State::restore(durable).unwrap();
     let (driver, handle) = Driver::new(state, Box::new(store), clock, Box::new(Unwatched), Duration::ZERO);
-    (handle, time, std::thread::spawn(move || driver.run()))
+    assert!(outside.set(handle.clone()).is_ok());
+    (handle, time, seen, std::thread::spawn(move || driver.run()))
 }
 
 /// Ten minutes on a lease of thirty seconds: commits are start, registration, exchange.
 #[tokio::test]
 async fn while_the_disk_is_stuck_no_lease_runs_down() {
-    let (handle, time, driver) = driven(Some((3, 600_000)), None);
+    let (handle, time, seen, driver) = driven(Some((3, 600_000)), None);
     let plan = plan(&[]);
     let worker = handle.register(registration(&plan, "w")).await.unwrap().worker;
     let grant = handle.exchange(exchange(worker, 1, 1)).await.unwrap().grants.remove(0);
     assert_eq!(time.load(Ordering::SeqCst), 601_000);
-    assert!(handle.tick().await);
+    assert_eq!(*seen.lock().unwrap(), Some(Duration::from_secs(600)), "it is told while it lasts");
+    assert!(handle.tick());
     let running =
         vec![LeaseProgress { lease: grant.lease, stage: Stage::Merging, samples_done: 0, begun: 0 }];
     let answer = handle.exchange(Exchange { running, ..exchange(worker, 2, 0) }).await.unwrap();
     assert!(answer.cancelled.is_empty());
     // Time itself goes on: without a word from its worker the lease runs out.
     time.fetch_add(31_000, Ordering::SeqCst);
-    assert!(handle.tick().await);
+    assert!(handle.tick());
     let ended = handle.look(|state, _, _| Ok(state.candidates().kept()[0].attempts()[0].end.clone())).await;
     assert_eq!(ended.unwrap().unwrap().how.word(), "expired");
     handle.stop().await;
@@ -107,7 +123,7 @@ async fn while_the_disk_is_stuck_no_lease_runs_down() {
 
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_acknowledged_and_the_driver_ends() {
-    let (handle, _, driver) = driven(None, Some(4));
+    let (handle, _, _, driver) = driven(None, Some(4));
     let plan = plan(&[]);
     let worker = handle.register(registration(&plan, "w")).await.unwrap().worker;
     let grant = handle.exchange(exchange(worker, 1, 1)).await.unwrap().grants.remove(0);

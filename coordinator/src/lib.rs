@@ -23,6 +23,7 @@
 
 pub mod backup;
 pub mod cli;
+pub mod disk;
 pub mod driver;
 pub mod error;
 pub mod fsck;
@@ -137,7 +138,7 @@ where
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            if !handle.tick().await {
+            if !handle.tick() {
                 return;
             }
         }

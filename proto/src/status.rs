@@ -6,6 +6,10 @@ use common::digest::Difference;
 use prost::Message;
 use tonic::{Code, Status};
 
+/// Of files that differ so many bytes are said, in UTF-8. They travel once as text, percent-encoded to at most three times
+/// that, and once in base64: together less than the 16 KiB that clients take as headers.
+const MOST_FILE_BYTES: usize = 3 << 10;
+
 /// Whether and when the same call may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -55,9 +59,20 @@ pub enum Class {
 }
 
 impl Class {
-    /// The class of files that differ, each named.
+    /// The class of files that differ: the first ones named, the others counted. A status travels in headers, which have
+    /// their limit on either side.
     pub fn files(differences: &[Difference]) -> Class {
-        Class::Files { files: differences.iter().map(Difference::to_string).collect() }
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        for difference in differences {
+            let line = difference.to_string();
+            bytes += line.len();
+            if bytes > MOST_FILE_BYTES {
+                files.push(format!("and {} more", differences.len() - files.len()));
+                break;
+            }
+            files.push(line);
+        }
+        Class::Files { files }
     }
 
     /// Whether and when to try again.
@@ -174,6 +189,21 @@ mod tests {
             let status = Status::from(class.clone());
             assert_eq!(Class::from(&status), class);
         }
+    }
+
+    #[test]
+    fn hundreds_of_files_that_differ_fit_in_a_clients_headers() {
+        let name = |n: u32| format!("models/胸部/日本語の名前を持つ重み-{n:05}.safetensors");
+        let differences: Vec<_> = (0..500).map(|n| Difference::Missing { name: name(n) }).collect();
+        let class = Class::files(&differences);
+        let Class::Files { files } = &class else { panic!("another class") };
+        assert!(files.len() > 10 && files[0].starts_with(&name(0)), "{files:?}");
+        assert_eq!(*files.last().unwrap(), format!("and {} more", 500 - (files.len() - 1)));
+        let status = Status::from(class.clone());
+        assert_eq!(Class::from(&status), class);
+        let response = status.into_http::<String>();
+        let bytes: usize = response.headers().iter().map(|(n, v)| n.as_str().len() + v.len() + 32).sum();
+        assert!(bytes < 16 << 10, "{bytes}");
     }
 
     #[test]

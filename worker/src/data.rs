@@ -48,6 +48,7 @@ pub fn manifest(plan: &RunPlan, locator: &Locator) -> Result<Manifest> {
     let references = read_references(&dataset)?;
     digests.extend(files::digest_dataset(&dataset, &references)?);
     digests.extend(files::digest_scoring(&plan.scoring)?);
+    digests.extend(score::built_in::digests(&plan.scoring));
     digests.extend(files::digest_programs(plan)?);
     Ok(Manifest::new(digests))
 }

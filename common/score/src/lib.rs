@@ -21,6 +21,7 @@
 
 pub mod bleu;
 pub mod bootstrap;
+pub mod built_in;
 pub mod error;
 pub mod finalists;
 pub mod metric;

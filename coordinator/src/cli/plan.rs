@@ -187,6 +187,7 @@ pub fn manifest(read: &Read, pin: Pin, say: &mut dyn FnMut(String)) -> Result<Ma
     let mut digests: Vec<FileDigest> =
         files::digest_dataset(&read.plan.dataset, &read.references).map_err(failed)?;
     digests.extend(files::digest_scoring(&read.plan.scoring).map_err(failed)?);
+    digests.extend(score::built_in::digests(&read.plan.scoring));
     digests.extend(files::digest_programs(&read.plan).map_err(failed)?);
     for model in read.plan.model_refs() {
         match (pin, read.models.folder(model).and_then(|f| Ok((model_bytes(&f)?, f)))) {

@@ -62,6 +62,7 @@ pub(super) async fn rescore(args: Rescore) -> Result<u8, Failure> {
         // What decides scores is pinned anew; models and dataset are the same.
         let failed = |e: files::FilesError| Failure::Failed(e.to_string());
         let mut scoring = files::digest_scoring(&new.scoring).map_err(failed)?;
+        scoring.extend(score::built_in::digests(&new.scoring));
         scoring.extend(files::digest_programs(&new).map_err(failed)?);
         next.finish(&RunPlan { search, ..new.clone() }, Some(scoring))?;
     }

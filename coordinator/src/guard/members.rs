@@ -2,13 +2,15 @@
 //!
 //! Held in memory alone: after a restart no number is known, and every worker registers again.
 
+use crate::state::roster::most_frequent;
 use common::id::WorkerId;
 use proto::status::Class;
 use secure::Identity;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The most numbers that are remembered; the oldest go first, and whoever has one of them registers again.
+/// The most numbers that are remembered. The oldest of the certificate that has the most goes first, and whoever has it
+/// registers again.
 const MOST: usize = 65_536;
 
 /// Numbers, by the name in the certificate that registered them.
@@ -41,7 +43,9 @@ impl Members {
         let mut names = self.names();
         names.insert(worker, identity.name.clone());
         if names.len() > MOST {
-            names.pop_first();
+            let most = most_frequent(names.values().map(String::as_str)).map(String::from);
+            let oldest = names.iter().find(|(_, name)| Some(*name) == most.as_ref()).map(|(id, _)| *id);
+            oldest.and_then(|id| names.remove(&id));
         }
     }
 

@@ -109,9 +109,13 @@ impl Attempt {
     }
 
     /// Whether it counts towards the limit: it ended badly and yielded nothing. One that brought samples forward did
-    /// not try in vain, and cannot do so for ever. Nonsense counts whatever came before it.
+    /// not try in vain; of these there may be as many again. Nonsense counts whatever came before it.
     pub fn counts(&self) -> bool {
-        self.end.as_ref().is_some_and(|e| e.how.counts() && (self.samples == 0 || e.how == How::Refused))
+        self.ended_badly() && (self.samples == 0 || self.end.as_ref().is_some_and(|e| e.how == How::Refused))
+    }
+
+    fn ended_badly(&self) -> bool {
+        self.end.as_ref().is_some_and(|e| e.how.counts())
     }
 }
 
@@ -353,10 +357,33 @@ impl Candidate {
         };
         let at = ended.at;
         attempt.end = Some(ended);
-        if self.counted_attempts() >= limit as usize || self.futile_attempts() >= MAX_UNCOUNTED_ATTEMPTS {
+        if self.is_hopeless(limit as usize) {
             self.fail(at);
         }
         true
+    }
+
+    /// So many attempts in vain, or twice as many one after the other that ended badly though some samples came of them:
+    /// what kills its worker after each first sample would else cost as many workers as there are samples.
+    fn is_hopeless(&self, limit: usize) -> bool {
+        self.counted_attempts() >= limit
+            || self.bad_in_turn() >= 2 * limit
+            || self.futile_attempts() >= MAX_UNCOUNTED_ATTEMPTS
+    }
+
+    /// Attempts that ended badly, of those that were made at once only one: a rack that loses its power, on which the
+    /// batches of this candidate lay, says nothing of it.
+    fn bad_in_turn(&self) -> usize {
+        let ends = |a: &Attempt| a.end.as_ref().filter(|_| a.ended_badly()).map(|e| (a.begun, e.at));
+        let mut bad: Vec<(Millis, Millis)> = self.attempts.iter().filter_map(ends).collect();
+        bad.sort_unstable();
+        let (mut count, mut last) = (0, None);
+        for (begun, end) in bad {
+            if last.is_none_or(|last| begun >= last) {
+                (count, last) = (count + 1, Some(end));
+            }
+        }
+        count
     }
 
     /// Gives the candidate up.

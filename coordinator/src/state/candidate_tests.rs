@@ -72,6 +72,7 @@ fn a_scored_candidate_cannot_be_scored_again() {
 fn an_attempt_that_yielded_samples_is_not_held_against_the_candidate() {
     let mut c = candidate();
     for i in 1..=5 {
+        // All at once, of a candidate whose batches are with several workers.
         c.begin(LeaseId(i), WorkerId(1), "w", Vec::new(), Millis(1));
         let since = c.note(LeaseId(i), 2, Timings { merge_ms: 3, ..Timings::default() });
         assert_eq!(since.merge_ms, 3);
@@ -83,6 +84,18 @@ fn an_attempt_that_yielded_samples_is_not_held_against_the_candidate() {
     c.note(LeaseId(6), 2, Timings::default());
     c.end(LeaseId(6), ended(How::Refused), 1);
     assert_eq!(c.phase(), &Phase::Failed);
+}
+
+#[test]
+fn what_kills_each_worker_after_some_samples_is_given_up_too() {
+    let mut c = candidate();
+    for i in 1..=6 {
+        assert!(c.is_waiting(), "attempt {i}");
+        c.begin(LeaseId(i), WorkerId(i), "w", Vec::new(), Millis(10 * i));
+        c.note(LeaseId(i), 1, Timings::default());
+        c.end(LeaseId(i), Ended { at: Millis(10 * i + 5), ..ended(How::Expired) }, 3);
+    }
+    assert_eq!((c.phase(), c.counted_attempts()), (&Phase::Failed, 0));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! everybody. A node that fails what nobody has evaluated yet may be right: the candidate may be impossible. Only failures
 //! on candidates of which another node has recorded samples count, and any sample of its own clears a node.
 
+use super::roster::{most_frequent, node};
 use super::{Changes, Note, State};
 use common::id::CandidateId;
 use common::time::Millis;
@@ -19,6 +20,10 @@ const FIRST_BENCH: Duration = Duration::from_secs(300);
 const LONGEST_BENCH: Duration = Duration::from_secs(4 * 3600);
 /// Failed candidates remembered of a node; a candidate has a few attempts, so others were there long before.
 const MOST_FAILURES: usize = 64;
+/// Names that something is held against. A certificate may use any number of them; the one that has the most forgets one.
+const MOST_NAMES: usize = 10_000;
+/// Names that are listed to an operator who named nobody's.
+const LISTED: usize = 20;
 
 /// What is known of a node's failures since it last succeeded.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +76,11 @@ impl Conduct {
         reason: &str,
         now: Millis,
     ) -> bool {
+        if self.nodes.len() >= MOST_NAMES && !self.nodes.contains_key(name) {
+            let most = most_frequent(self.nodes.keys().map(|n| node(n))).map(String::from);
+            let of_it = self.nodes.keys().find(|n| Some(node(n)) == most.as_deref()).cloned();
+            of_it.and_then(|n| self.nodes.remove(&n));
+        }
         let node = self.nodes.entry(name.to_string()).or_default();
         node.reason = reason.to_string();
         if others {
@@ -187,7 +197,7 @@ impl State {
             let names: BTreeSet<&str> = self.roster.iter().map(|(_, w)| w.name.as_str()).collect();
             let known = match names.is_empty() {
                 true => "there is none".to_string(),
-                false => format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", ")),
+                false => listed(&names),
             };
             return Err(Class::NotFound(format!("no worker {name:?} is here; {known}")));
         }
@@ -206,6 +216,14 @@ impl State {
         if !self.roster.iter().any(|(_, w)| w.name == name) {
             self.conduct.drained.remove(name);
         }
+    }
+}
+
+fn listed(names: &BTreeSet<&str>) -> String {
+    let first = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(LISTED) {
+        None | Some(0) => format!("there are {first}"),
+        Some(more) => format!("there are {first}, and {more} more"),
     }
 }
 
@@ -242,6 +260,28 @@ mod tests {
         assert!(!conduct.failed("a", CandidateId(33), true, "x", at(18)));
         assert!(conduct.failed("a", CandidateId(34), true, "x", at(18)));
         assert_eq!(conduct.bench("a", at(18)).unwrap().until, at(23));
+    }
+
+    #[test]
+    fn who_fails_under_ever_new_names_forgets_its_own() {
+        let mut conduct = Conduct::default();
+        let now = Millis(1);
+        (0..3).for_each(|_| {
+            conduct.failed("quiet", CandidateId(1), true, "x", now);
+        });
+        for n in 0..2 * MOST_NAMES {
+            conduct.failed(&format!("loud/{n}"), CandidateId(1), true, "x", now);
+        }
+        assert_eq!(conduct.nodes.len(), MOST_NAMES);
+        assert!(conduct.bench("quiet", now).is_some());
+    }
+
+    #[test]
+    fn an_operator_who_mistypes_is_told_some_names() {
+        let names: Vec<String> = (10..40).map(|n| format!("w{n}")).collect();
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let text = listed(&names);
+        assert!(text.contains("w10, ") && text.ends_with("w29, and 10 more"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::candidate::Candidate;
 use super::roster::Worker;
 use super::{Changes, Note, Pinned, Record, State};
-use common::digest::{Difference, Manifest};
+use common::digest::{BUILT_IN, Difference, Manifest};
 use common::evaluation::Timings;
 use common::id::{CandidateId, LeaseId, WorkerId};
 use common::time::Millis;
@@ -77,9 +77,13 @@ impl State {
     /// see when the run was begun; from then on the list is closed.
     fn pin(&mut self, theirs: Manifest, changes: &mut Changes) -> Result<(), Class> {
         let mut differences = self.pinned.manifest.differences(&theirs);
-        if !self.pinned.complete {
-            differences.retain(|d| !matches!(d, Difference::Extra { .. }));
-        }
+        // Runs that were begun before built-in files were digested go on without.
+        let built_in = |name: &str| name.starts_with(BUILT_IN);
+        let undigested = !self.pinned.manifest.files().iter().any(|f| built_in(&f.name));
+        differences.retain(|d| match d {
+            Difference::Extra { name } => self.pinned.complete && !(undigested && built_in(name)),
+            _ => true,
+        });
         if !differences.is_empty() {
             return Err(Class::files(&differences));
         }

@@ -8,7 +8,8 @@ use proto::convert::ExchangeAnswer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The most registrations that are remembered. The one unseen for longest makes room.
+/// The most registrations that are remembered. Of the node that has the most, the one unseen for longest makes room: who
+/// registers without end forgets its own.
 pub const MAX_WORKERS: usize = 10_000;
 
 /// A registration.
@@ -70,6 +71,18 @@ impl Worker {
     }
 }
 
+/// The node that a worker's name is of: a certificate covers its own name and, after a slash, anything.
+pub fn node(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
+/// The name that occurs most often; of several the first in their order.
+pub fn most_frequent<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    counts.into_iter().rev().max_by_key(|(_, n)| *n).map(|(name, _)| name)
+}
+
 /// Every known worker.
 #[derive(Clone, Debug, Default)]
 pub struct Roster {
@@ -79,12 +92,19 @@ pub struct Roster {
 impl Roster {
     /// Enters a registration.
     pub fn insert(&mut self, id: WorkerId, worker: Worker) {
-        if self.workers.len() >= MAX_WORKERS
-            && let Some(oldest) = self.workers.iter().min_by_key(|(_, w)| w.last_seen).map(|(id, _)| *id)
-        {
+        self.workers.insert(id, worker);
+        if self.workers.len() > MAX_WORKERS {
+            self.make_room(id);
+        }
+    }
+
+    fn make_room(&mut self, new: WorkerId) {
+        let nodes = self.workers.values().map(|w| node(&w.name));
+        let Some(most) = most_frequent(nodes) else { return };
+        let of_it = self.workers.iter().filter(|(id, w)| **id != new && node(&w.name) == most);
+        if let Some(oldest) = of_it.min_by_key(|(_, w)| w.last_seen).map(|(id, _)| *id) {
             self.workers.remove(&oldest);
         }
-        self.workers.insert(id, worker);
     }
 
     /// The registration of that number.
@@ -120,5 +140,41 @@ impl Roster {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(name: &str, seen: u64) -> Worker {
+        Worker {
+            name: name.into(),
+            device: String::new(),
+            slots: 1,
+            free_slots: 0,
+            last_seen: Millis(seen),
+            joined: Millis(seen),
+            scored: 0,
+            samples: 0,
+            timings: Timings::default(),
+            pace: None,
+            answered: None,
+            told_finished: false,
+        }
+    }
+
+    #[test]
+    fn who_registers_without_end_forgets_its_own() {
+        let mut roster = Roster::default();
+        roster.insert(WorkerId(1), worker("quiet", 0));
+        roster.insert(WorkerId(2), worker("quiet/2", 0));
+        for n in 0..2 * MAX_WORKERS as u64 {
+            roster.insert(WorkerId(3 + n), worker(&format!("loud/{n}"), 1 + n));
+        }
+        assert_eq!(roster.len(), MAX_WORKERS);
+        let last = WorkerId(2 + 2 * MAX_WORKERS as u64);
+        assert!([WorkerId(1), WorkerId(2), last].iter().all(|id| roster.get(*id).is_some()));
+        assert!(roster.get(WorkerId(3)).is_none(), "its oldest went first");
     }
 }

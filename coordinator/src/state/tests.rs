@@ -6,7 +6,7 @@ use crate::testing::{
     uninterrupted, with_samples,
 };
 use candidate::Phase;
-use common::digest::{Digest, FileDigest, Manifest};
+use common::digest::{BUILT_IN, Digest, FileDigest, Manifest};
 use common::fitness::{Aim, Direction};
 use common::id::WorkerId;
 use proto::convert::{
@@ -186,6 +186,24 @@ fn what_the_coordinator_saw_binds_the_first_worker_too() {
     let class = refusal(&mut state, registration(&plan, "w"));
     assert!(matches!(class, Class::Files { files } if files.len() == 1 && files[0].contains("d.jsonl")));
     assert!(!state.pinned().complete);
+}
+
+#[test]
+fn what_is_part_of_the_program_is_compared_unless_the_run_is_older() {
+    let plan = plan(&[]);
+    let built_in =
+        |bytes: &[u8]| FileDigest { name: format!("{BUILT_IN}x"), bytes: 1, digest: Digest::of(bytes) };
+    let with = |file: Option<FileDigest>| {
+        let files = manifest().files().iter().cloned().chain(file).collect();
+        Registration { manifest: Manifest::new(files), ..registration(&plan, "w") }
+    };
+    let mut state = begun(&plan);
+    registered(&mut state, Millis(5), with(Some(built_in(b"a"))));
+    assert!(matches!(refusal(&mut state, with(Some(built_in(b"b")))), Class::Files { .. }));
+    assert!(matches!(refusal(&mut state, with(None)), Class::Files { .. }));
+    let mut older = begun(&plan);
+    registered(&mut older, Millis(5), with(None));
+    registered(&mut older, Millis(5), with(Some(built_in(b"a"))));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::lexicon_file::{File, Finding, from_csv, from_toml, line_of};
 use super::{Assertion, Side, fold::Folded};
 use crate::error::{Error, Result};
 
-const BUILT_IN: &str = include_str!("../../data/lexicon.toml");
+pub(crate) const BUILT_IN: &str = include_str!("../../data/lexicon.toml");
 const BUILT_IN_NAME: &str = "the built-in lexicon";
 
 /// CheXpert's fourteen observations, the coarse map of all findings (Irvin et al. 2019).

@@ -25,8 +25,8 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// So many times its size, and no more, may a dictionary unpack to; real ones do to some 10 times.
 const MOST_RATIO: u64 = 256;
 
-static UNIDIC_LITE: &[u8] = include_bytes!("../../data/unidic-lite.dic.zst");
-static IPADIC: &[u8] = include_bytes!("../../data/ipadic.dic.zst");
+pub static UNIDIC_LITE: &[u8] = include_bytes!("../../data/unidic-lite.dic.zst");
+pub static IPADIC: &[u8] = include_bytes!("../../data/ipadic.dic.zst");
 
 /// UniDic-lite, decoded at the first call.
 pub fn unidic_lite() -> Arc<Tokenizer> {

@@ -11,7 +11,7 @@
 //! - callers cut MeCab's line by Python's `str.split`, so a token that is an ideographic space vanishes.
 
 mod layout;
-mod load;
+pub(crate) mod load;
 
 use std::path::PathBuf;
 use std::sync::Arc;
