@@ -21,7 +21,7 @@ struct Faulty {
     full: Option<u64>,
     /// Who else may see what it does, and what was seen in the middle of the slow commit.
     outside: Arc<OnceLock<Handle>>,
-    seen: Arc<Mutex<Option<Duration>>>,
+    seen: Seen,
 }
 
 impl Store for Faulty {
@@ -71,11 +71,14 @@ impl Store for Faulty {
     }
 }
 
+/// What the slow commit looked like from outside, in its midst.
+type Seen = Arc<Mutex<Option<Duration>>>;
+
 /// A driver on such a disk, in a thread of its own.
 fn driven(
     slow: Option<(u64, u64)>,
     full: Option<u64>,
-) -> (Handle, Arc<AtomicU64>, Arc<Mutex<Option<Duration>>>, std::thread::JoinHandle<Result<State>>) {
+) -> (Handle, Arc<AtomicU64>, Seen, std::thread::JoinHandle<Result<State>>) {
     let (outside, seen) = (Arc::new(OnceLock::new()), Arc::new(Mutex::new(None)));
     let time = Arc::new(AtomicU64::new(1_000));
     let durable = Durable::new(&plan(&[]), manifest(), Millis(1));

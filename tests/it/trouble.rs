@@ -118,6 +118,33 @@ fn a_worker_that_is_terminated_finishes_what_it_has() {
     assert_eq!(attempts[0]["worker"], "going");
 }
 
+/// A metric waits for a file that nobody makes: the evaluation outlasts the grace, and its candidate goes to others.
+#[test]
+fn a_worker_that_is_terminated_hands_back_what_its_grace_is_too_short_for() {
+    let script = "until [ -e \"$HOME/go\" ]; do sleep 0.05; done; while read -r line; do echo '{\"score\": 0.5}'; done\n";
+    let run = Run::new(4, 4);
+    std::fs::write(run.path("waits.sh"), script).unwrap();
+    let run =
+        run.with("scoring.external.waits", "{ command = [\"sh\", \"waits.sh\"], files = [\"waits.sh\"] }");
+    let home = run.path("home");
+    std::fs::create_dir(&home).unwrap();
+    let coordinator = run.start("state");
+    let going = ["--allow-external", "--grace", "1"];
+    let mut going = coordinator.worker_with("going", &going, &[("HOME", home.as_path())]);
+    going.wait_for("begins");
+    going.signal("TERM");
+    let gone = going.expect(130);
+    assert!(gone.output.contains("handed back"), "{}", gone.output);
+    std::fs::write(home.join("go"), "").unwrap();
+    let staying = coordinator.worker_with("staying", &["--allow-external"], &[("HOME", home.as_path())]);
+    coordinator.process.expect(0);
+    staying.expect(0);
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let attempts = candidates[0]["attempts"].as_array().unwrap();
+    let ends: Vec<_> = attempts.iter().map(|a| (&a["worker"], &a["end"])).collect();
+    assert_eq!(ends, [(&"going".into(), &"handed-back".into()), (&"staying".into(), &"scored".into())]);
+}
+
 #[test]
 fn a_run_that_is_over_tells_workers_that_still_wait() {
     let run = Run::new(4, 4);

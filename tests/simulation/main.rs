@@ -12,9 +12,11 @@ mod node;
 mod plan;
 mod trial;
 
+use coordinator::state::candidate::How;
 use std::ops::Range;
 use std::process::Command;
-use trial::{Outcome, trial};
+use trial::{Outcome, hanging, trial};
+use worker::link::LinkError;
 
 /// What runs where nobody asks for more.
 const SEEDS: Range<u64> = 0..200;
@@ -88,4 +90,15 @@ fn a_seed_replays_exactly() {
         assert_eq!(alone(seed).trace, alone(seed).trace, "seed {seed}");
     }
     assert_ne!(alone(3).trace, alone(4).trace);
+}
+
+/// A slot that hangs in a device is cancelled in vain. Once all do, the worker ends and says so, for whoever watches over it to
+/// start it again; what it was lent is waiting for others.
+#[test]
+fn a_worker_all_of_whose_slots_hang_ends() {
+    let (ended, candidates) = hanging();
+    assert!(matches!(ended, Err(LinkError::Stuck { .. })), "{ended:?}");
+    let ends: Vec<_> = candidates.iter().flat_map(|c| c.attempts()).map(|a| a.end.clone()).collect();
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    assert!(ends.iter().all(|end| end.as_ref().is_some_and(|e| e.how == How::Expired)), "{ends:?}");
 }

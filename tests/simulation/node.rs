@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use turmoil::net::{TcpListener, TcpStream};
 use worker::evaluator::{EvaluateError, Stage};
 use worker::keep::Keeper;
-use worker::link::{Identity, Link, LinkError, Patience, describe};
+use worker::link::{Ending, Identity, Link, LinkError, Patience, describe};
 use worker::slot::{Done, Job, Workplace};
 
 const PORT: u16 = 7443;
@@ -159,6 +159,22 @@ pub async fn worker(
     character: Character,
     calm: Arc<AtomicBool>,
 ) -> turmoil::Result {
+    match work(plan, number, starts, character, calm).await {
+        Ok(_) => Ok(()),
+        // Every slot hangs: whoever watches over it starts it again, which the trial does.
+        Err(LinkError::Stuck { .. }) => std::future::pending().await,
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The same, and how it ended.
+pub async fn work(
+    plan: Arc<RunPlan>,
+    number: u64,
+    starts: Arc<AtomicU64>,
+    character: Character,
+    calm: Arc<AtomicBool>,
+) -> Result<Ending, LinkError> {
     // Another life, another stream: a restarted machine does not do the same again.
     let life = starts.fetch_add(1, Ordering::Relaxed);
     let salt = number << 32 | life;
@@ -175,12 +191,7 @@ pub async fn worker(
     let identity =
         Identity { name: format!("w{number}"), device: "simulated".into(), slots: character.slots as u32 };
     let mut link = Link::register(client, patience, identity, &plan, manifest(), Keeper::default()).await?;
-    match link.run(&place, &mut done, &mut stopped, &mut finishing).await {
-        Ok(_) => Ok(()),
-        // Every slot hangs: whoever watches over it starts it again, which the trial does.
-        Err(LinkError::Stuck { .. }) => std::future::pending().await,
-        Err(e) => Err(e.into()),
-    }
+    link.run(&place, &mut done, &mut stopped, &mut finishing).await
 }
 
 /// Slots that take their time and compute what everybody computes.

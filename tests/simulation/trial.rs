@@ -2,7 +2,7 @@
 
 use crate::disk::Disk;
 use crate::faults::{Count, Faults, name};
-use crate::node::{COORDINATOR, Character, WallClock, coordinator, worker};
+use crate::node::{COORDINATOR, Character, WallClock, coordinator, work, worker};
 use crate::plan::{manifest, plan, row};
 use common::digest::Manifest;
 use common::evaluation::{Evaluation, Timings};
@@ -17,6 +17,7 @@ use proto::convert::{End, Exchange, Outcome as Handed, Registration};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
+use worker::link::{Ending, LinkError};
 
 /// How long things break, in simulated time.
 const TROUBLE: Duration = Duration::from_secs(60);
@@ -153,6 +154,23 @@ pub fn trial(seed: u64) -> Outcome {
         audited: disk.audited(),
         trace: disk.trace().to_string(),
     }
+}
+
+/// How a worker ends all of whose slots hang in what they are lent, and what it took with it.
+pub fn hanging() -> (Result<Ending, LinkError>, Vec<Candidate>) {
+    let plan = Arc::new(plan(&[]));
+    let disk = Disk::new(&plan, &Durable::new(&plan, Manifest::default(), Millis(0)));
+    let mut sim = turmoil::Builder::new().rng_seed(1).tick_duration(TICK).simulation_duration(LIMIT).build();
+    let served = disk.clone();
+    sim.host(COORDINATOR, move || coordinator(served.clone(), WallClock::default()));
+    let character = Character { slots: 2, sample_ms: 50, fails: 0.0, hangs: 1.0 };
+    let (sender, ended) = std::sync::mpsc::channel();
+    sim.client(name(0), async move {
+        let ended = work(plan, 0, Arc::default(), character, Arc::default()).await;
+        Ok(sender.send(ended)?)
+    });
+    sim.run().expect("the worker ends");
+    (ended.recv().expect("it has ended"), disk.durable().candidates)
 }
 
 /// What must hold of a finished run.

@@ -127,14 +127,16 @@ impl Socket {
 }
 
 async fn serve(folder: &Path, state: State, store: Sled, socket: Socket) -> Result<u8, Failure> {
+    // Before anybody knows that it is here: who stops it then finds a run that ends well.
+    let mut signals = Signals::listen()?;
     let announced = socket.announce(folder)?;
     let Socket { listener, access, listen } = socket;
     let (interrupted, stop) = tokio::sync::oneshot::channel();
-    let signals = tokio::spawn(async move {
-        signal().await;
+    let listening = tokio::spawn(async move {
+        signals.heard().await;
         tell("\rstopping; once more to stop at once");
         let _ = interrupted.send(());
-        signal().await;
+        signals.heard().await;
         // Everything that was answered stands in the store already.
         std::process::exit(i32::from(exit::STOPPED));
     });
@@ -147,7 +149,7 @@ async fn serve(folder: &Path, state: State, store: Sled, socket: Socket) -> Resu
         }
     };
     let ended = crate::run(settings, state, Box::new(store), incoming, shutdown).await;
-    signals.abort();
+    listening.abort();
     let state = ended.inspect_err(|_| {
         tell(&format!("what was recorded is safe; go on with: jradievo resume {}", folder.display()));
     })?;
@@ -161,18 +163,34 @@ async fn serve(folder: &Path, state: State, store: Sled, socket: Socket) -> Resu
     Ok(exit::STOPPED)
 }
 
-/// Resolves at Ctrl-C, or when the process is asked to end.
-async fn signal() {
+/// Signals that are waited for: from now on they no longer end the process.
+struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Signals { signals: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+        }
+        #[cfg(not(unix))]
+        Ok(Signals {})
+    }
+
+    /// Resolves at Ctrl-C, or when the process is asked to end: also where that was since this began.
+    async fn heard(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.signals;
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            return;
         }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
 }

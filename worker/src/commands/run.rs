@@ -1,6 +1,6 @@
 //! `jradievo-worker run`: joins a run and evaluates its candidates until it is over.
 
-use super::signal::{Signal, interrupted};
+use super::signal::{Listening, Signal};
 use super::{OK, STOPPED, TURNED_AWAY};
 use crate::cli;
 use crate::data;
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 /// Runs the command.
 pub async fn run(args: cli::Run) -> Result<u8> {
-    let wishes = Wishes::listen(Duration::from_secs(args.grace));
+    let wishes = Wishes::listen(Duration::from_secs(args.grace))?;
     let mut stop = wishes.stop.clone();
     tokio::select! {
         ended = work(args, wishes) => match ended {
@@ -238,19 +238,21 @@ struct Wishes {
 
 impl Wishes {
     /// After SIGTERM a worker has `grace` to finish; after Ctrl-C none. A second signal ends the process at once.
-    fn listen(grace: Duration) -> Wishes {
+    ///
+    /// # Errors
+    /// When the system does not let signals be listened for.
+    fn listen(grace: Duration) -> std::io::Result<Wishes> {
+        let mut signals = Listening::begin()?;
         let (stop, stopped) = watch::channel(false);
         let (finish, finishing) = watch::channel(false);
         let working = Arc::new(AtomicBool::new(false));
         let at_work = working.clone();
         tokio::spawn(async move {
-            let first = interrupted().await;
-            let again = interrupted();
-            tokio::pin!(again);
+            let first = signals.heard().await;
             if first == Some(Signal::Terminate) && at_work.load(Ordering::Relaxed) && !grace.is_zero() {
                 info!(seconds = grace.as_secs(), "finishing what can be finished; once more to stop at once");
                 let _ = finish.send(true);
-                if tokio::time::timeout(grace, &mut again).await.is_ok() {
+                if tokio::time::timeout(grace, signals.heard()).await.is_ok() {
                     std::process::exit(i32::from(STOPPED));
                 }
             }
@@ -258,13 +260,13 @@ impl Wishes {
                 info!("stopping: handing candidates back; once more to stop at once");
                 let _ = stop.send(true);
             }
-            if again.await.is_some() {
+            if signals.heard().await.is_some() {
                 std::process::exit(i32::from(STOPPED));
             }
             // Keeps the channels open, so that waiting on them never ends by accident.
             std::future::pending::<()>().await;
             drop((stop, finish));
         });
-        Wishes { stop: stopped, finish: finishing, working }
+        Ok(Wishes { stop: stopped, finish: finishing, working })
     }
 }

@@ -16,22 +16,18 @@ pub enum Signal {
     Terminate,
 }
 
-/// Waits for Ctrl-C or, on Unix, SIGTERM. `None` when signals cannot be listened for.
-pub async fn interrupted() -> Option<Signal> {
-    match Listening::begin() {
-        Ok(listening) => listening.heard().await,
-        Err(_) => None,
-    }
-}
-
 /// Signals that are waited for: from now on they no longer end the process.
-struct Listening {
+pub struct Listening {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
 }
 
 impl Listening {
-    fn begin() -> std::io::Result<Listening> {
+    /// Within a runtime.
+    ///
+    /// # Errors
+    /// When the system does not let signals be listened for.
+    pub fn begin() -> std::io::Result<Listening> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};
@@ -42,10 +38,11 @@ impl Listening {
         Ok(Listening {})
     }
 
-    async fn heard(self) -> Option<Signal> {
+    /// Waits for Ctrl-C or, on Unix, SIGTERM: also one that came since it began, or since the last one was heard.
+    pub async fn heard(&mut self) -> Option<Signal> {
         #[cfg(unix)]
         {
-            let [mut interrupt, mut terminate] = self.signals;
+            let [interrupt, terminate] = &mut self.signals;
             tokio::select! {
                 heard = interrupt.recv() => heard.map(|()| Signal::Interrupt),
                 heard = terminate.recv() => heard.map(|()| Signal::Terminate),
@@ -70,7 +67,7 @@ pub struct Watch {
 pub fn clean_up_when_stopped(clean_up: impl FnOnce() + Send + 'static) -> Result<Watch> {
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listening = {
+    let mut listening = {
         let _inside = runtime.enter();
         Listening::begin()?
     };
