@@ -11,7 +11,7 @@ mod run;
 
 pub use hub_server::{HubServer, Request, Trouble};
 pub use process::{Ended, Process};
-pub use run::{Coordinator, Run, is_private, jsonl, programs, worker_of};
+pub use run::{Coordinator, Run, is_private, jsonl, open_to_others, programs, worker_of};
 
 use std::path::{Path, PathBuf};
 

@@ -197,6 +197,17 @@ pub fn is_private(path: &Path) -> bool {
     std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path).unwrap().permissions()) & 0o777 == 0o600
 }
 
+/// Of a folder and everything below it, what is not its owner's alone.
+pub fn open_to_others(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(folder).unwrap().permissions());
+    let mut open: Vec<_> = (mode & 0o077 != 0).then(|| folder.to_path_buf()).into_iter().collect();
+    if folder.is_dir() {
+        let below = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        open.extend(below.flat_map(|path| open_to_others(&path)));
+    }
+    open
+}
+
 /// The objects of JSON lines.
 pub fn jsonl(text: &str) -> Vec<serde_json::Value> {
     text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect()

@@ -77,6 +77,14 @@ fn a_search_over_mutual_tls_finds_what_the_plain_one_finds() {
     coordinator.process.expect(0);
     workers.into_iter().for_each(|w| drop(w.expect(0)));
     assert_eq!(site.run.genomes("state"), site.run.genomes("plain"));
+    let copy = site.run.path("copy");
+    done(&["backup", site.run.path("state").to_str().unwrap(), "--to", copy.to_str().unwrap()]);
+    let public = |path: &Path| path.extension().is_some_and(|e| e == "pem") && !path.ends_with("key.pem");
+    for folder in ["state", "plain", "copy", "pki", "gpu1"] {
+        let open = tests::open_to_others(&site.run.path(folder));
+        let private: Vec<_> = open.into_iter().filter(|p| !public(p)).collect();
+        assert!(private.is_empty(), "{private:?}");
+    }
 }
 
 #[test]

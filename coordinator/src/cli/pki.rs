@@ -107,7 +107,7 @@ pub(super) struct Token {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// How long the token can be used, such as 30m, 1h or 2d
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time_of_a_token)]
     ttl: Duration,
     /// How many nodes it lets in
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -124,8 +124,19 @@ fn days() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=MAX_LIFE.as_secs() / DAY)
 }
 
-/// A time in words: a number and s, m, h or d.
+/// Whoever finds a token later than this finds nothing.
+const MAX_TOKEN_DAYS: u64 = 30;
+
 fn time(text: &str) -> Result<Duration, String> {
+    time_up_to(text, MAX_LIFE.as_secs() / DAY)
+}
+
+fn time_of_a_token(text: &str) -> Result<Duration, String> {
+    time_up_to(text, MAX_TOKEN_DAYS)
+}
+
+/// A time in words: a number and s, m, h or d.
+fn time_up_to(text: &str, days: u64) -> Result<Duration, String> {
     let unit = |c| match c {
         's' => Some(1),
         'm' => Some(60),
@@ -138,8 +149,8 @@ fn time(text: &str) -> Result<Duration, String> {
         number.checked_mul(unit(last)?)
     });
     match seconds {
-        Some(s) if (1..=MAX_LIFE.as_secs()).contains(&s) => Ok(Duration::from_secs(s)),
-        _ => Err("expected a time such as 30m, 1h or 2d, of at most 825 days".into()),
+        Some(s) if (1..=days * DAY).contains(&s) => Ok(Duration::from_secs(s)),
+        _ => Err(format!("expected a time such as 30m, 1h or 2d, of at most {days} days")),
     }
 }
 
