@@ -38,7 +38,7 @@ mod json;
 mod live;
 mod look;
 mod models;
-mod network;
+pub(crate) mod network;
 mod next;
 mod operate;
 mod optimize;

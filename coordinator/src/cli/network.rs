@@ -97,7 +97,7 @@ impl Listen {
 }
 
 /// Raises the number of files that may be open as far as it may be and is wanted. Yields what it is then.
-fn descriptors(wanted: usize) -> usize {
+pub(crate) fn descriptors(wanted: usize) -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let (wanted, now) = (wanted as u64, current.unwrap_or(u64::MAX));
     let most = wanted.min(maximum.unwrap_or(u64::MAX));
