@@ -98,6 +98,17 @@ impl<'a> Elements<'a> {
         }
     }
 
+    /// The block of stored elements from `first` on, where they follow each other in the file and there are so many.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn whole_block(&self, first: usize) -> Option<(&'a [u8], Dtype)> {
+        if self.rows.is_some() || self.strided.is_some() {
+            return None;
+        }
+        let width = self.dtype.width();
+        Some((self.bytes.get(first * width..(first + BLOCK) * width)?, self.dtype))
+    }
+
     /// Stored elements from `first` on.
     #[inline(always)]
     fn stored(&self, first: usize, out: &mut [f32]) {

@@ -23,9 +23,9 @@ pub const INDEPENDENT: &str = "jradievo merge 2025 DARE mask, independent";
 /// Derive-key context of the mask that all sources and tensors share.
 pub const SHARED: &str = "jradievo merge 2025 DARE mask, shared";
 
-const MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
-const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
-const ROUNDS: usize = 10;
+pub(crate) const MULTIPLIER: [u64; 2] = [0xD251_1F53, 0xCD9E_8D57];
+pub(crate) const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+pub(crate) const ROUNDS: usize = 10;
 const LOW: u64 = 0xFFFF_FFFF;
 
 /// What selects one field.

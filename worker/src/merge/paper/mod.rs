@@ -28,6 +28,11 @@
 //! threshold is exact where theirs is bisected (22 halvings of [0, 64], and no magnitude may reach 64), and what is
 //! dropped or trimmed is +0, where multiplying by a mask would leave −0, or NaN for an infinity.
 
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
 use super::block::{BLOCK, Elements};
 use super::field::{self, Key};
 use super::simd::widest;
@@ -134,6 +139,8 @@ pub(crate) struct Scratch {
     tau: Vec<Spaced<f32>>,
     merged: Spaced<f32>,
     f16: bool,
+    #[cfg(target_arch = "x86_64")]
+    masks: wide::Masks,
 }
 
 impl Scratch {
@@ -147,6 +154,8 @@ impl Scratch {
             drawn: None,
             tau: vec![Spaced::new(); terms],
             merged: Spaced::new(),
+            #[cfg(target_arch = "x86_64")]
+            masks: wide::Masks::new(terms),
         }
     }
 
@@ -262,10 +271,25 @@ impl Scratch {
     }
 }
 
+/// The bits of |τ| of one block as a trim ranks them: after steps 1 and 2, in float16 also 4. Zeros follow the last
+/// element.
+pub(crate) fn magnitudes(
+    scratch: &mut Scratch,
+    base: Elements,
+    term: &Term,
+    first: usize,
+    count: usize,
+    out: &mut [u32; BLOCK],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::magnitudes(scratch, base, term, first, count, out) {
+        return;
+    }
+    portable_magnitudes(scratch, base, term, first, count, out);
+}
+
 widest! {
-    /// The bits of |τ| of one block as a trim ranks them: after steps 1 and 2, in float16 also 4. Zeros follow the last
-    /// element.
-    pub(crate) fn magnitudes(scratch: &mut Scratch, base: Elements, term: &Term, first: usize, count: usize, out: &mut [u32; BLOCK]) {
+    fn portable_magnitudes(scratch: &mut Scratch, base: Elements, term: &Term, first: usize, count: usize, out: &mut [u32; BLOCK]) {
         match scratch.f16 {
             false => scratch.deltas::<false>(base, std::slice::from_ref(term), first, count),
             true => scratch.deltas::<true>(base, std::slice::from_ref(term), first, count),
@@ -276,9 +300,25 @@ widest! {
     }
 }
 
+/// Adds to `total` the sum of one block's elected signs, ties counting nothing.
+pub(crate) fn signs(
+    scratch: &mut Scratch,
+    base: Elements,
+    terms: &[Term],
+    first: usize,
+    count: usize,
+    total: &mut i64,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(signs) = wide::signs(scratch, base, terms, first, count) {
+        *total += signs;
+        return;
+    }
+    portable_signs(scratch, base, terms, first, count, total);
+}
+
 widest! {
-    /// Adds to `total` the sum of one block's elected signs, ties counting nothing.
-    pub(crate) fn signs(scratch: &mut Scratch, base: Elements, terms: &[Term], first: usize, count: usize, total: &mut i64) {
+    fn portable_signs(scratch: &mut Scratch, base: Elements, terms: &[Term], first: usize, count: usize, total: &mut i64) {
         if scratch.f16 {
             scratch.deltas::<true>(base, terms, first, count);
             *total += scratch.signs::<true>(terms);
@@ -289,9 +329,24 @@ widest! {
     }
 }
 
+/// Merges one block: `count` elements from `first` on, found in [`Scratch::merged`].
+pub(crate) fn merge(
+    scratch: &mut Scratch,
+    base: Elements,
+    terms: &[Term],
+    whole: Whole,
+    first: usize,
+    count: usize,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if wide::merge(scratch, base, terms, whole, first, count) {
+        return;
+    }
+    portable_merge(scratch, base, terms, whole, first, count);
+}
+
 widest! {
-    /// Merges one block: `count` elements from `first` on, found in [`Scratch::merged`].
-    pub(crate) fn merge(scratch: &mut Scratch, base: Elements, terms: &[Term], whole: Whole, first: usize, count: usize) {
+    fn portable_merge(scratch: &mut Scratch, base: Elements, terms: &[Term], whole: Whole, first: usize, count: usize) {
         if scratch.f16 {
             scratch.deltas::<true>(base, terms, first, count);
             scratch.elect::<true>(terms, whole);
@@ -309,61 +364,4 @@ pub(crate) struct Whole {
     pub(crate) scale: f32,
     /// The sign of elements whose sum is zero: 1, −1, or 0 where none is elected.
     pub(crate) tie: f32,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{f16_nearest, times_inverse};
-    use half::f16;
-
-    #[test]
-    fn a_product_with_the_inverse_is_the_quotient() {
-        // What is kept at drop rates of all kinds, and neighbours of powers of two.
-        let keeps = [0.7f32, 0.1, 1.0 / 3.0, 0.999_999_9, 0.500_000_06, 1.0, 5.960_464_5e-8, 0.0];
-        for keep in keeps {
-            let inverse = f64::from(keep).recip();
-            let same = |x: f32| {
-                let (found, expected) = (times_inverse(x, inverse), x / keep);
-                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan()
-            };
-            // Every significand once, and all exponents with the subnormal ones among them.
-            for significand in 0..1u32 << 23 {
-                let exponent = significand.wrapping_mul(0x9e37_79b9) >> 24;
-                let x = f32::from_bits(exponent << 23 | significand);
-                assert!(same(x) && same(-x), "{x:e} / {keep}");
-            }
-        }
-    }
-
-    #[test]
-    fn rounds_as_the_half_crate() {
-        let check = |x: f32| {
-            let (found, expected) = (f16_nearest(x), f16::from_f32(x).to_f32());
-            assert!(
-                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
-                "{x:e}: {found:e}, expected {expected:e}"
-            );
-        };
-        // Every float16, the middle between it and its neighbour, and the f32 beside that middle.
-        for bits in 0..=u16::MAX {
-            let x = f16::from_bits(bits).to_f32();
-            let middle = f32::from_bits(x.to_bits().wrapping_add(0x1000));
-            let subnormal_middle = x + 2f32.powi(-25);
-            for x in [x, middle, subnormal_middle] {
-                check(x);
-                check(f32::from_bits(x.to_bits().wrapping_add(1)));
-                check(f32::from_bits(x.to_bits().wrapping_sub(1)));
-            }
-        }
-        let mut bits = 1u32;
-        for _ in 0..200_000 {
-            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            check(f32::from_bits(bits));
-        }
-        for edge in
-            [65504.0, 65519.99, 65520.0, -65520.0, 65536.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY]
-        {
-            check(edge);
-        }
-    }
 }

@@ -1,0 +1,135 @@
+//! The kernels: sixteen elements of every source at a time, in the order of operations of the portable ones.
+
+use super::super::{MAGNITUDE, Whole};
+use super::{LANES, MOST, Share, Stored, VECTORS};
+use crate::merge::block::{BLOCK, Block};
+use std::arch::x86_64::*;
+
+impl Stored<'_> {
+    /// The vector of that number, widened to f32, which is exact.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    fn widen(self, v: usize) -> __m512 {
+        match self {
+            Stored::Bf16(vectors) => {
+                let bits = _mm512_cvtepu16_epi32(halves(&vectors[v]));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+            }
+            Stored::F16(vectors) => _mm512_cvtph_ps(halves(&vectors[v])),
+            Stored::F32(vectors) => {
+                // SAFETY: 64 bytes are read from a reference to as many; the load asks for no alignment.
+                #[expect(unsafe_code, reason = "the instruction takes an address")]
+                unsafe {
+                    _mm512_loadu_ps(vectors[v].as_ptr().cast())
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn halves(bytes: &[u8; 2 * LANES]) -> __m256i {
+    // SAFETY: 32 bytes are read from a reference to as many; the load asks for no alignment.
+    #[expect(unsafe_code, reason = "the instruction takes an address")]
+    unsafe {
+        _mm256_loadu_si256(bytes.as_ptr().cast())
+    }
+}
+
+/// `m − b` where it is kept by the mask, else +0: steps 1 and 2.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn delta(share: &Share, base: __m512, v: usize) -> __m512 {
+    let base = match share.base {
+        Some(own) => own.widen(v),
+        None => base,
+    };
+    _mm512_maskz_sub_ps(share.kept[v], share.model.widen(v), base)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn magnitude(x: __m512) -> __m512i {
+    _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(MAGNITUDE as i32))
+}
+
+/// What survives of a source's vector, rescaled: steps 1 to 4.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn survivor(share: &Share, base: __m512, v: usize) -> __m512 {
+    let delta = delta(share, base, v);
+    let survives = _mm512_cmpge_epu32_mask(magnitude(delta), _mm512_set1_epi32(share.threshold as i32));
+    _mm512_maskz_div_ps(survives, delta, _mm512_set1_ps(share.keep))
+}
+
+/// Steps 1 to 6 for a block of the first `N` shares.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn merge<const N: usize>(base: Stored, shares: &[Share; MOST], whole: Whole, out: &mut Block) {
+    let zero = _mm512_setzero_ps();
+    let one = _mm512_set1_ps(1.0);
+    let scale = _mm512_set1_ps(whole.scale);
+    let tie = |sign: bool| if sign { u16::MAX } else { 0 };
+    let (tie_up, tie_down) = (tie(whole.tie > 0.0), tie(whole.tie < 0.0));
+    for (v, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let base = base.widen(v);
+        let mut tau = [zero; N];
+        let mut sum = zero;
+        for (tau, share) in tau.iter_mut().zip(shares) {
+            *tau = survivor(share, base, v);
+            sum = _mm512_add_ps(sum, *tau);
+        }
+        let rises = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sum, zero);
+        let falls = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(sum, zero);
+        let even = !(rises | falls);
+        let (rises, falls) = (rises | even & tie_up, falls | even & tie_down);
+        let (mut total, mut count) = (zero, zero);
+        for (tau, share) in tau.iter().zip(shares) {
+            let agrees = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(rises, *tau, zero)
+                | _mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(falls, *tau, zero);
+            let weighted = _mm512_mul_ps(_mm512_set1_ps(share.weight), *tau);
+            total = _mm512_mask_add_ps(total, agrees, total, weighted);
+            count = _mm512_mask_add_ps(count, agrees, count, one);
+        }
+        let agreed = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(count, zero);
+        let mean = _mm512_maskz_div_ps(agreed, total, count);
+        let moved = _mm512_mask_add_ps(base, agreed, base, _mm512_mul_ps(scale, mean));
+        let broken = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(sum, sum);
+        let merged = _mm512_mask_mov_ps(moved, broken, sum);
+        // SAFETY: 64 bytes are written to a reference to as many; the store asks for no alignment.
+        #[expect(unsafe_code, reason = "the instruction takes an address")]
+        unsafe {
+            _mm512_storeu_ps(out.as_mut_ptr(), merged)
+        };
+    }
+}
+
+/// The sum of the signs of a block's sums: steps 1 to 5.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
+pub(super) fn signs<const N: usize>(base: Stored, shares: &[Share; MOST]) -> i64 {
+    let zero = _mm512_setzero_ps();
+    let (mut up, mut down) = (0, 0);
+    for v in 0..VECTORS {
+        let base = base.widen(v);
+        let mut sum = zero;
+        for share in &shares[..N] {
+            sum = _mm512_add_ps(sum, survivor(share, base, v));
+        }
+        up += _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sum, zero).count_ones();
+        down += _mm512_cmp_ps_mask::<_CMP_LT_OQ>(sum, zero).count_ones();
+    }
+    i64::from(up) - i64::from(down)
+}
+
+/// The bits of the magnitudes of a block: steps 1 and 2.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn magnitudes(base: Stored, share: &Share, out: &mut [u32; BLOCK]) {
+    for (v, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let bits = magnitude(delta(share, base.widen(v), v));
+        // SAFETY: 64 bytes are written to a reference to as many; the store asks for no alignment.
+        #[expect(unsafe_code, reason = "the instruction takes an address")]
+        unsafe {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), bits)
+        };
+    }
+}

@@ -1,0 +1,223 @@
+//! The paper's merge by hand for AVX-512: the portable kernels of the module above are the statement, and this must give
+//! the same bits (`tests.rs`).
+//!
+//! Compiled from arrays, each step of a block passes through memory; here sixteen elements of all sources stay in registers
+//! from the stored bytes to the sum, and a mask of DARE is sixteen bits instead of sixteen words. Measured
+//! (docs/BENCHMARKS.md): a third of the processor time.
+//!
+//! What does not fit is left to the portable kernels: float16 arithmetic, more than [`MOST`] sources, rows that are
+//! mapped, elements in another order, and the last, shorter block of a tensor.
+
+mod kernel;
+mod mask;
+
+use super::{Scratch, Term, Whole};
+use crate::checkpoint::Dtype;
+use crate::merge::block::{BLOCK, Elements};
+use crate::merge::field::Key;
+use crate::merge::simd::Level;
+use std::sync::LazyLock;
+
+/// Sources whose elements are kept in registers together.
+pub(super) const MOST: usize = 8;
+/// Elements of a vector.
+const LANES: usize = 16;
+/// Vectors of a block.
+const VECTORS: usize = BLOCK / LANES;
+
+/// One bit per element of a block, set where it is kept.
+pub(super) type Kept = [u16; VECTORS];
+
+/// The stored elements of one block.
+#[derive(Clone, Copy)]
+enum Stored<'a> {
+    Bf16(&'a [[u8; 2 * LANES]; VECTORS]),
+    F16(&'a [[u8; 2 * LANES]; VECTORS]),
+    F32(&'a [[u8; 4 * LANES]; VECTORS]),
+}
+
+impl<'a> Stored<'a> {
+    fn of(elements: &Elements<'a>, first: usize) -> Option<Stored<'a>> {
+        let (bytes, dtype) = elements.whole_block(first)?;
+        match dtype {
+            Dtype::Bf16 => Some(Stored::Bf16(bytes.as_chunks().0.try_into().ok()?)),
+            Dtype::F16 => Some(Stored::F16(bytes.as_chunks().0.try_into().ok()?)),
+            Dtype::F32 => Some(Stored::F32(bytes.as_chunks().0.try_into().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+/// One source's share of a block.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    model: Stored<'a>,
+    base: Option<Stored<'a>>,
+    kept: &'a Kept,
+    /// [`super::Rule`], in the order of its use.
+    threshold: u32,
+    keep: f32,
+    weight: f32,
+}
+
+/// Masks that were drawn last, by term.
+#[derive(Clone)]
+pub(super) struct Masks {
+    kept: Vec<Kept>,
+    drawn: Vec<Option<(Key, usize, u32)>>,
+}
+
+impl Masks {
+    pub(super) fn new(terms: usize) -> Masks {
+        Masks { kept: vec![[u16::MAX; VECTORS]; terms], drawn: vec![None; terms] }
+    }
+
+    /// Draws the mask of a term, unless it is there: for this term already, or for another of the same key and rate.
+    fn draw(&mut self, s: usize, term: &Term, first: usize) {
+        let wanted = (term.rule.drop > 0).then_some((term.key, first, term.rule.drop));
+        if self.drawn[s] == wanted && (wanted.is_some() || self.kept[s][0] == u16::MAX) {
+            return;
+        }
+        let Some((key, first, drop)) = wanted else {
+            (self.kept[s], self.drawn[s]) = ([u16::MAX; VECTORS], None);
+            return;
+        };
+        match self.drawn[..s].iter().position(|d| *d == wanted) {
+            Some(same) => self.kept[s] = self.kept[same],
+            // SAFETY: `here` has found the features that the function is compiled for.
+            #[expect(unsafe_code, reason = "a function compiled for features that were found")]
+            None => unsafe { mask::draw(key, first as u64, drop, &mut self.kept[s]) },
+        }
+        self.drawn[s] = wanted;
+    }
+}
+
+/// Whether the processor at hand has what these kernels are compiled for.
+pub(super) fn here() -> bool {
+    static HERE: LazyLock<bool> =
+        LazyLock::new(|| Level::here() == Level::Avx512 && is_x86_feature_detected!("bmi2"));
+    *HERE
+}
+
+/// What a kernel works on, where the block fits.
+struct Ready<'a> {
+    base: Stored<'a>,
+    shares: [Share<'a>; MOST],
+}
+
+fn ready<'a>(
+    masks: &'a mut Masks,
+    f16: bool,
+    base: &Elements<'a>,
+    terms: &[Term<'a>],
+    first: usize,
+    count: usize,
+) -> Option<Ready<'a>> {
+    if !here() || f16 || count != BLOCK || !(1..=MOST).contains(&terms.len()) {
+        return None;
+    }
+    let stored = Stored::of(base, first)?;
+    for (s, term) in terms.iter().enumerate() {
+        Stored::of(&term.model, first)?;
+        masks.draw(s, term, first);
+    }
+    let masks = &*masks;
+    let share = |s: usize| {
+        let term = &terms[s];
+        let own = term.base.as_ref();
+        Some(Share {
+            model: Stored::of(&term.model, first)?,
+            base: match own {
+                Some(own) => Some(Stored::of(own, first)?),
+                None => None,
+            },
+            kept: &masks.kept[s],
+            threshold: term.rule.threshold,
+            keep: term.rule.keep,
+            weight: term.rule.weight,
+        })
+    };
+    // What lies beyond the last term is never looked at.
+    let mut shares = [share(0)?; MOST];
+    for s in 1..terms.len() {
+        shares[s] = share(s)?;
+    }
+    base.prefetch(first + BLOCK, BLOCK);
+    for term in terms {
+        term.model.prefetch(first + BLOCK, BLOCK);
+        if let Some(own) = &term.base {
+            own.prefetch(first + BLOCK, BLOCK);
+        }
+    }
+    Some(Ready { base: stored, shares })
+}
+
+/// Calls a kernel for the number of sources at hand.
+macro_rules! for_as_many {
+    ($kernel:ident, $ready:expr, $terms:expr, $($argument:expr),*) => {{
+        let Ready { base, shares } = $ready;
+        // SAFETY: `ready` has found the features that the kernels are compiled for.
+        #[expect(unsafe_code, reason = "functions compiled for features that were found")]
+        unsafe {
+            match $terms {
+                1 => kernel::$kernel::<1>(base, &shares, $($argument),*),
+                2 => kernel::$kernel::<2>(base, &shares, $($argument),*),
+                3 => kernel::$kernel::<3>(base, &shares, $($argument),*),
+                4 => kernel::$kernel::<4>(base, &shares, $($argument),*),
+                5 => kernel::$kernel::<5>(base, &shares, $($argument),*),
+                6 => kernel::$kernel::<6>(base, &shares, $($argument),*),
+                7 => kernel::$kernel::<7>(base, &shares, $($argument),*),
+                _ => kernel::$kernel::<MOST>(base, &shares, $($argument),*),
+            }
+        }
+    }};
+}
+
+/// As [`super::merge`]; false, with nothing done, where the block does not fit.
+pub(super) fn merge(
+    scratch: &mut Scratch,
+    base: Elements,
+    terms: &[Term],
+    whole: Whole,
+    first: usize,
+    count: usize,
+) -> bool {
+    let Scratch { masks, merged, f16, .. } = scratch;
+    let Some(ready) = ready(masks, *f16, &base, terms, first, count) else { return false };
+    for_as_many!(merge, ready, terms.len(), whole, &mut merged.block);
+    true
+}
+
+/// As [`super::signs`]; `None` where the block does not fit.
+pub(super) fn signs(
+    scratch: &mut Scratch,
+    base: Elements,
+    terms: &[Term],
+    first: usize,
+    count: usize,
+) -> Option<i64> {
+    let ready = ready(&mut scratch.masks, scratch.f16, &base, terms, first, count)?;
+    Some(for_as_many!(signs, ready, terms.len(),))
+}
+
+/// As [`super::magnitudes`]; false, with nothing done, where the block does not fit.
+pub(super) fn magnitudes(
+    scratch: &mut Scratch,
+    base: Elements,
+    term: &Term,
+    first: usize,
+    count: usize,
+    out: &mut [u32; BLOCK],
+) -> bool {
+    let Scratch { masks, f16, .. } = scratch;
+    let Some(Ready { base, shares }) = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)
+    else {
+        return false;
+    };
+    // SAFETY: as above.
+    #[expect(unsafe_code, reason = "a function compiled for features that were found")]
+    unsafe {
+        kernel::magnitudes(base, &shares[0], out)
+    };
+    true
+}
