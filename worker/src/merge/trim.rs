@@ -13,8 +13,7 @@
 use super::block::BLOCK;
 use super::error::Result;
 use super::flat::Flat;
-use super::paper::{Scratch, magnitudes};
-use super::simd::widest;
+use super::paper::{Scratch, magnitudes, tally};
 use std::sync::atomic::AtomicBool;
 
 /// Bits that the first histogram leaves out.
@@ -158,17 +157,14 @@ fn fine(flat: &Flat, searched: &[(Query, Window)], stop: &AtomicBool) -> Result<
     };
     let state = || (flat.scratch_for_one(), empty());
     let states: Vec<(Scratch, Vec<Count>)> = flat.walk(stop, state, |(scratch, counts), tensor, spans| {
-        let mut bits = [0u32; BLOCK];
         for span in spans {
             for ((query, window), count) in searched.iter().zip(counts.iter_mut()) {
                 let Some(term) = tensor.terms.iter().find(|t| t.source == query.source) else {
                     count.below += span.count as u64;
                     continue;
                 };
-                magnitudes(scratch, tensor.base, term, span.first, span.count, &mut bits);
-                add(count, *window, &bits);
-                // The zeros that pad a short block were counted too.
-                count.below -= (BLOCK - span.count) as u64;
+                let span = (span.first, span.count);
+                count.below += tally(scratch, tensor.base, term, span, window.from, &mut count.inside);
             }
         }
     })?;
@@ -183,23 +179,6 @@ fn fine(flat: &Flat, searched: &[(Query, Window)], stop: &AtomicBool) -> Result<
 }
 
 impl Count {
-    #[inline(always)]
-    fn add(&mut self, window: Window, bits: &[u32; BLOCK]) {
-        let below: u32 = bits.iter().map(|&b| u32::from(b < window.from)).sum();
-        self.below += u64::from(below);
-        // Few elements lie inside: whole runs are passed over by one comparison of vectors.
-        for run in bits.as_chunks::<32>().0 {
-            let inside = run.iter().fold(false, |any, b| any | (b.wrapping_sub(window.from) < window.width));
-            if inside {
-                for b in run {
-                    if let Some(bin) = self.inside.get_mut(b.wrapping_sub(window.from) as usize) {
-                        *bin += 1;
-                    }
-                }
-            }
-        }
-    }
-
     fn answer(&self, rank: u64, window: Window) -> Option<u32> {
         if rank < self.below {
             // Only zeros lie below a window that starts at the smallest magnitude.
@@ -211,13 +190,6 @@ impl Count {
             rank < below
         });
         bin.map(|i| window.from + i as u32)
-    }
-}
-
-widest! {
-    /// Counts one block, padding included.
-    fn add(count: &mut Count, window: Window, bits: &[u32; BLOCK]) {
-        count.add(window, bits);
     }
 }
 

@@ -300,6 +300,58 @@ widest! {
     }
 }
 
+/// Of the magnitudes of one block that a trim ranks, as bits, the number below `from`; those from there on are counted in
+/// `inside`, one by one as far as it reaches.
+pub(crate) fn tally(
+    scratch: &mut Scratch,
+    base: Elements,
+    term: &Term,
+    (first, count): (usize, usize),
+    from: u32,
+    inside: &mut [u64],
+) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(below) = wide::tally(scratch, base, term, (first, count), from, inside) {
+        return below;
+    }
+    let mut below = 0;
+    portable_tally(scratch, base, term, (first, count), from, inside, &mut below);
+    below
+}
+
+widest! {
+    fn portable_tally(
+        scratch: &mut Scratch,
+        base: Elements,
+        term: &Term,
+        span: (usize, usize),
+        from: u32,
+        inside: &mut [u64],
+        below: &mut u64,
+    ) {
+        let (first, count) = span;
+        match scratch.f16 {
+            false => scratch.deltas::<false>(base, std::slice::from_ref(term), first, count),
+            true => scratch.deltas::<true>(base, std::slice::from_ref(term), first, count),
+        }
+        let bits: [u32; BLOCK] = std::array::from_fn(|i| scratch.tau[0].block[i].to_bits() & MAGNITUDE);
+        let found: u32 = bits.iter().map(|&b| u32::from(b < from)).sum();
+        // The zeros that pad a short block were counted too.
+        *below = u64::from(found) - (BLOCK - count) as u64;
+        let width = u32::try_from(inside.len()).unwrap_or(u32::MAX);
+        // Few elements lie inside: whole runs are passed over by one comparison of vectors.
+        for run in bits.as_chunks::<32>().0 {
+            if run.iter().fold(false, |any, b| any | (b.wrapping_sub(from) < width)) {
+                for b in run {
+                    if let Some(bin) = inside.get_mut(b.wrapping_sub(from) as usize) {
+                        *bin += 1;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Adds to `total` the sum of one block's elected signs, ties counting nothing.
 pub(crate) fn signs(
     scratch: &mut Scratch,

@@ -95,6 +95,7 @@ mod by_hand {
         let types = [Dtype::Bf16, Dtype::F16, Dtype::F32];
         let bytes: Vec<Vec<u8>> = (0..19).map(|n| stored(types[n as usize % 3], n, count)).collect();
         let elements = |n: usize| Elements::new(&bytes[n], types[n % 3]);
+        let mut counted = 0;
         for terms in 1..=wide::MOST {
             for case in 0..6u32 {
                 let term = |s: usize| {
@@ -132,10 +133,19 @@ mod by_hand {
                             f == e || f32::from_bits(*f).is_nan() && f32::from_bits(*e).is_nan()
                         };
                         assert!(found.iter().zip(&expected).all(same), "{what}");
+                        let (from, mut inside) = (0.06f32.to_bits(), [vec![0; 1 << 20], vec![0; 1 << 20]]);
+                        let span = (first, BLOCK);
+                        let found = wide::tally(&mut ours, base, term, span, from, &mut inside[0]);
+                        let mut expected = 0;
+                        portable_tally(&mut plain, base, term, span, from, &mut inside[1], &mut expected);
+                        assert_eq!(found, Some(expected), "{what}");
+                        assert!(inside[0] == inside[1], "{what}");
+                        counted += inside[0].iter().sum::<u64>();
                     }
                 }
             }
         }
+        assert!(counted > 1000, "{counted}");
     }
 
     #[test]

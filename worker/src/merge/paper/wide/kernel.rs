@@ -121,6 +121,37 @@ pub(super) fn signs<const N: usize>(base: Stored, shares: &[Share; MOST]) -> i64
     i64::from(up) - i64::from(down)
 }
 
+/// Of the magnitudes of a block, as bits, how many are below `from`; those from there on are counted in `inside`, one
+/// by one as far as it reaches: steps 1 and 2.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")]
+pub(super) fn tally(base: Stored, share: &Share, from: u32, inside: &mut [u64]) -> u64 {
+    let width = u32::try_from(inside.len()).unwrap_or(u32::MAX);
+    let (low, width) = (_mm512_set1_epi32(from as i32), _mm512_set1_epi32(width as i32));
+    // Those inside are gathered without a branch, which could not be foretold, and counted afterwards.
+    let (mut below, mut found, mut gathered) = (0, 0, [0u32; BLOCK + LANES]);
+    for v in 0..VECTORS {
+        let bits = magnitude(delta(share, base.widen(v), v));
+        below += _mm512_cmplt_epu32_mask(bits, low).count_ones();
+        let above = _mm512_sub_epi32(bits, low);
+        let is_inside = _mm512_cmplt_epu32_mask(above, width);
+        if let Some(room) = gathered.get_mut(found..found + LANES) {
+            let first = _mm512_maskz_compress_epi32(is_inside, above);
+            // SAFETY: 64 bytes are written to a slice of as many; the store asks for no alignment.
+            #[expect(unsafe_code, reason = "the instruction takes an address")]
+            unsafe {
+                _mm512_storeu_si512(room.as_mut_ptr().cast(), first)
+            };
+        }
+        found += is_inside.count_ones() as usize;
+    }
+    for bin in &gathered[..found] {
+        if let Some(bin) = inside.get_mut(*bin as usize) {
+            *bin += 1;
+        }
+    }
+    u64::from(below)
+}
+
 /// The bits of the magnitudes of a block: steps 1 and 2.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) fn magnitudes(base: Stored, share: &Share, out: &mut [u32; BLOCK]) {

@@ -221,3 +221,20 @@ pub(super) fn magnitudes(
     };
     true
 }
+
+/// As [`super::tally`]; `None`, with nothing counted, where the block does not fit.
+pub(super) fn tally(
+    scratch: &mut Scratch,
+    base: Elements,
+    term: &Term,
+    (first, count): (usize, usize),
+    from: u32,
+    inside: &mut [u64],
+) -> Option<u64> {
+    let Scratch { masks, f16, .. } = scratch;
+    let Ready { base, shares } = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)?;
+    // SAFETY: as above.
+    #[expect(unsafe_code, reason = "a function compiled for features that were found")]
+    let below = unsafe { kernel::tally(base, &shares[0], from, inside) };
+    Some(below)
+}
