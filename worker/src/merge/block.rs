@@ -172,7 +172,6 @@ impl<'a> Elements<'a> {
     }
 
     /// The type that the elements are stored in.
-    #[cfg(any(feature = "cuda", test))]
     pub(crate) fn dtype(&self) -> Dtype {
         self.dtype
     }

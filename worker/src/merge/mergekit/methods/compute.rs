@@ -1,6 +1,6 @@
 //! Elementwise passes over a tensor: blocks in the first-level cache, tasks over chunks, every thread at work.
 
-use super::values::{Compute, round_all};
+use super::values::{Compute, round_inline};
 use crate::merge::block::{BLOCK, Block, CHUNK};
 use rayon::prelude::*;
 
@@ -30,12 +30,12 @@ pub(super) fn each_block<S: Send>(
 #[inline(always)]
 pub(super) fn map(compute: Compute, values: &mut [f32], f: impl Fn(f32) -> f32) {
     values.iter_mut().for_each(|x| *x = f(*x));
-    round_all(compute, values);
+    round_inline(compute, values);
 }
 
 /// As [`map`], with the element of the same place in `others` as the second operand.
 #[inline(always)]
 pub(super) fn zip(compute: Compute, values: &mut [f32], others: &[f32], f: impl Fn(f32, f32) -> f32) {
     values.iter_mut().zip(others).for_each(|(x, y)| *x = f(*x, *y));
-    round_all(compute, values);
+    round_inline(compute, values);
 }

@@ -15,10 +15,11 @@ use super::error::{MethodError, Result};
 use super::mask::{Mask, Ties, descending, magnitude_bits};
 use super::parameters::Settled;
 use super::reduce;
-use super::values::{Compute, round_all};
+use super::values::{Compute, round_inline};
 use super::{Call, Input, Method};
 use crate::merge::block::BLOCK;
 use crate::merge::field::Key;
+use crate::merge::simd::widest;
 use common::recipe::Mask as Masks;
 
 /// Norms below this are not divided by.
@@ -67,7 +68,7 @@ impl<'a> Delta<'a> {
                     delta.kept = Kept::Nothing;
                     return Ok(delta);
                 }
-                let keys = |first: usize, keys: &mut [u32]| delta.keys(first, keys, descending);
+                let keys = |first: usize, out: &mut [u32]| keys(&delta, true, first, out);
                 delta.kept = Kept::Some(Mask::ranks(elements, keys, (0, size(density).max(1)), Ties::Sorted));
             }
             Method::Breadcrumbs | Method::BreadcrumbsTies => {
@@ -79,7 +80,7 @@ impl<'a> Delta<'a> {
                 }
                 let keep = size(density);
                 let from = elements.saturating_sub(keep).saturating_sub(size(gamma));
-                let keys = |first: usize, keys: &mut [u32]| delta.keys(first, keys, |key| key);
+                let keys = |first: usize, out: &mut [u32]| keys(&delta, false, first, out);
                 delta.kept = Kept::Some(Mask::ranks(elements, keys, (from, from + keep), Ties::Sorted));
             }
             Method::DareLinear | Method::DareTies => {
@@ -120,41 +121,43 @@ impl<'a> Delta<'a> {
     }
 
     /// The source's elements less the base's.
-    #[inline]
     fn difference(&self, first: usize, out: &mut [f32]) {
+        difference(self, first, out);
+    }
+
+    #[inline(always)]
+    fn difference_inline(&self, first: usize, out: &mut [f32]) {
         let mut base = [0.0; BLOCK];
         let base = &mut base[..out.len()];
-        self.base.values.read(self.compute, first, base);
+        self.base.values.read_inline(self.compute, first, base);
         self.read_against(base, first, out);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_against(&self, base: &[f32], first: usize, out: &mut [f32]) {
-        self.input.values.read(self.compute, first, out);
+        self.input.values.read_inline(self.compute, first, out);
         out.iter_mut().zip(base).for_each(|(x, b)| *x -= b);
-        round_all(self.compute, out);
-    }
-
-    fn keys(&self, first: usize, keys: &mut [u32], order: impl Fn(u32) -> u32) {
-        let mut block = [0.0; BLOCK];
-        let block = &mut block[..keys.len()];
-        self.difference(first, block);
-        keys.iter_mut().zip(block).for_each(|(key, x)| *key = order(magnitude_bits(*x)));
+        round_inline(self.compute, out);
     }
 
     /// Writes the elements from `first` on, at most a block of them, given the base's.
-    #[inline]
     pub(super) fn read(&self, base: &[f32], first: usize, out: &mut [f32]) {
+        read(self, base, first, out);
+    }
+
+    /// The same within a kernel.
+    #[inline(always)]
+    pub(super) fn read_inline(&self, base: &[f32], first: usize, out: &mut [f32]) {
         match &self.kept {
             Kept::Nothing => out.fill(0.0),
             Kept::All => self.read_against(base, first, out),
             Kept::Some(mask) => {
                 self.read_against(base, first, out);
-                mask.apply(first, out);
+                mask.apply_inline(first, out);
                 if let Some(scale) = self.scale {
                     out.iter_mut().for_each(|x| *x *= scale);
                     // What the mask's own type is, the tensor's is no wider.
-                    round_all(self.compute, out);
+                    round_inline(self.compute, out);
                 }
             }
         }
@@ -164,18 +167,49 @@ impl<'a> Delta<'a> {
     fn norm_kept(&self, threads: usize) -> Option<f32> {
         let elements = self.input.values.len();
         let magnitudes = |kept: bool| {
-            let fill = |first: usize, out: &mut [f32]| {
-                self.difference(first, out);
-                if let (true, Kept::Some(mask)) = (kept, &self.kept) {
-                    mask.apply(first, out);
-                }
-                out.iter_mut().for_each(|x| *x = x.abs());
-            };
+            let mask = if let (true, Kept::Some(mask)) = (kept, &self.kept) { Some(mask) } else { None };
+            let fill = |first: usize, out: &mut [f32]| magnitudes(self, mask, first, out);
             reduce::sum(self.work, threads, elements, &fill)
         };
         let (before, after) = (magnitudes(false), magnitudes(true));
         let tiny = self.work.round(TINY_NORM);
         (!(before < tiny || after < tiny)).then(|| self.work.round(before / after))
+    }
+}
+
+widest! {
+    fn difference(delta: &Delta<'_>, first: usize, out: &mut [f32]) {
+        delta.difference_inline(first, out);
+    }
+}
+
+widest! {
+    fn read(delta: &Delta<'_>, base: &[f32], first: usize, out: &mut [f32]) {
+        delta.read_inline(base, first, out);
+    }
+}
+
+widest! {
+    /// Magnitudes, of what a mask keeps.
+    fn magnitudes(delta: &Delta<'_>, mask: Option<&Mask>, first: usize, out: &mut [f32]) {
+        delta.difference_inline(first, out);
+        if let Some(mask) = mask {
+            mask.apply_inline(first, out);
+        }
+        out.iter_mut().for_each(|x| *x = x.abs());
+    }
+}
+
+widest! {
+    /// What elements are ranked by, from the smallest magnitude or from the largest.
+    fn keys(delta: &Delta<'_>, falling: bool, first: usize, keys: &mut [u32]) {
+        let mut block = [0.0; BLOCK];
+        let block = &mut block[..keys.len()];
+        delta.difference_inline(first, block);
+        for (key, x) in keys.iter_mut().zip(block) {
+            let rising = magnitude_bits(*x);
+            *key = if falling { descending(rising) } else { rising };
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 use super::Checked;
 use super::compute::{blocks, each_block};
 use super::reduce;
-use super::values::{Compute, round_all};
+use super::values::{Compute, round_inline};
+use crate::merge::block::Block;
 use crate::merge::simd::widest;
 
 pub(super) fn merge(checked: &Checked) -> Vec<f32> {
@@ -17,25 +18,31 @@ pub(super) fn merge(checked: &Checked) -> Vec<f32> {
     each_block(
         checked.elements,
         || blocks(1),
-        |model, first, out| {
-            let model = &mut model[0][..out.len()];
-            out.fill(0.0);
-            for ((input, _), weight) in checked.others.iter().zip(&weights) {
-                input.values.read(compute, first, model);
-                add_product(out, model, *weight);
-            }
-            if let Some(total) = total {
-                out.iter_mut().for_each(|sum| *sum /= total);
-            }
-            round_all(compute, out);
-        },
+        |model, first, out| merge_block(checked, compute, &weights, total, &mut model[0], first, out),
     )
 }
 
 widest! {
-    fn add_product(sums: &mut [f32], model: &[f32], weight: f32) {
-        for (sum, m) in sums.iter_mut().zip(model) {
-            *sum = m.mul_add(weight, *sum);
+    fn merge_block(
+        checked: &Checked<'_>,
+        compute: Compute,
+        weights: &[f32],
+        total: Option<f32>,
+        model: &mut Block,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let model = &mut model[..out.len()];
+        out.fill(0.0);
+        for ((input, _), weight) in checked.others.iter().zip(weights) {
+            input.values.read_inline(compute, first, model);
+            for (sum, m) in out.iter_mut().zip(model.iter()) {
+                *sum = m.mul_add(*weight, *sum);
+            }
         }
+        if let Some(total) = total {
+            out.iter_mut().for_each(|sum| *sum /= total);
+        }
+        round_inline(compute, out);
     }
 }

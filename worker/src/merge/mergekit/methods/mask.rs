@@ -4,6 +4,7 @@ use super::reduce::Fill;
 use super::sort::{self, Item};
 use crate::merge::block::{BLOCK, CHUNK};
 use crate::merge::field::{self, Key};
+use crate::merge::simd::widest;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,9 +45,7 @@ impl Mask {
     pub(super) fn random(elements: usize, key: Key, probability: f32) -> Mask {
         let limit = drop_limit(probability);
         Mask::of_blocks(elements, |first, kept| {
-            let mut words = [0; BLOCK];
-            field::fill(key, first as u64, &mut words);
-            kept.iter_mut().zip(&words).for_each(|(k, w)| *k = w >> 8 >= limit);
+            drawn(key, first as u64, limit, kept);
         })
     }
 
@@ -115,11 +114,13 @@ impl Mask {
             Ties::Sorted => sort::split(&mut items, &[from, to]),
             Ties::Selected => sort::smallest(&mut items, to),
         }
-        let bits: Vec<AtomicU64> = (0..elements.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect();
-        items[from..to.max(from)].par_iter().for_each(|(_, i)| {
-            bits[*i as usize / WORD].fetch_or(1 << (i % WORD as u32), Ordering::Relaxed);
-        });
-        Mask(bits.into_iter().map(AtomicU64::into_inner).collect())
+        // Only of those that equal a bound their order decides.
+        let mut mask = Mask::of_keys(elements, &keys, |key| low.key < key && key < high.key);
+        for (_, i) in items[from..to.max(from)].iter().filter(|(key, _)| *key == low.key || *key == high.key)
+        {
+            mask.0[*i as usize / WORD] |= 1 << (i % WORD as u32);
+        }
+        mask
     }
 
     fn of_keys(
@@ -164,11 +165,40 @@ impl Mask {
 
     /// Sets to zero what is not kept, as a product with 0 does: a number that is not finite becomes NaN, and a
     /// negative one −0.
-    #[inline]
     pub(super) fn apply(&self, first: usize, values: &mut [f32]) {
-        for (i, x) in (first..).zip(values) {
-            *x *= (self.0[i / WORD] >> (i % WORD) & 1) as f32;
+        apply(self, first, values);
+    }
+
+    /// The same within a kernel.
+    #[inline(always)]
+    pub(super) fn apply_inline(&self, first: usize, values: &mut [f32]) {
+        if !first.is_multiple_of(WORD) {
+            for (i, x) in (first..).zip(values) {
+                *x *= (self.0[i / WORD] >> (i % WORD) & 1) as f32;
+            }
+            return;
         }
+        const HALF: usize = WORD / 2;
+        let halves = self.0[first / WORD..].iter().flat_map(|w| [*w as u32, (*w >> HALF) as u32]);
+        for (bits, values) in halves.zip(values.chunks_mut(HALF)) {
+            for (i, x) in (0u32..).zip(values) {
+                *x *= (bits >> i & 1) as f32;
+            }
+        }
+    }
+}
+
+widest! {
+    fn drawn(key: Key, first: u64, limit: u32, kept: &mut [bool]) {
+        let mut words = [0; BLOCK];
+        field::fill(key, first, &mut words);
+        kept.iter_mut().zip(&words).for_each(|(k, w)| *k = w >> 8 >= limit);
+    }
+}
+
+widest! {
+    fn apply(mask: &Mask, first: usize, values: &mut [f32]) {
+        mask.apply_inline(first, values);
     }
 }
 
@@ -221,10 +251,17 @@ impl Bound {
         if rank == elements {
             return Bound { rank, key: u32::MAX, below: elements };
         }
-        let coarse = histogram(elements, keys, |key| Some(key >> LOW_BITS));
+        if rank == 0 {
+            return Bound { rank, key: 0, below: 0 };
+        }
+        const LOW: u32 = (1 << LOW_BITS) - 1;
+        let (coarse, seen) = histogram(elements, keys, |key| Some(key >> LOW_BITS));
         let (bin, below) = bin_of(&coarse, rank);
-        let fine =
-            histogram(elements, keys, |key| (key >> LOW_BITS == bin).then_some(key & ((1 << LOW_BITS) - 1)));
+        // Differences of bfloat16 all have the same lower bits: none.
+        if (seen.any ^ seen.all) & LOW == 0 {
+            return Bound { rank, key: bin << LOW_BITS | seen.all & LOW, below };
+        }
+        let (fine, _) = histogram(elements, keys, |key| (key >> LOW_BITS == bin).then_some(key & LOW));
         let (low, within) = bin_of(&fine, rank - below);
         Bound { rank, key: bin << LOW_BITS | low, below: below + within }
     }
@@ -245,27 +282,36 @@ fn bin_of(counts: &[usize], rank: usize) -> (u32, usize) {
     unreachable!("the histogram counts every key, and the rank is below their number")
 }
 
+/// The bits that any key has, and those that all have.
+#[derive(Clone, Copy)]
+struct Seen {
+    any: u32,
+    all: u32,
+}
+
 fn histogram(
     elements: usize,
     keys: &(impl Fn(usize, &mut [u32]) + Sync),
     bin: impl Fn(u32) -> Option<u32> + Sync,
-) -> Vec<usize> {
-    let empty = || vec![0usize; 1 << 16];
+) -> (Vec<usize>, Seen) {
+    let empty = || (vec![0usize; 1 << 16], Seen { any: 0, all: u32::MAX });
     (0..elements.div_ceil(CHUNK))
         .into_par_iter()
         .with_min_len(elements.div_ceil(CHUNK).div_ceil(4 * rayon::current_num_threads()).max(1))
-        .fold(empty, |mut counts, chunk| {
+        .fold(empty, |(mut counts, mut seen), chunk| {
             let mut block = [0; BLOCK];
             let end = elements.min((chunk + 1) * CHUNK);
             for first in (chunk * CHUNK..end).step_by(BLOCK) {
                 let block = &mut block[..(end - first).min(BLOCK)];
                 keys(first, block);
+                seen.any = block.iter().fold(seen.any, |any, key| any | key);
+                seen.all = block.iter().fold(seen.all, |all, key| all & key);
                 block.iter().filter_map(|key| bin(*key)).for_each(|bin| counts[bin as usize] += 1);
             }
-            counts
+            (counts, seen)
         })
-        .reduce(empty, |mut a, b| {
+        .reduce(empty, |(mut a, x), (b, y)| {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            a
+            (a, Seen { any: x.any | y.any, all: x.all & y.all })
         })
 }

@@ -95,7 +95,10 @@ fn partition(items: &mut [Item]) -> usize {
     };
     items.swap(0, median);
     let pivot = items[0].0;
-    let (mut low, mut high) = (1, items.len());
+    let (mut low, mut high) = match items.len() >= 4 * RUN {
+        true => pairs(items, pivot),
+        false => (1, items.len()),
+    };
     // The median of three bounds both scans.
     loop {
         while items[low].0 < pivot {
@@ -111,6 +114,65 @@ fn partition(items: &mut [Item]) -> usize {
         items.swap(low, high);
         low += 1;
     }
+}
+
+/// Items that are looked at before any is moved.
+const RUN: usize = 128;
+
+/// Of [`partition`] as far as a run is left on either side: what its two scans stop at does not depend on what was swapped before, so
+/// the places of a run's items that are to move are listed first, without a branch on the outcome of a comparison (which
+/// would be guessed wrongly every other time), and swapped in the same pairs. Yields where the scans go on.
+fn pairs(items: &mut [Item], pivot: u32) -> (usize, usize) {
+    /// Places from a run's beginning, or back from its end, in the order of the scan.
+    struct Listed {
+        places: [u8; RUN],
+        from: usize,
+        to: usize,
+    }
+    let mut left = Listed { places: [0; RUN], from: 0, to: 0 };
+    let mut right = Listed { places: [0; RUN], from: 0, to: 0 };
+    // Items before `low` and from `high` on are where they belong, but for those that are listed.
+    let (mut low, mut high) = (1, items.len());
+    let (mut low_run, mut high_run) = (low, high);
+    loop {
+        if left.from == left.to {
+            if high - low < 2 * RUN {
+                break;
+            }
+            (left.from, left.to, low_run) = (0, 0, low);
+            for (i, item) in items[low..low + RUN].iter().enumerate() {
+                left.places[left.to % RUN] = i as u8;
+                left.to += usize::from(item.0 >= pivot);
+            }
+            low += RUN;
+        }
+        if right.from == right.to {
+            if high - low < 2 * RUN {
+                break;
+            }
+            (right.from, right.to, high_run) = (0, 0, high);
+            for (i, item) in items[high - RUN..high].iter().rev().enumerate() {
+                right.places[right.to % RUN] = i as u8;
+                right.to += usize::from(item.0 <= pivot);
+            }
+            high -= RUN;
+        }
+        let count = (left.to - left.from).min(right.to - right.from);
+        for k in 0..count {
+            let (l, r) = (left.places[left.from + k], right.places[right.from + k]);
+            items.swap(low_run + usize::from(l), high_run - 1 - usize::from(r));
+        }
+        left.from += count;
+        right.from += count;
+    }
+    // What is listed and has no partner is where the scans are.
+    if left.from < left.to {
+        low = low_run + usize::from(left.places[left.from]);
+    }
+    if right.from < right.to {
+        high = high_run - usize::from(right.places[right.from]);
+    }
+    (low, high)
 }
 
 /// A stable sort of few items.

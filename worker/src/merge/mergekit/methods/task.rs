@@ -11,9 +11,10 @@ use super::compute::{blocks, each_block, map, zip};
 use super::delta::{Delta, at_once};
 use super::error::Result;
 use super::reduce::{self, Columns};
-use super::values::{Compute, round_all};
+use super::values::{Compute, round_inline};
 use super::{Checked, Input, Method};
 use crate::merge::block::Block;
+use crate::merge::simd::widest;
 use rayon::prelude::*;
 
 pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<f32>> {
@@ -36,21 +37,37 @@ pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<V
         checked.elements,
         || (blocks(1), blocks(2 * deltas.len())),
         |(base_block, blocks), first, out| {
-            let base_block = &mut base_block[0][..out.len()];
-            base.values.read(compute, first, base_block);
-            for ((delta, weight), block) in deltas.iter().zip(&rule.weights).zip(blocks.iter_mut()) {
-                let block = &mut block[..out.len()];
-                delta.read(base_block, first, block);
-                map(compute, block, |x| x * weight);
-            }
-            if deltas.is_empty() {
-                out.copy_from_slice(base_block);
-                return;
-            }
-            rule.mix(first, blocks, out);
-            zip(compute, out, base_block, |x, b| b + x);
+            merge_block(base, &deltas, &rule, &mut base_block[0], blocks, first, out);
         },
     ))
+}
+
+widest! {
+    /// One block of elements, in working memory.
+    fn merge_block(
+        base: &Input<'_>,
+        deltas: &[Delta<'_>],
+        rule: &Rule,
+        base_block: &mut Block,
+        blocks: &mut [Block],
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let compute = rule.compute;
+        let base_block = &mut base_block[..out.len()];
+        base.values.read_inline(compute, first, base_block);
+        for ((delta, weight), block) in deltas.iter().zip(&rule.weights).zip(blocks.iter_mut()) {
+            let block = &mut block[..out.len()];
+            delta.read_inline(base_block, first, block);
+            map(compute, block, |x| x * weight);
+        }
+        if deltas.is_empty() {
+            out.copy_from_slice(base_block);
+            return;
+        }
+        rule.mix(first, blocks, out);
+        zip(compute, out, base_block, |x, b| b + x);
+    }
 }
 
 /// The task vectors as the method thins them out, a few at a time: a thread that waits would else begin another, and how much
@@ -150,5 +167,5 @@ pub(super) fn sum_columns(
             *out = columns.sum(first + i, |t| terms[t][i]);
         }
     }
-    round_all(compute, out);
+    round_inline(compute, out);
 }

@@ -87,22 +87,55 @@ impl<'a> Values<'a> {
     }
 
     /// Writes the elements from `first` on, at most a block of them, rounded to `compute`.
-    #[inline]
     pub(super) fn read(&self, compute: Compute, first: usize, out: &mut [f32]) {
+        read(self, compute, first, out);
+    }
+
+    /// The same within a kernel.
+    #[inline(always)]
+    pub(super) fn read_inline(&self, compute: Compute, first: usize, out: &mut [f32]) {
         match self.0 {
             Held::Stored(elements, _) => elements.widen_slice(first, out),
             Held::Float(values) => out.copy_from_slice(&values[first..first + out.len()]),
         }
-        round_all(compute, out);
+        // Stored numbers of the type itself are what they are.
+        if self.stored_as(compute) {
+            return;
+        }
+        round_inline(compute, out);
+    }
+
+    #[inline(always)]
+    fn stored_as(&self, compute: Compute) -> bool {
+        match (self.0, compute) {
+            (Held::Stored(elements, _), Compute::Bf16) => elements.dtype() == Dtype::Bf16,
+            (Held::Stored(elements, _), Compute::F16) => elements.dtype() == Dtype::F16,
+            _ => false,
+        }
     }
 }
 
-/// Rounds each number to the type.
-#[inline]
-pub(super) fn round_all(compute: Compute, values: &mut [f32]) {
+widest! {
+    fn read(values: &Values<'_>, compute: Compute, first: usize, out: &mut [f32]) {
+        values.read_inline(compute, first, out);
+    }
+}
+
+widest! {
+    /// Rounds each number to the type.
+    pub(super) fn round_all(compute: Compute, values: &mut [f32]) {
+        round_inline(compute, values);
+    }
+}
+
+/// The same within a kernel.
+#[inline(always)]
+pub(super) fn round_inline(compute: Compute, values: &mut [f32]) {
     match compute {
         Compute::F32 => {}
-        Compute::Bf16 => round_bf16(values),
+        Compute::Bf16 => {
+            values.iter_mut().for_each(|x| *x = f32::from_bits(u32::from(bf16_bits(*x)) << 16));
+        }
         Compute::F16 => {
             let mut rounded = [f16::ZERO; BLOCK];
             for values in values.chunks_mut(BLOCK) {
@@ -111,11 +144,5 @@ pub(super) fn round_all(compute: Compute, values: &mut [f32]) {
                 rounded.convert_to_f32_slice(values);
             }
         }
-    }
-}
-
-widest! {
-    fn round_bf16(values: &mut [f32]) {
-        values.iter_mut().for_each(|x| *x = f32::from_bits(u32::from(bf16_bits(*x)) << 16));
     }
 }
