@@ -91,6 +91,13 @@ pub struct Timings {
     pub generate_ms: u64,
     /// Scoring the reports.
     pub score_ms: u64,
+    /// Of the generating, running the prompts; the rest is decoding.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub prefill_ms: u64,
+}
+
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 impl Timings {
@@ -101,6 +108,7 @@ impl Timings {
             features_ms: self.features_ms.saturating_add(other.features_ms),
             generate_ms: self.generate_ms.saturating_add(other.generate_ms),
             score_ms: self.score_ms.saturating_add(other.score_ms),
+            prefill_ms: self.prefill_ms.saturating_add(other.prefill_ms),
         }
     }
 
@@ -111,6 +119,7 @@ impl Timings {
             features_ms: self.features_ms.saturating_sub(earlier.features_ms),
             generate_ms: self.generate_ms.saturating_sub(earlier.generate_ms),
             score_ms: self.score_ms.saturating_sub(earlier.score_ms),
+            prefill_ms: self.prefill_ms.saturating_sub(earlier.prefill_ms),
         }
     }
 

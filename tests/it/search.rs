@@ -27,6 +27,9 @@ fn the_same_genomes_and_best_whatever_the_number_of_workers() {
 fn what_was_scored_is_what_an_exported_model_scores() {
     let run = Run::new(8, 4);
     run.search("state", 1);
+    let candidates = jsonl(&run.look("candidates", "state", &["--json"]));
+    let took = |stage: &str| candidates.iter().map(|c| c["timings_ms"][stage].as_u64().unwrap()).sum::<u64>();
+    assert!(took("features") > 0 && took("prefill") > 0 && took("prefill") < took("generate"));
     let recorded = &run.best("state")["metrics"];
     let evaluated = run.exported("state", "model");
     let out = run.path("model");

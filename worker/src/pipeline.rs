@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Samples with everything about them that no candidate changes.
@@ -45,6 +45,8 @@ pub struct Exam {
     prepared: Vec<score::Reference>,
     questions: Questions,
     options: Options,
+    /// What encoding the images took, in milliseconds, until an evaluation has told it.
+    features_ms: AtomicU64,
 }
 
 impl Exam {
@@ -61,9 +63,12 @@ impl Exam {
             references.iter().map(|r| Path::new(&dataset.images).join(&r.image).display().to_string());
         let paths = paths.collect();
         let images = references.iter().enumerate().map(|(i, r)| read_image(dataset, i, r));
+        let began = Instant::now();
         let questions = vlm.questions(images, generation.image_resize, task)?;
+        let features_ms = AtomicU64::new(whole_millis(began.elapsed()));
         let prepared = references.iter().map(|r| scorer.prepare(&r.text)).collect();
-        Ok(Exam { references, images: paths, prepared, questions, options: options(vlm, generation) })
+        let options = options(vlm, generation);
+        Ok(Exam { references, images: paths, prepared, questions, options, features_ms })
     }
 
     /// The samples, in order.
@@ -311,13 +316,17 @@ impl Pipeline {
         control.enter(Stage::Generating);
         let began = Instant::now();
         let mut scoring = Duration::ZERO;
+        let (exam, bench) = (self.exam.clone(), self.bench.clone());
+        // Images are encoded once, before the first candidate, whose time that is.
+        let features_ms = exam.features_ms.swap(0, Ordering::Relaxed);
+        let clock = self.generator.clock();
         let timings = |scoring: Duration| Timings {
             merge_ms,
-            features_ms: 0,
+            features_ms,
             generate_ms: whole_millis(began.elapsed().saturating_sub(scoring)),
             score_ms: whole_millis(scoring),
+            prefill_ms: whole_millis(clock.prefill()),
         };
-        let (exam, bench) = (self.exam.clone(), self.bench.clone());
         let (generator, language, external) = (&mut self.generator, &self.language, &mut self.external);
         let whole = external.want_whole_candidates();
         let (mut held, mut fault) = (Vec::new(), None);

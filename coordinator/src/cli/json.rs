@@ -32,6 +32,7 @@ struct Timings {
     merge: u64,
     features: u64,
     generate: u64,
+    prefill: u64,
     score: u64,
 }
 
@@ -97,7 +98,13 @@ pub fn candidate(c: &wire::CandidateView, front: Option<bool>) -> String {
 }
 
 fn timings(t: wire::Timings) -> Timings {
-    Timings { merge: t.merge_ms, features: t.features_ms, generate: t.generate_ms, score: t.score_ms }
+    Timings {
+        merge: t.merge_ms,
+        features: t.features_ms,
+        generate: t.generate_ms,
+        prefill: t.prefill_ms,
+        score: t.score_ms,
+    }
 }
 
 /// The state's word of a run.
@@ -282,11 +289,17 @@ mod tests {
             recipe_digest: "ab".into(),
             samples_done: 2,
             bound: None,
-            timings: Some(wire::Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 }),
+            timings: Some(wire::Timings {
+                merge_ms: 1,
+                features_ms: 2,
+                generate_ms: 3,
+                score_ms: 4,
+                prefill_ms: 1,
+            }),
         };
         assert_eq!(
             candidate(&view, None),
-            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9,"samples":2}],"timings_ms":{"merge":1,"features":2,"generate":3,"score":4},"recipe_digest":"ab","samples_done":2,"bound":null}"#
+            r#"{"candidate":3,"generation":1,"state":"scored","fitness":0.5,"genome":{"weight.b":1.0,"drop_rate":0.25},"metrics":{"rouge_l":0.5},"coordinates":[1.0,0.25],"attempts":[{"number":1,"worker":"w","end":"scored","reason":"","begun_unix_ms":5,"ended_unix_ms":9,"samples":2}],"timings_ms":{"merge":1,"features":2,"generate":3,"prefill":1,"score":4},"recipe_digest":"ab","samples_done":2,"bound":null}"#
         );
     }
 

@@ -148,7 +148,8 @@ fn shares(w: &wire::WorkerView) -> String {
     let stages = [
         ("merge", t.merge_ms),
         ("features", t.features_ms),
-        ("generate", t.generate_ms),
+        ("prefill", t.prefill_ms),
+        ("decode", t.generate_ms.saturating_sub(t.prefill_ms)),
         ("score", t.score_ms),
         ("idle", w.idle_ms),
     ];

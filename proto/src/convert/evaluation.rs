@@ -58,8 +58,8 @@ impl TryFrom<wire::SampleResult> for SampleResult {
 
 impl From<Timings> for wire::Timings {
     fn from(t: Timings) -> wire::Timings {
-        let Timings { merge_ms, features_ms, generate_ms, score_ms } = t;
-        wire::Timings { merge_ms, features_ms, generate_ms, score_ms }
+        let Timings { merge_ms, features_ms, generate_ms, score_ms, prefill_ms } = t;
+        wire::Timings { merge_ms, features_ms, generate_ms, score_ms, prefill_ms }
     }
 }
 
@@ -72,6 +72,7 @@ impl From<wire::Timings> for Timings {
             features_ms: cap(t.features_ms),
             generate_ms: cap(t.generate_ms),
             score_ms: cap(t.score_ms),
+            prefill_ms: cap(t.prefill_ms.min(t.generate_ms)),
         }
     }
 }

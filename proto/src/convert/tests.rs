@@ -30,7 +30,7 @@ fn exchange() -> Exchange {
     };
     let evaluation = Evaluation {
         samples: vec![sample.clone()],
-        timings: Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4 },
+        timings: Timings { merge_ms: 1, features_ms: 2, generate_ms: 3, score_ms: 4, prefill_ms: 2 },
     };
     let outcome = |lease, end| Outcome {
         lease: LeaseId(lease),

@@ -7,6 +7,8 @@
 //! away: the last running row takes its place in the cache.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
@@ -23,6 +25,22 @@ pub struct Generator {
     cache: Option<KvCache>,
     prefix: Option<KvCache>,
     spent: Spent,
+    clock: Clock,
+}
+
+/// What the present run has spent on prompts so far, for who is told of answers while it lasts.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// So far.
+    pub fn prefill(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, prefill: Duration) {
+        self.0.store(u64::try_from(prefill.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
 }
 
 /// Rows of one prompt that run together.
@@ -51,6 +69,11 @@ impl Generator {
     /// Where the time of the last run went.
     pub fn spent(&self) -> Spent {
         self.spent
+    }
+
+    /// Where the time of the present run goes, for the callbacks of [`Generator::generate_each`].
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     /// Bytes of the cache that the last run left, its shared prefix included.
@@ -173,6 +196,7 @@ impl Generator {
         let logits = self.prefill(batch)?;
         logits.device().synchronize().map_err(crate::model::Error::from)?;
         self.spent.prefill += began.elapsed();
+        self.clock.set(self.spent.prefill);
         let (began, mut elsewhere) = (Instant::now(), Duration::ZERO);
         self.decode(batch, logits, progress, &mut |row, ids, stop| {
             let began = Instant::now();
@@ -187,6 +211,7 @@ impl Generator {
     /// Takes cache memory for the largest of the groups, or keeps what the last run left if it is as large.
     fn make_room(&mut self, language: &Llama, shapes: &[Sizes]) -> Result<()> {
         self.spent = Spent::default();
+        self.clock.set(Duration::ZERO);
         let most = |size: fn(&Sizes) -> usize| shapes.iter().map(size).max().unwrap_or(0);
         let (rows, capacity, shared) = (most(|s| s.rows), most(|s| s.capacity), most(|s| s.shared).max(1));
         let fits = |cache: &KvCache| cache.rows() == rows && cache.capacity() == capacity;
@@ -215,6 +240,7 @@ impl Generator {
             language.forward(&prompt.embed_shared(language)?, self.caches()?.1, 0, 0)?;
         }
         self.spent.prefill += began.elapsed();
+        self.clock.set(self.spent.prefill);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ mod tokenizer;
 
 pub use batch::{Control, Generated, Options, Progress, Sizes, Spent, Stop};
 pub use degenerate::{Early, LEAST_CYCLE, is_japanese};
-pub use generator::Generator;
+pub use generator::{Clock, Generator};
 pub use prompt::{TEMPLATE_AFTER, TEMPLATE_BEFORE, bunny_prompt, bunny_texts};
 pub use questions::{Group, Questions};
 pub use tokenizer::TextTokenizer;
