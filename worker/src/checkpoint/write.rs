@@ -2,7 +2,7 @@
 //!
 //! Everything goes to a temporary folder beside the target, is flushed to the disk and then renamed, so a
 //! reader sees either nothing or a complete model. Tensors are asked for one at a time in the order of the
-//! files, so memory holds one tensor. Deliberately absent: changing an existing model.
+//! files, so memory holds one tensor and the one before, which is being written. Deliberately absent: changing an existing model.
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// The default bound on a shard's data, in bytes: 5 GB, as on the model hubs.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
@@ -97,30 +98,43 @@ impl Writer {
     ) -> std::result::Result<(), E> {
         let shards = plan(&self.target, specs, shard_bytes)?;
         part::check_space(&self.target, specs)?;
+        let names: Vec<String> = match shards.len() {
+            1 => vec![SAFETENSORS.to_string()],
+            n => (1..=n).map(|i| format!("model-{i:05}-of-{n:05}.safetensors")).collect(),
+        };
         let mut weight_map = serde_json::Map::new();
         let mut total_bytes = 0u64;
-        let mut buffer = Vec::new();
-        for (i, shard) in shards.iter().enumerate() {
-            let name = match shards.len() {
-                1 => SAFETENSORS.to_string(),
-                n => format!("model-{:05}-of-{n:05}.safetensors", i + 1),
-            };
-            let path = self.folder().join(&name);
-            let mut file = File::create(&path).map_err(Error::io("create", &path))?;
-            file.write_all(&header(shard)).map_err(Error::io("write", &path))?;
-            for (spec, bytes) in shard {
-                buffer.clear();
-                fill(spec, &mut buffer)?;
-                if buffer.len() != *bytes {
-                    let fault = format!("{} bytes were produced where {bytes} belong", buffer.len());
-                    return Err(Error::malformed(&path, &spec.name, fault).into());
+        // A tensor is written while the next one is made; of more than these two none is held.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(move || write_parts(receiver));
+            let made = (|| {
+                for (shard, name) in shards.iter().zip(&names) {
+                    let path = self.folder().join(name);
+                    if sender.send(Part::Begin(path.clone(), header(shard))).is_err() {
+                        return Ok(());
+                    }
+                    for (spec, bytes) in shard {
+                        let mut buffer = Vec::new();
+                        fill(spec, &mut buffer)?;
+                        if buffer.len() != *bytes {
+                            let fault = format!("{} bytes were produced where {bytes} belong", buffer.len());
+                            return Err(Error::malformed(&path, &spec.name, fault).into());
+                        }
+                        // Whoever writes has failed, and says why.
+                        if sender.send(Part::Bytes(buffer)).is_err() {
+                            return Ok(());
+                        }
+                        weight_map.insert(spec.name.clone(), Value::from(name.clone()));
+                        total_bytes += *bytes as u64;
+                    }
                 }
-                file.write_all(&buffer).map_err(Error::io("write", &path))?;
-                weight_map.insert(spec.name.clone(), Value::from(name.clone()));
-                total_bytes += *bytes as u64;
-            }
-            file.sync_all().map_err(Error::io("flush", &path))?;
-        }
+                Ok(())
+            })();
+            drop(sender);
+            let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            made.and_then(|()| written.map_err(E::from))
+        })?;
         if shards.len() > 1 {
             let index = json!({"metadata": {"total_size": total_bytes}, "weight_map": weight_map});
             let text = serde_json::to_vec_pretty(&index).expect("an index holds nothing JSON cannot say");
@@ -177,6 +191,58 @@ fn travels(name: &str) -> bool {
     let about =
         name.ends_with(".index.json") || name.eq_ignore_ascii_case("README.md") || name == "recipe.json";
     !name.starts_with('.') && !WEIGHTS.contains(&extension) && !about
+}
+
+/// What goes to who writes.
+enum Part {
+    /// A file begins, with these bytes.
+    Begin(PathBuf, Vec<u8>),
+    /// A tensor of it.
+    Bytes(Vec<u8>),
+}
+
+/// Bytes that may wait for the disk. Flushed as it goes, little is left for the end, when nothing else is to be done.
+const UNFLUSHED: usize = 64 << 20;
+
+/// Writes files until no more comes. A tensor stays in memory until the next one is there, so that how much is held does not
+/// depend on the disk.
+fn write_parts(parts: mpsc::Receiver<Part>) -> Result<()> {
+    let mut open: Option<(File, PathBuf)> = None;
+    let (mut unflushed, mut held) = (0, Vec::new());
+    for part in parts {
+        match part {
+            Part::Begin(path, header) => {
+                finish_file(open.take())?;
+                let mut file = File::create(&path).map_err(Error::io("create", &path))?;
+                file.write_all(&header).map_err(Error::io("write", &path))?;
+                open = Some((file, path));
+            }
+            Part::Bytes(bytes) => {
+                held = bytes;
+                let Some((file, path)) = &mut open else { continue };
+                let path = &*path;
+                file.write_all(&held).map_err(Error::io("write", path))?;
+                unflushed += held.len();
+                if unflushed >= UNFLUSHED {
+                    file.sync_data().map_err(Error::io("flush", path))?;
+                    unflushed = 0;
+                }
+            }
+        }
+    }
+    drop(held);
+    finish_file(open)
+}
+
+fn finish_file(open: Option<(File, PathBuf)>) -> Result<()> {
+    open.map_or(Ok(()), |(file, path)| file.sync_all().map_err(Error::io("flush", &path)))
+}
+
+/// The positions of tensors in the order in which [`Writer::tensors`] asks for them.
+pub(crate) fn order(specs: &[Spec], shard_bytes: u64) -> Vec<usize> {
+    let Ok(shards) = plan(Path::new(""), specs, shard_bytes) else { return (0..specs.len()).collect() };
+    let position = |spec: &Spec| specs.iter().position(|s| std::ptr::eq(s, spec));
+    shards.iter().flatten().filter_map(|(spec, _)| position(spec)).collect()
 }
 
 type Shard<'a> = Vec<(&'a Spec, usize)>;

@@ -180,8 +180,8 @@ pub(super) fn summed(items: Vec<Item>, machine: &Machine, wanted: u64) -> Memory
 pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) -> Result<MemoryPlan> {
     let open = |name: &str| merger.model(name).with_context(|| format!("model {name} is not open"));
     let (base, vlm) = (open(&recipe.base.name)?, open(&recipe.vlm.name)?);
-    let infos = || vlm.names().filter_map(|name| vlm.info(name));
-    let largest = infos().map(|i| (i.elements * i.dtype.width()) as u64).max().unwrap_or(0);
+    let infos = vlm.names().filter_map(|name| vlm.info(name));
+    let sizes: Vec<u64> = infos.map(|i| (i.elements * i.dtype.width()) as u64).collect();
     let elements = base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64).sum();
     let item =
         |what: &str, bytes, phase| Item { what: what.into(), bytes, place: Place::Host, phases: vec![phase] };
@@ -191,12 +191,15 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
     // export has no such places.
     let resized = merger.placement(recipe).is_ok_and(|p| p.resized().next().is_some());
     let copies = if resized { 2 } else { 1 };
+    // The tensor before is being written meanwhile. They come in this order where all elements are of one width.
+    let before = |position: usize| position.checked_sub(1).map_or(0, |before| sizes[before]);
+    let making = (0..sizes.len()).map(|position| copies * sizes[position] + before(position)).max();
     let items = vec![
         item("program (as measured)", own, Phase::Merge),
         item("kept by the allocator", kept, Phase::Merge),
         item(
-            "merging the largest tensor, or trimming",
-            (copies * largest).max(trimming(recipe.sources.len(), elements, machine)),
+            "making the largest tensor while the one before is written, or trimming",
+            making.unwrap_or(0).max(trimming(recipe.sources.len(), elements, machine)),
             Phase::Merge,
         ),
     ];

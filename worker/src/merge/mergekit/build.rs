@@ -59,7 +59,7 @@ pub struct Merge {
     pub(super) models: Vec<Model>,
     pub(super) tokens: Option<Matched>,
     pub(super) plan: Plan,
-    options: Options,
+    pub(super) options: Options,
 }
 
 impl Merge {
@@ -158,12 +158,7 @@ impl Merge {
             seed: self.options.seed,
             threads: self.options.torch_threads,
         };
-        let merged = methods::merge(tensor.method, &call)?;
-        drop(inputs);
-        drop(matrices);
-        let mut out = vec![0; merged.len() * tensor.dtype.width()];
-        narrow(&merged, tensor.dtype, &mut out);
-        Ok(out)
+        Ok(methods::merge_as(tensor.method, &call, tensor.dtype)?)
     }
 
     /// The elements of each input, with their rows where the result wants them.
@@ -235,8 +230,6 @@ impl Merge {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
-            // The tensor before would else be there beside this one.
-            drop(std::mem::take(buffer));
             let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
             *buffer = self.tensor(position)?;
             Ok(())

@@ -2,16 +2,17 @@
 //!
 //! Follows `build.rs`: one tensor at a time, and of that what is there at once: inputs that are copied (rows in the result's
 //! order, elements that a torch file holds in another order), the method's own ([`methods::scratch`]), the merged elements in
-//! float32, and those again in the type that is written. Everything else is read where it is mapped.
+//! the type that is written, and the tensor before, which is being written. Everything else is read where it is mapped.
 
 use super::build::{Merge, stored_type};
 use super::error::Result;
 use super::methods;
 use super::plan::{Rows, Tensor};
+use crate::checkpoint::write;
 use std::collections::BTreeMap;
 
-/// Bytes of a merged element before it is rounded to the type that is written.
-const MERGED: u64 = 4;
+/// Bytes of an element of rows that are gathered.
+const GATHERED: u64 = 4;
 
 /// What is held at once when a merge holds most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,13 +42,18 @@ impl Merge {
     /// # Errors
     /// None for a merge that was planned: its tensors are there.
     pub fn needs(&self, threads: usize) -> Result<Needs> {
-        let mut most = Needs::default();
-        for tensor in &self.plan.tensors {
+        let (mut most, mut before) = (Needs::default(), 0);
+        let specs = self.specs();
+        for position in write::order(&specs, self.options.shard_bytes) {
+            let tensor = &self.plan.tensors[position];
             for moment in self.moments(tensor, threads)? {
+                // The tensor before is being written meanwhile.
+                let moment = Needs { result: moment.result + before, ..moment };
                 if moment.bytes() > most.bytes() {
                     most = Needs { tensor: tensor.name.clone(), ..moment };
                 }
             }
+            before = (tensor.shape.iter().product::<usize>() * tensor.dtype.width()) as u64;
         }
         most.tokenizer = self.tokens.as_ref().map_or(0, |tokens| tokens.files_bytes());
         Ok(most)
@@ -67,10 +73,11 @@ impl Merge {
         Ok((0..self.models.len()).map(of).collect())
     }
 
-    /// What is held while inputs are put in order, before the result is there, while it is computed, and while it is rounded.
+    /// What is held while inputs are put in order, before the result is there, and while it is computed.
     fn moments(&self, tensor: &Tensor, threads: usize) -> Result<Vec<Needs>> {
         let elements = tensor.shape.iter().product::<usize>() as u64;
-        let (merged, compute) = (MERGED * elements, stored_type(tensor.compute).width() as u64 * elements);
+        let merged = tensor.dtype.width() as u64 * elements;
+        let compute = stored_type(tensor.compute).width() as u64 * elements;
         let mut ordered = 0;
         for input in &tensor.inputs {
             let model = &self.models[input.model];
@@ -89,13 +96,12 @@ impl Merge {
             let copies = models.len() as u64 * compute;
             // The last model's rows are gathered in float32 first.
             let inputs = ordered + copies + tokens.tables_bytes(&models);
-            moments.push(Needs { inputs, result: merged, ..Needs::default() });
+            moments.push(Needs { inputs, result: GATHERED * elements, ..Needs::default() });
             ordered = copies;
         }
         let held = |inputs, method, result| Needs { inputs, method, result, ..Needs::default() };
         moments.push(held(ordered, own.search, 0));
         moments.push(held(ordered, own.kept, merged));
-        moments.push(held(0, 0, merged + tensor.dtype.width() as u64 * elements));
         Ok(moments)
     }
 }

@@ -1,7 +1,8 @@
 //! Elementwise passes over a tensor: blocks in the first-level cache, tasks over chunks, every thread at work.
 
+use super::Checked;
 use super::values::{Compute, round_inline};
-use crate::merge::block::{BLOCK, Block, CHUNK};
+use crate::merge::block::{BLOCK, Block, CHUNK, narrow_bytes};
 use rayon::prelude::*;
 
 /// Working memory of one task: `n` blocks.
@@ -9,18 +10,22 @@ pub(super) fn blocks(n: usize) -> Vec<Block> {
     vec![[0.0; BLOCK]; n]
 }
 
-/// Computes every element of a tensor, block by block. `compute` fills a block from what it knows of the elements
-/// from an index on; its first argument is a task's working memory, made by `scratch`.
+/// Computes every element of a merged tensor, block by block, as bytes of the type that it is wanted in. `compute` fills a block
+/// from what it knows of the elements from an index on; its first argument is a task's working memory, made by `scratch`.
 pub(super) fn each_block<S: Send>(
-    elements: usize,
+    checked: &Checked,
     scratch: impl Fn() -> S + Sync,
     compute: impl Fn(&mut S, usize, &mut [f32]) + Sync,
-) -> Vec<f32> {
-    let mut out = vec![0.0; elements];
-    out.par_chunks_mut(CHUNK).enumerate().for_each(|(c, chunk)| {
+) -> Vec<u8> {
+    let (output, width) = (checked.output, checked.output.width());
+    let mut out = vec![0; checked.elements * width];
+    out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(c, chunk)| {
         let mut scratch = scratch();
-        for (b, block) in chunk.chunks_mut(BLOCK).enumerate() {
-            compute(&mut scratch, c * CHUNK + b * BLOCK, block);
+        let mut merged = [0.0; BLOCK];
+        for (b, bytes) in chunk.chunks_mut(BLOCK * width).enumerate() {
+            let merged = &mut merged[..bytes.len() / width];
+            compute(&mut scratch, c * CHUNK + b * BLOCK, merged);
+            narrow_bytes(merged, output, bytes);
         }
     });
     out

@@ -36,6 +36,7 @@ pub use parameters::{Fallback, Kind, Parameter, Parameters, Scope, Value};
 pub use scratch::{Scratch, scratch};
 pub use values::{Compute, Values};
 
+use crate::checkpoint::Dtype;
 use parameters::Settled;
 use std::str::FromStr;
 
@@ -239,6 +240,8 @@ struct Checked<'a> {
     /// The inputs that are not the base, with their parameters, in order.
     others: Vec<(&'a Input<'a>, Settled)>,
     shared: Settled,
+    /// The type that the result is rounded to.
+    output: Dtype,
 }
 
 /// Merges one tensor. The result is in row-major order and holds numbers of [`Call::compute`].
@@ -247,7 +250,19 @@ struct Checked<'a> {
 /// Every [`MethodError`] but [`MethodError::UnknownMethod`] and [`MethodError::Dtype`]: the inputs or the parameters do
 /// not suit the method.
 pub fn merge(method: Method, call: &Call) -> Result<Vec<f32>> {
-    let checked = check(method, call)?;
+    let bytes = merge_as(method, call, Dtype::F32)?;
+    Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+/// The same as little-endian bytes of a type, which must be F32, F16 or BF16.
+///
+/// # Errors
+/// As [`merge`], and [`MethodError::Dtype`].
+pub fn merge_as(method: Method, call: &Call, output: Dtype) -> Result<Vec<u8>> {
+    if !output.mergeable() {
+        return Err(MethodError::Dtype { dtype: output.name() });
+    }
+    let checked = check(method, call, output)?;
     // Every method that needs a base has been refused without one.
     let Some(base) = checked.base else {
         return Ok(match method {
@@ -265,7 +280,7 @@ pub fn merge(method: Method, call: &Call) -> Result<Vec<f32>> {
     }
 }
 
-fn check<'a>(method: Method, call: &'a Call<'a>) -> Result<Checked<'a>> {
+fn check<'a>(method: Method, call: &'a Call<'a>, output: Dtype) -> Result<Checked<'a>> {
     let contract = method.contract();
     let base = call.base_of(method);
     let others = call.inputs.len() - usize::from(base.is_some_and(|b| b < call.inputs.len()));
@@ -296,7 +311,7 @@ fn check<'a>(method: Method, call: &'a Call<'a>) -> Result<Checked<'a>> {
         }
     }
     let shared = Settled::new(method, |s| s == Scope::Shared, call.parameters, call.tensor, "the merge")?;
-    let mut checked = Checked { call, elements, base: None, others: vec![], shared };
+    let mut checked = Checked { call, elements, base: None, others: vec![], shared, output };
     for (i, input) in call.inputs.iter().enumerate() {
         let is_base = base == Some(i);
         let fits = |s| s == Scope::Input || (s == Scope::NonBase && !is_base);

@@ -15,7 +15,7 @@ const LEAST_NORMS: f32 = 1e-6;
 /// A divisor below this vanishes.
 const VANISHES: f32 = 1e-6;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
+pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     let compute = checked.call.compute;
     let length = match checked.call.shape {
         [_, .., last] if checked.shared.holds("filter_wise") => *last,
@@ -32,7 +32,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
     let shares = rows.shares();
     let n = rows.models.len() as f32;
     each_block(
-        checked.elements,
+        checked,
         || blocks(2),
         |scratch, first, out| {
             let [base_block, model] = scratch.as_mut_slice() else { return };

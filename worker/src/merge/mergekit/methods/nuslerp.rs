@@ -21,7 +21,7 @@ const PARALLEL: f32 = 1e-16;
 /// Columns that are added up side by side.
 const STRIPE: usize = 256;
 
-pub(super) fn merge(checked: &Checked) -> Vec<f32> {
+pub(super) fn merge(checked: &Checked) -> Vec<u8> {
     let [(first, a), (second, b), ..] = checked.others.as_slice() else { return vec![] };
     let [a, b] = [a, b].map(|p| p.number("weight").unwrap_or_default());
     let t = if (a + b).abs() < CANCEL { 0.5 } else { b / (a + b) };
@@ -30,7 +30,7 @@ pub(super) fn merge(checked: &Checked) -> Vec<f32> {
     let vectors = Vectors::of(checked);
     let arcs = vectors.arcs(&pair, t, checked.call.threads);
     each_block(
-        checked.elements,
+        checked,
         || blocks(2),
         |scratch, first, out| {
             let [second, base] = scratch.as_mut_slice() else { return };

@@ -3,12 +3,12 @@
 use super::Checked;
 use super::compute::{each_block, map};
 
-pub(super) fn merge(checked: &Checked) -> Vec<f32> {
+pub(super) fn merge(checked: &Checked) -> Vec<u8> {
     let compute = checked.call.compute;
     let [(input, parameters), ..] = checked.others.as_slice() else { return vec![] };
     let scale = parameters.number("scale").map(|s| s as f32);
     each_block(
-        checked.elements,
+        checked,
         || (),
         |(), first, out| {
             input.values.read(compute, first, out);

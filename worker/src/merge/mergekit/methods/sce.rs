@@ -20,7 +20,7 @@ const TINY_SUM: f64 = 1e-6;
 /// Least divisor.
 const LEAST: f32 = 1e-6;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
+pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     let compute = checked.call.compute;
     let sources: Vec<Delta> =
         checked.others.iter().map(|(input, _)| Delta::whole(input, base, compute)).collect();
@@ -33,7 +33,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
     let columns = Columns::new(compute, weights.len(), checked.elements);
     let least = compute.round(LEAST);
     each_block(
-        checked.elements,
+        checked,
         || (blocks(1), blocks(2 * weights.len()), blocks(1)),
         |(base_block, blocks, divisors), first, out| {
             let base_block = &mut base_block[0][..out.len()];

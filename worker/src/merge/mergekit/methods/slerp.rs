@@ -19,7 +19,7 @@ const PARALLEL: f32 = 0.9995;
 /// A norm up to this counts as none.
 const NO_LENGTH: f32 = 1e-8;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
+pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     let compute = checked.call.compute;
     let [(other, _), ..] = checked.others.as_slice() else { return vec![] };
     let t = checked.shared.number("t").unwrap_or_default() as f32;
@@ -37,7 +37,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<f32> {
         [sine(part * angle) / sine(angle), sine(t * angle) / sine(angle)]
     };
     each_block(
-        checked.elements,
+        checked,
         || blocks(1),
         |scratch, first, out| {
             let second = &mut scratch[0][..out.len()];

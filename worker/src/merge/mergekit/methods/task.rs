@@ -17,7 +17,7 @@ use crate::merge::block::Block;
 use crate::merge::simd::widest;
 use rayon::prelude::*;
 
-pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<f32>> {
+pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<u8>> {
     let compute = checked.call.compute;
     let deltas = thinned(method, checked, base)?;
     let weights: Vec<f32> = checked
@@ -34,7 +34,7 @@ pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<V
         weights,
     };
     Ok(each_block(
-        checked.elements,
+        checked,
         || (blocks(1), blocks(2 * deltas.len())),
         |(base_block, blocks), first, out| {
             merge_block(base, &deltas, &rule, &mut base_block[0], blocks, first, out);
