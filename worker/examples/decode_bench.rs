@@ -1,6 +1,6 @@
 //! Measures prefill and decode speed of a Bunny of random weights.
 //!
-//! `cargo run --release -p worker --example decode_bench -- [hidden layers heads kv_heads ffn vocab rows new_tokens]`;
+//! `cargo run --release -p worker --example decode_bench -- [hidden layers heads kv_heads ffn vocab rows new_tokens rounds]`;
 //! `RAYON_NUM_THREADS` sets the threads. Prompt: 27 + 36 + 32 positions.
 
 #![forbid(unsafe_code)]
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{parameters} parameters, {rows} rows x ({length} + {new_tokens})");
 
     let mut generator = Generator::new();
-    for round in 0..4 {
+    for round in 0..arg(8, 4) {
         let mut seconds = [0.0; 2];
         for (seconds, max_new_tokens) in seconds.iter_mut().zip([1, new_tokens]) {
             let options = Options { max_new_tokens, batch_size: rows, ..Options::default() };
