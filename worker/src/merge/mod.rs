@@ -33,6 +33,7 @@ mod export;
 pub mod field;
 mod fit;
 mod flat;
+mod known;
 mod language;
 mod linear;
 pub mod mergekit;
@@ -61,6 +62,7 @@ pub use trim::scratch_bytes as trim_scratch_bytes;
 use crate::checkpoint::{Checkpoint, Dtype};
 use block::Elements;
 use common::recipe::{ModelRef, Recipe};
+use known::Known;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -72,6 +74,7 @@ use vocabulary::Tokens;
 #[derive(Debug, Default)]
 pub struct Merger {
     models: BTreeMap<String, Opened>,
+    known: Arc<Known>,
 }
 
 /// An opened model with its name.
@@ -174,7 +177,7 @@ impl Merger {
     /// [`Error::Recipe`], [`Error::Unknown`], [`Error::Shape`], [`Error::Dtype`], [`Error::Missing`]: the recipe does not
     /// fit the models; [`Error::Stopped`].
     pub fn plan(&self, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
-        Prepared::new(recipe, |name| self.opened(name), &OnHost, stop)
+        Prepared::new(recipe, |name| self.opened(name), &OnHost, &self.known, stop)
     }
 
     /// The same with the passes over the whole model made by `mill`.

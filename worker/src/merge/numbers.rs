@@ -75,6 +75,12 @@ impl Rules {
         self.groups[group].live.then_some(rule)
     }
 
+    /// The bound of the drop rate there, see [`drop_limit`], and the bits of what survivors are divided by.
+    pub(super) fn drop(&self, position: usize) -> (u32, u32) {
+        let rule = self.each[position].rule;
+        (rule.drop, rule.keep.to_bits())
+    }
+
     /// The weight there.
     pub(super) fn weight(&self, position: usize) -> f32 {
         self.each[position].rule.weight

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::field::Key;
 use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
+use super::known::{Known, Question};
 use super::language::{Language, Place, is_merged};
 use super::numbers::{self, Rules};
 use super::paper::{self, Rule, Term, Whole};
@@ -12,6 +13,7 @@ use super::placement::Placement;
 use super::survey::Survey;
 use super::{Opened, elements, linear, trim};
 use crate::checkpoint::{Checkpoint, Dtype, TensorInfo};
+use common::digest::Digest;
 use common::group::Stack;
 use common::recipe::{Arithmetic, Convention, Mask, Recipe, Vocabulary};
 use rayon::prelude::*;
@@ -30,6 +32,8 @@ pub struct Prepared {
     mask: Mask,
     seed: u64,
     arithmetic: Arithmetic,
+    /// Base and VLM, by which the merged tensors are known.
+    begun: Question,
 }
 
 /// One source of the recipe.
@@ -38,6 +42,8 @@ struct Source {
     /// The source's own base, where it is not the recipe's.
     own: Option<Fitted>,
     rules: Rules,
+    /// How rows are put in their places where vocabularies differ.
+    vocabulary: Vocabulary,
 }
 
 enum Method {
@@ -51,12 +57,13 @@ impl Prepared {
         recipe: &Recipe,
         open: impl Fn(&str) -> Result<Opened>,
         survey: &dyn Survey,
+        known: &Known,
         stop: &AtomicBool,
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
         if let Method::Paper(_) = prepared.method {
-            prepared.trim(survey, stop)?;
-            prepared.method = Method::Paper(prepared.tie(survey, stop)?);
+            prepared.trim(survey, known, stop)?;
+            prepared.method = Method::Paper(prepared.tie(survey, known, stop)?);
         }
         Ok(prepared)
     }
@@ -79,7 +86,8 @@ impl Prepared {
             let fit = |name: &str| Fitted::new(&base, open(name)?, choice);
             let model = fit(&term.model.name)?;
             let own = own.map(|b| fit(&b.name)).transpose()?;
-            sources.push(Source { model, own, rules: Rules::new(term, &names, &stack)? });
+            let rules = Rules::new(term, &names, &stack)?;
+            sources.push(Source { model, own, rules, vocabulary: choice });
         }
         let scale = |name: &String| Ok(numbers::at(&recipe.scale, "scale", name, &stack)?.value as f32);
         let scales = names.iter().map(scale).collect::<Result<Vec<f32>>>()?;
@@ -88,7 +96,9 @@ impl Prepared {
             Convention::Linear => Method::Linear,
         };
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
-        let prepared = Prepared { base, names, sources, scales, method, mask, seed, arithmetic };
+        let begun = Question::of("merge").text(&recipe.base.name).text(&recipe.vlm.name);
+        let begun = begun.text(&format!("{mask:?} {arithmetic:?}")).number(seed);
+        let prepared = Prepared { base, names, sources, scales, method, mask, seed, arithmetic, begun };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -273,7 +283,7 @@ impl Prepared {
 
     /// Finds the threshold of each source's trim groups. Groups of the same tensors, as sources have that are divided
     /// alike, share a pass; all passes of a source together read as much as one over the whole model.
-    fn trim(&mut self, survey: &dyn Survey, stop: &AtomicBool) -> Result<()> {
+    fn trim(&mut self, survey: &dyn Survey, known: &Known, stop: &AtomicBool) -> Result<()> {
         let mut passes: BTreeMap<Vec<usize>, Vec<(usize, usize)>> = BTreeMap::new();
         for (source, s) in self.sources.iter().enumerate() {
             for group in (0..s.rules.groups.len()).filter(|&g| s.rules.groups[g].live) {
@@ -281,17 +291,29 @@ impl Prepared {
             }
         }
         for (positions, asked) in passes {
+            let questions = asked.iter().map(|&(source, _)| self.question(source, &positions));
+            let questions: Vec<Question> = questions.collect();
             let flat = self.flat(positions)?;
             let all = flat.elements;
             let rank = |&(source, group): &(usize, usize)| {
                 trim::rank(self.sources[source].rules.groups[group].rate, all)
             };
             let ranks: Vec<u64> = asked.iter().map(rank).collect();
-            let some: Vec<usize> = (0..asked.len()).filter(|&i| (1..all).contains(&ranks[i])).collect();
-            let query = |&i: &usize| trim::Query { source: asked[i].0, rank: ranks[i] };
-            let queries: Vec<trim::Query> = some.iter().map(query).collect();
-            let thresholds = survey.thresholds(&flat, &queries, stop)?;
-            for (i, bits) in some.into_iter().zip(thresholds) {
+            let questions: Vec<Digest> =
+                questions.into_iter().zip(&ranks).map(|(q, rank)| q.number(*rank).digest()).collect();
+            let some = (0..asked.len()).filter(|&i| (1..all).contains(&ranks[i]));
+            let some = some.map(|i| (i, known.threshold(&questions[i])));
+            let (answered, open): (Vec<_>, Vec<_>) = some.partition(|(_, bits)| bits.is_some());
+            let query = |&(i, _): &(usize, _)| trim::Query { source: asked[i].0, rank: ranks[i] };
+            let queries: Vec<trim::Query> = open.iter().map(query).collect();
+            let found = match queries.is_empty() {
+                true => Vec::new(),
+                false => survey.thresholds(&flat, &queries, stop)?,
+            };
+            let found: Vec<_> = open.into_iter().map(|(i, _)| i).zip(found).collect();
+            found.iter().for_each(|&(i, bits)| known.keep_threshold(questions[i], bits));
+            let answered = answered.into_iter().filter_map(|(i, bits)| Some((i, bits?)));
+            for (i, bits) in answered.chain(found) {
                 let (source, group) = asked[i];
                 self.sources[source].rules.set_threshold(group, bits);
             }
@@ -306,7 +328,7 @@ impl Prepared {
     ///
     /// Costs a pass over the model, so it is left out where the answer cannot matter: a zero sum of fewer than
     /// two sources has no non-zero part, and a mean that is multiplied by zero needs no sign.
-    fn tie(&self, survey: &dyn Survey, stop: &AtomicBool) -> Result<f32> {
+    fn tie(&self, survey: &dyn Survey, known: &Known, stop: &AtomicBool) -> Result<f32> {
         let matters = |position: usize| {
             let rules: Vec<Rule> = self.sources.iter().filter_map(|s| s.rules.of(position)).collect();
             rules.len() >= 2 && rules.iter().any(|r| r.weight != 0.0) && self.scales[position] != 0.0
@@ -314,8 +336,34 @@ impl Prepared {
         if !(0..self.scales.len()).any(matters) {
             return Ok(0.0);
         }
-        let total = survey.signs(&self.flat(0..self.names.len())?, stop)?;
+        let all: Vec<usize> = (0..self.names.len()).collect();
+        let mut question = self.begun.clone().text("signs");
+        for (source, s) in self.sources.iter().enumerate() {
+            question = question.text(&self.question(source, &all).digest().to_string());
+            for rule in all.iter().map(|&position| s.rules.of(position)) {
+                question = question.number(rule.map_or(u64::MAX, |r| u64::from(r.threshold)));
+            }
+        }
+        let question = question.digest();
+        let total = match known.signs(&question) {
+            Some(total) => total,
+            None => survey.signs(&self.flat(all)?, stop)?,
+        };
+        known.keep_signs(question, total);
         Ok(total.signum() as f32)
+    }
+
+    /// What a source's elements in these tensors are before a trim, as the beginning of a question.
+    fn question(&self, source: usize, positions: &[usize]) -> Question {
+        let s = &self.sources[source];
+        let own = s.own.as_ref().map_or("", |own| &own.opened.name);
+        let mut question = self.begun.clone().text(&s.model.opened.name).text(own);
+        question = question.text(&format!("{:?}", s.vocabulary));
+        for &position in positions {
+            let (drop, keep) = s.rules.drop(position);
+            question = question.number(position as u64).number(u64::from(drop) << 32 | u64::from(keep));
+        }
+        question
     }
 }
 

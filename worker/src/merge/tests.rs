@@ -6,7 +6,8 @@ use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, SourceTerm, Vocabulary};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use survey::Survey;
 
 /// Tensors in float32, written as they are.
 type Model<'a> = &'a [(&'a str, &'a [f32])];
@@ -374,4 +375,71 @@ fn a_vlm_with_a_faulty_file_is_not_taken_for_a_plain_model() {
     std::fs::write(folder.join("preprocessor_config.json"), "{\"slice_mode\": 3").unwrap();
     let e = plan(&recipe).err().unwrap().to_string();
     assert!(e.starts_with("model base: ") && e.contains("preprocessor_config.json"), "{e}");
+}
+
+/// Counts the passes over all tensors.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Survey for Counted {
+    fn thresholds(&self, flat: &flat::Flat, queries: &[trim::Query], stop: &AtomicBool) -> Result<Vec<u32>> {
+        self.0.fetch_add(queries.len(), Ordering::Relaxed);
+        OnHost.thresholds(flat, queries, stop)
+    }
+
+    fn signs(&self, flat: &flat::Flat, stop: &AtomicBool) -> Result<i64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OnHost.signs(flat, stop)
+    }
+}
+
+/// One merger for many recipes gives what a new one for each gives, and asks the models only what it does not know.
+#[test]
+fn what_is_known_of_the_models_is_not_asked_again() {
+    let values: Vec<Vec<f32>> = (0..4).map(|i| noise(i, 3000)).collect();
+    let models: Vec<Vec<(&str, &[f32])>> =
+        values.iter().map(|v| vec![("a", &v[..2000]), ("b", &v[2000..])]).collect();
+    let named: Vec<(&str, Model)> =
+        ["m0", "m1", "m2", "m3"].into_iter().zip(models.iter().map(|m| &m[..])).collect();
+    let (_folder, recipe) = set_up(&named);
+    let merger = Merger::for_recipe(&recipe, |m| m.path.clone().into()).unwrap();
+    let (counted, known, stop) = (Counted::default(), known::Known::default(), AtomicBool::new(false));
+    let passes = |recipe: &Recipe| {
+        let before = counted.0.load(Ordering::Relaxed);
+        let merge = Prepared::new(recipe, |name| merger.opened(name), &counted, &known, &stop).unwrap();
+        for name in ["a", "b"] {
+            let mut out = vec![f32::NAN; merge.info(name).unwrap().elements];
+            merge.tensor_into(name, &mut out).unwrap();
+            let expected = merged(recipe, name);
+            assert!(out.iter().zip(&expected).all(|(o, e)| o.to_bits() == e.to_bits()), "{recipe:?}");
+        }
+        counted.0.load(Ordering::Relaxed) - before
+    };
+    let rates = |recipe: &Recipe, drop: f64, trim: f64, weight: f64| {
+        let mut recipe = recipe.clone();
+        for source in &mut recipe.sources {
+            (source.drop_rate, source.trim_rate, source.weight) = (drop.into(), trim.into(), weight.into());
+        }
+        recipe
+    };
+    let sources = recipe.sources.len();
+    assert_eq!(passes(&rates(&recipe, 0.3, 0.5, 1.0)), sources + 1);
+    assert_eq!(passes(&rates(&recipe, 0.3, 0.5, 0.2)), 0, "weights alone");
+    let mut scaled = rates(&recipe, 0.3, 0.5, 0.2);
+    scaled.scale = 0.4.into();
+    assert_eq!(passes(&scaled), 0, "and their factor");
+    assert_eq!(passes(&rates(&recipe, 0.3, 0.25, 1.0)), sources + 1, "another trim");
+    assert_eq!(passes(&rates(&recipe, 0.25, 0.5, 1.0)), sources + 1, "another mask");
+    let one = |change: fn(&mut Recipe)| {
+        let mut recipe = rates(&recipe, 0.3, 0.5, 1.0);
+        change(&mut recipe);
+        recipe
+    };
+    assert_eq!(passes(&one(|r| r.sources[1].trim_rate = 0.75.into())), 2, "one source's, and the sign");
+    assert_eq!(passes(&one(|r| r.mask_seed += 1)), sources + 1);
+    assert_eq!(passes(&one(|r| r.mask = Mask::Shared)), sources + 1);
+    assert_eq!(passes(&one(|r| r.arithmetic = Arithmetic::Float16)), sources + 1);
+    assert_eq!(passes(&one(|r| r.sources.swap(0, 1))), 1, "the same sources in another order");
+    assert_eq!(passes(&one(|r| drop(r.sources.pop()))), 1, "one less");
+    assert_eq!(passes(&one(|r| r.sources[0].base = Some(r.sources[1].model.clone()))), 2, "another base");
 }

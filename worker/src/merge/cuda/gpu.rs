@@ -183,7 +183,7 @@ impl std::fmt::Debug for CudaMill {
 
 impl Mill for CudaMill {
     fn prepare(&self, merger: &Merger, recipe: &Recipe, stop: &AtomicBool) -> Result<Prepared> {
-        Prepared::new(recipe, |name| merger.opened(name), &self.0, stop)
+        Prepared::new(recipe, |name| merger.opened(name), &self.0, &merger.known, stop)
     }
 
     fn write(&self, prepared: &Prepared, name: &str, stored: Dtype, target: &Tensor) -> Result<bool> {

@@ -12,6 +12,7 @@ use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use crate::merge::block::narrow_bytes;
 use crate::merge::error::Result;
 use crate::merge::field::{self, Key};
+use crate::merge::known::Known;
 use crate::merge::{Merger, Prepared};
 use common::amount::Amount;
 use common::recipe::{Arithmetic, Convention, FORMAT, Mask, ModelRef, Recipe, SourceTerm, Vocabulary};
@@ -132,7 +133,7 @@ fn compare(
     let engine = Engine::new(Host::shared(), resident, piece);
     let stop = AtomicBool::new(false);
     let expected = merger.plan(recipe, &stop).unwrap();
-    let found = Prepared::new(recipe, |name| merger.opened(name), &engine, &stop).unwrap();
+    let found = Prepared::new(recipe, |name| merger.opened(name), &engine, &Known::default(), &stop).unwrap();
     for name in expected.names() {
         let Some((tensor, whole, arithmetic)) = found.paper(name).unwrap() else { continue };
         let (by_host, whole_of_host, _) = expected.paper(name).unwrap().expect("one convention");
@@ -354,6 +355,12 @@ fn a_stopped_survey_ends() {
     recipe.sources.iter_mut().for_each(|s| (s.trim_rate, s.drop_rate) = (0.5.into(), 0.0.into()));
     let merger = Merger::for_recipe(&recipe, |m| data("merge/models").join(&m.path)).unwrap();
     let engine = Engine::new(Host::shared(), 0, 64);
-    let stopped = Prepared::new(&recipe, |name| merger.opened(name), &engine, &AtomicBool::new(true));
+    let stopped = Prepared::new(
+        &recipe,
+        |name| merger.opened(name),
+        &engine,
+        &Known::default(),
+        &AtomicBool::new(true),
+    );
     assert!(matches!(stopped.err(), Some(crate::merge::Error::Stopped)));
 }
