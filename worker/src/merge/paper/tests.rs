@@ -108,7 +108,7 @@ mod by_hand {
                     };
                     // Two sources of one key, as a shared mask has.
                     let key = Key([s as u32 / 2, case]);
-                    let base = (case % 2 == 1 && s % 2 == 0).then(|| elements(10 + s));
+                    let base = (case % 2 == 1 && s.is_multiple_of(2)).then(|| elements(10 + s));
                     Term { source: s, rule, key, model: elements(1 + s), base }
                 };
                 let list: Vec<Term> = (0..terms).map(term).collect();

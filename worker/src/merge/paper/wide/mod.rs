@@ -139,8 +139,8 @@ fn ready<'a>(
     };
     // What lies beyond the last term is never looked at.
     let mut shares = [share(0)?; MOST];
-    for s in 1..terms.len() {
-        shares[s] = share(s)?;
+    for (place, s) in shares.iter_mut().zip(0..terms.len()).skip(1) {
+        *place = share(s)?;
     }
     base.prefetch(first + BLOCK, BLOCK);
     for term in terms {
