@@ -37,7 +37,7 @@ fn exp(x: f32) -> f32 {
     value * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
-fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, name: &str) -> Result<&'a [f32]> {
+pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout, name: &str) -> Result<&'a [f32]> {
     let CpuStorage::F32(data) = storage else { bail!("{name} takes float32 only") };
     match layout.contiguous_offsets() {
         Some((from, to)) => Ok(&data[from..to]),

@@ -14,6 +14,8 @@ use super::cache::{KeyLayout, KvCache};
 use super::config::LlamaConfig;
 use super::error::{Error, Result};
 use super::kernels::{Argmax, Attend, Heads, NON_FINITE, SiluMul, StoreKeys, StoreValues};
+#[cfg(target_arch = "x86_64")]
+use super::product;
 use super::source::TensorSource;
 use super::weights::LlamaWeights;
 
@@ -172,7 +174,8 @@ impl Llama {
         let mut hidden = embeds.contiguous()?;
         for (index, block) in self.weights.blocks.iter().enumerate() {
             let (keys, values) = cache.view(index, row, b)?;
-            let qkv = linear(&candle_nn::ops::rms_norm(&hidden, &block.input_norm, eps)?, &block.qkv)?;
+            let qkv =
+                self.product(&candle_nn::ops::rms_norm(&hidden, &block.input_norm, eps)?, &block.qkv)?;
             let mixed = match &self.path {
                 Path::Fused(heads) => {
                     keys.inplace_op2(&qkv, &StoreKeys { heads: heads.clone(), start })?;
@@ -183,8 +186,9 @@ impl Llama {
                     attention::attend(&self.config, rotary, &qkv, &keys, &values, start, mask.as_ref())?
                 }
             };
-            hidden = (hidden + linear(&mixed, &block.output)?)?;
-            let gate_up = linear(&candle_nn::ops::rms_norm(&hidden, &block.post_norm, eps)?, &block.gate_up)?;
+            hidden = (hidden + self.product(&mixed, &block.output)?)?;
+            let gate_up =
+                self.product(&candle_nn::ops::rms_norm(&hidden, &block.post_norm, eps)?, &block.gate_up)?;
             let inner = match &self.path {
                 Path::Fused(_) => gate_up.apply_op1_no_bwd(&SiluMul)?,
                 Path::Plain(_) => {
@@ -192,7 +196,7 @@ impl Llama {
                     (gate_up.narrow(D::Minus1, 0, f)?.silu()? * gate_up.narrow(D::Minus1, f, f)?)?
                 }
             };
-            hidden = (hidden + linear(&inner, &block.down)?)?;
+            hidden = (hidden + self.product(&inner, &block.down)?)?;
         }
         Ok(hidden)
     }
@@ -212,7 +216,19 @@ impl Llama {
         }
         let last = hidden.narrow(1, l - 1, 1)?.squeeze(1)?.contiguous()?;
         let last = candle_nn::ops::rms_norm(&last, &self.weights.norm, self.config.rms_norm_eps as f32)?;
-        Ok(linear(&last, &self.weights.head)?.to_dtype(DType::F32)?)
+        Ok(self.product(&last, &self.weights.head)?.to_dtype(DType::F32)?)
+    }
+
+    /// `x Wᵀ` by whatever is fastest here for so many rows.
+    fn product(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        #[cfg(target_arch = "x86_64")]
+        if let (Path::Fused(_), Some(width)) = (&self.path, x.dims().last())
+            && x.elem_count() <= product::MOST_ROWS * width
+            && product::here()
+        {
+            return Ok(x.apply_op2_no_bwd(weight, &product::Product)?);
+        }
+        linear(x, weight)
     }
 
     /// The greedy choice of each row of float32 logits (B, V): the first of the largest, or none if a value is NaN or infinite.

@@ -38,6 +38,8 @@ mod kernels;
 pub mod llama;
 pub mod minicpm;
 pub mod minicpm_config;
+#[cfg(target_arch = "x86_64")]
+mod product;
 pub mod projector;
 mod prompt;
 pub mod resampler;
