@@ -2,7 +2,7 @@
 //! of a disk that never moves again it would never speak.
 
 use common::time::Millis;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A commit that takes so long is told while it lasts; again after twice the time, …
@@ -13,33 +13,40 @@ const LONGEST_SILENCE: u64 = 600_000;
 /// The commit that is under way. Times are the driver's clock's.
 #[derive(Debug, Default)]
 pub struct Disk {
-    /// When it was begun; 0 where none is under way.
-    since: AtomicU64,
-    /// How long it must take to be told of.
-    due: AtomicU64,
+    commit: Mutex<Option<Commit>>,
+}
+
+#[derive(Debug)]
+struct Commit {
+    begun: Millis,
+    /// How long it must take to be told of, in milliseconds.
+    due: u64,
 }
 
 impl Disk {
+    fn commit(&self) -> MutexGuard<'_, Option<Commit>> {
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A commit begins.
     pub fn begin(&self, now: Millis) {
-        self.due.store(FIRST_TOLD, Ordering::Relaxed);
-        self.since.store(now.0.max(1), Ordering::Release);
+        *self.commit() = Some(Commit { begun: now, due: FIRST_TOLD });
     }
 
     /// It stands.
     pub fn end(&self) {
-        self.since.store(0, Ordering::Release);
+        *self.commit() = None;
     }
 
     /// How long the commit has taken so far, where that is to be told now.
     pub fn overdue(&self, now: Millis) -> Option<Duration> {
-        let since = self.since.load(Ordering::Acquire);
-        let taken = now.0.saturating_sub(since);
-        let due = self.due.load(Ordering::Relaxed);
-        if since == 0 || taken < due {
+        let mut commit = self.commit();
+        let commit = commit.as_mut()?;
+        let taken = now.0.saturating_sub(commit.begun.0);
+        if taken < commit.due {
             return None;
         }
-        self.due.store(taken + taken.min(LONGEST_SILENCE), Ordering::Relaxed);
+        commit.due = taken + taken.min(LONGEST_SILENCE);
         Some(Duration::from_millis(taken))
     }
 

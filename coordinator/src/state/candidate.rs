@@ -374,11 +374,12 @@ impl Candidate {
     /// Attempts that ended badly, of those that were made at once only one: a rack that loses its power, on which the
     /// batches of this candidate lay, says nothing of it.
     fn bad_in_turn(&self) -> usize {
-        let ends = |a: &Attempt| a.end.as_ref().filter(|_| a.ended_badly()).map(|e| (a.begun, e.at));
+        let ends = |a: &Attempt| a.end.as_ref().filter(|_| a.ended_badly()).map(|e| (e.at, a.begun));
+        // By their ends, so that one long attempt does not stand for many short ones within it.
         let mut bad: Vec<(Millis, Millis)> = self.attempts.iter().filter_map(ends).collect();
         bad.sort_unstable();
         let (mut count, mut last) = (0, None);
-        for (begun, end) in bad {
+        for (end, begun) in bad {
             if last.is_none_or(|last| begun >= last) {
                 (count, last) = (count + 1, Some(end));
             }

@@ -99,6 +99,24 @@ fn what_kills_each_worker_after_some_samples_is_given_up_too() {
 }
 
 #[test]
+fn one_long_attempt_does_not_hide_the_short_ones_within_it() {
+    let mut c = candidate();
+    c.begin(LeaseId(1), WorkerId(1), "slow", Vec::new(), Millis(0));
+    c.note(LeaseId(1), 1, Timings::default());
+    for i in 2..=6 {
+        c.begin(LeaseId(i), WorkerId(i), "w", Vec::new(), Millis(10 * i));
+        c.note(LeaseId(i), 1, Timings::default());
+        c.end(LeaseId(i), Ended { at: Millis(10 * i + 5), ..ended(How::Expired) }, 3);
+    }
+    c.end(LeaseId(1), Ended { at: Millis(1000), ..ended(How::Expired) }, 3);
+    assert_eq!((c.phase(), c.bad_in_turn()), (&Phase::Open, 5));
+    c.begin(LeaseId(7), WorkerId(7), "w", Vec::new(), Millis(1001));
+    c.note(LeaseId(7), 1, Timings::default());
+    c.end(LeaseId(7), Ended { at: Millis(1002), ..ended(How::Expired) }, 3);
+    assert_eq!(c.phase(), &Phase::Failed);
+}
+
+#[test]
 fn batches_are_lent_apart_and_end_together() {
     let mut c = candidate();
     c.begin(LeaseId(1), WorkerId(1), "w", Vec::new(), Millis(1));

@@ -4,7 +4,7 @@
 //! everybody. A node that fails what nobody has evaluated yet may be right: the candidate may be impossible. Only failures
 //! on candidates of which another node has recorded samples count, and any sample of its own clears a node.
 
-use super::roster::{most_frequent, node};
+use super::roster::{Roster, most_frequent, node};
 use super::{Changes, Note, State};
 use common::id::CandidateId;
 use common::time::Millis;
@@ -65,6 +65,12 @@ impl Conduct {
     /// The node's bench, while it lasts.
     pub fn bench(&self, name: &str, now: Millis) -> Option<&Bench> {
         self.nodes.get(name)?.benched.as_ref().filter(|b| b.until > now)
+    }
+
+    /// Forgets the drain of nodes that went without a word: should they come back, they are lent to again.
+    pub(super) fn forget_drained(&mut self, roster: &Roster) {
+        let here: BTreeSet<&str> = roster.iter().map(|(_, w)| w.name.as_str()).collect();
+        self.drained.retain(|name| here.contains(name.as_str()));
     }
 
     /// A node failed at a candidate; `others` have recorded samples of it.

@@ -165,6 +165,13 @@ fn a_drained_node_finishes_leaves_and_may_come_back() {
     assert_eq!(drain(&mut state, 8, "a", true), Ok(1));
     assert_eq!(drain(&mut state, 8, "a", false), Ok(1));
     assert!(!again.say(&mut state, 9, 0, Vec::new()).drain);
+    // One that is drained and goes without a word, as when its machine is switched off, is forgotten with its silence.
+    assert_eq!(drain(&mut state, 10, "a", true), Ok(1));
+    let long = state.plan().scheduling.lease_seconds * 1000 * 11;
+    state.apply(Millis(10 + long), Event::Tick);
+    let id = registered(&mut state, Millis(11 + long), registration(&plan, "a"));
+    let mut back = Node { id, sequence: 0 };
+    assert!(!back.say(&mut state, 11 + long, 0, Vec::new()).drain);
 }
 
 #[test]

@@ -232,6 +232,7 @@ impl State {
         if now - self.roster_swept >= ROSTER_SWEPT_EVERY || self.roster_swept == Millis(0) {
             // Ten lease times is long enough for any reconnect; the answer to come is "register again".
             self.roster.forget_silent(now, self.lease_time() * 10);
+            self.conduct.forget_drained(&self.roster);
             self.roster_swept = now;
             self.count_workers(now);
         }

@@ -99,9 +99,9 @@ impl Roster {
     }
 
     fn make_room(&mut self, new: WorkerId) {
-        let nodes = self.workers.values().map(|w| node(&w.name));
-        let Some(most) = most_frequent(nodes) else { return };
-        let of_it = self.workers.iter().filter(|(id, w)| **id != new && node(&w.name) == most);
+        let others = || self.workers.iter().filter(|(id, _)| **id != new);
+        let Some(most) = most_frequent(others().map(|(_, w)| node(&w.name))) else { return };
+        let of_it = others().filter(|(_, w)| node(&w.name) == most);
         if let Some(oldest) = of_it.min_by_key(|(_, w)| w.last_seen).map(|(id, _)| *id) {
             self.workers.remove(&oldest);
         }
@@ -176,5 +176,11 @@ mod tests {
         let last = WorkerId(2 + 2 * MAX_WORKERS as u64);
         assert!([WorkerId(1), WorkerId(2), last].iter().all(|id| roster.get(*id).is_some()));
         assert!(roster.get(WorkerId(3)).is_none(), "its oldest went first");
+        // Nodes of one registration each, whose names come ever earlier.
+        let mut roster = Roster::default();
+        for n in 0..MAX_WORKERS as u64 + 10 {
+            roster.insert(WorkerId(n), worker(&format!("{:08}", 99_999_999 - n), n));
+        }
+        assert_eq!(roster.len(), MAX_WORKERS);
     }
 }

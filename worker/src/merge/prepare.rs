@@ -347,9 +347,12 @@ impl Prepared {
         let question = question.digest();
         let total = match known.signs(&question) {
             Some(total) => total,
-            None => survey.signs(&self.flat(all)?, stop)?,
+            None => {
+                let total = survey.signs(&self.flat(all)?, stop)?;
+                known.keep_signs(question, total);
+                total
+            }
         };
-        known.keep_signs(question, total);
         Ok(total.signum() as f32)
     }
 

@@ -94,8 +94,10 @@ impl Masks {
 
 /// Whether the processor at hand has what these kernels are compiled for.
 pub(super) fn here() -> bool {
-    static HERE: LazyLock<bool> =
-        LazyLock::new(|| Level::here() == Level::Avx512 && is_x86_feature_detected!("bmi2"));
+    static HERE: LazyLock<bool> = LazyLock::new(|| {
+        let bits = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
+        bits && Level::here() == Level::Avx512
+    });
     *HERE
 }
 
