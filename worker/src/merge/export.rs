@@ -58,7 +58,7 @@ impl<'a> Export<'a> {
         Ok(part::check_space(out, &specs)?)
     }
 
-    /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `stop` is looked at between tensors.
+    /// Writes the folder `out`, whole or not at all, with one tensor in memory and the one before, which is being written. `stop` is looked at between tensors.
     /// Code in the VLM's folder is copied and never run.
     ///
     /// # Errors

@@ -197,7 +197,7 @@ impl Merge {
         Ok((0..models.len()).map(one).collect())
     }
 
-    /// Writes the folder `out`, whole or not at all, one tensor in memory at a time. `stop` is looked at between tensors.
+    /// Writes the folder `out`, whole or not at all, with one tensor in memory and the one before, which is being written. `stop` is looked at between tensors.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; as [`Merge::tensor`].

@@ -3,7 +3,7 @@
 //!
 //! Compiled from arrays, each step of a block passes through memory; here sixteen elements of all sources stay in registers
 //! from the stored bytes to the sum, and a mask of DARE is sixteen bits instead of sixteen words. Measured
-//! (docs/BENCHMARKS.md): a third of the processor time.
+//! (docs/BENCHMARKS.md): three fifths of the time.
 //!
 //! What does not fit is left to the portable kernels: float16 arithmetic, more than [`MOST`] sources, rows that are
 //! mapped, elements in another order, and the last, shorter block of a tensor.
