@@ -88,7 +88,8 @@ impl Merge {
         }
         let others = tensor.inputs.iter().enumerate().filter(|(i, _)| Some(*i) != tensor.base);
         let others: Vec<_> = others.map(|(_, input)| &input.parameters).collect();
-        let own = methods::scratch(tensor.method, &tensor.shape, &others, &tensor.shared, threads);
+        let own =
+            methods::scratch(tensor.method, &tensor.shape, &others, &tensor.shared, tensor.compute, threads);
         let aligned = self.tokens.as_ref().filter(|_| tensor.rows == Rows::Aligned);
         let mut moments = Vec::new();
         if let Some(tokens) = aligned {

@@ -12,9 +12,10 @@
 //! two are computed in float32 where the type is float16. Source: `mergekit/sparsify.py`.
 
 use super::error::{MethodError, Result};
-use super::mask::{Mask, Ties, descending, magnitude_bits};
+use super::mask::{Mask, Order};
 use super::parameters::Settled;
 use super::reduce;
+use super::select::rank_bytes;
 use super::values::{Compute, round_inline};
 use super::{Call, Input, Method};
 use crate::merge::block::BLOCK;
@@ -68,8 +69,8 @@ impl<'a> Delta<'a> {
                     delta.kept = Kept::Nothing;
                     return Ok(delta);
                 }
-                let keys = |first: usize, out: &mut [u32]| keys(&delta, true, first, out);
-                delta.kept = Kept::Some(Mask::ranks(elements, keys, (0, size(density).max(1)), Ties::Sorted));
+                let ranks = (0, size(density).max(1));
+                delta.kept = Kept::Some(delta.ranked(elements, ranks, Order::Falling));
             }
             Method::Breadcrumbs | Method::BreadcrumbsTies => {
                 let gamma = settled.number("gamma").unwrap_or_default();
@@ -80,8 +81,7 @@ impl<'a> Delta<'a> {
                 }
                 let keep = size(density);
                 let from = elements.saturating_sub(keep).saturating_sub(size(gamma));
-                let keys = |first: usize, out: &mut [u32]| keys(&delta, false, first, out);
-                delta.kept = Kept::Some(Mask::ranks(elements, keys, (from, from + keep), Ties::Sorted));
+                delta.kept = Kept::Some(delta.ranked(elements, (from, from + keep), Order::Rising));
             }
             Method::DareLinear | Method::DareTies => {
                 if density < 0.0 {
@@ -118,6 +118,10 @@ impl<'a> Delta<'a> {
             delta.scale = delta.norm_kept(call.threads);
         }
         Ok(delta)
+    }
+
+    fn ranked(&self, elements: usize, ranks: (usize, usize), order: Order) -> Mask {
+        Mask::ranks(elements, self.compute, |first, out| self.difference(first, out), ranks, order)
     }
 
     /// The source's elements less the base's.
@@ -200,22 +204,13 @@ widest! {
     }
 }
 
-widest! {
-    /// What elements are ranked by, from the smallest magnitude or from the largest.
-    fn keys(delta: &Delta<'_>, falling: bool, first: usize, keys: &mut [u32]) {
-        let mut block = [0.0; BLOCK];
-        let block = &mut block[..keys.len()];
-        delta.difference_inline(first, block);
-        for (key, x) in keys.iter_mut().zip(block) {
-            let rising = magnitude_bits(*x);
-            *key = if falling { descending(rising) } else { rising };
-        }
-    }
-}
+/// Memory that task vectors may take while they are ranked side by side, in bytes; one is always ranked.
+const RANKED_AT_ONCE: u64 = 1 << 30;
 
-/// Task vectors that are searched side by side: each may hold all of its elements in sorted order.
-pub(super) fn at_once(threads: usize) -> usize {
-    threads.max(1)
+/// Task vectors of so many elements that are searched side by side.
+pub(super) fn at_once(elements: usize, compute: Compute, threads: usize) -> usize {
+    let fit = RANKED_AT_ONCE / rank_bytes(elements, compute).max(1);
+    threads.min(fit as usize).max(1)
 }
 
 /// float16 masks are drawn in float32.

@@ -23,6 +23,7 @@ mod passthrough;
 mod reduce;
 mod sce;
 mod scratch;
+mod select;
 mod slerp;
 mod sort;
 mod task;

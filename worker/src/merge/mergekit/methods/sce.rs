@@ -7,7 +7,7 @@
 
 use super::compute::{blocks, each_block, map, zip};
 use super::delta::Delta;
-use super::mask::{Mask, Ties, descending, magnitude_bits};
+use super::mask::{Mask, Order};
 use super::reduce::{self, Columns};
 use super::task::{elect, sum_columns};
 use super::values::{Compute, round_all};
@@ -78,32 +78,27 @@ impl Tensor<'_> {
 
     /// Which elements vary most.
     fn select(&self, elements: usize, share: f64) -> Mask {
-        let variances = |first: usize, out: &mut [f32], terms: &mut [Block]| {
+        let variances = |first: usize, out: &mut [f32]| {
+            let mut terms = blocks(self.sources.len());
             let mut base = [0.0; BLOCK];
             let base = &mut base[..out.len()];
             self.base.values.read(self.compute, first, base);
-            self.read(base, first, terms);
-            variances(terms, out);
+            self.read(base, first, &mut terms);
+            variances(&terms, out);
             round_all(self.compute, out);
-        };
-        let keys = |first: usize, keys: &mut [u32]| {
-            let mut block = [0.0; BLOCK];
-            let block = &mut block[..keys.len()];
-            variances(first, block, &mut blocks(self.sources.len()));
-            keys.iter_mut().zip(block).for_each(|(key, x)| *key = descending(magnitude_bits(*x)));
         };
         let varying: usize = (0..elements.div_ceil(BLOCK))
             .into_par_iter()
             .map(|b| {
-                let mut block = [0; BLOCK];
+                let mut block = [0.0; BLOCK];
                 let block = &mut block[..(elements - b * BLOCK).min(BLOCK)];
-                keys(b * BLOCK, block);
-                block.iter().filter(|k| **k != descending(0)).count()
+                variances(b * BLOCK, block);
+                block.iter().filter(|x| **x != 0.0).count()
             })
             .sum();
         // torch multiplies a count by a number in float32.
         let count = if share <= 0.0 { 0 } else { (varying as f32 * share as f32) as usize };
-        Mask::ranks(elements, keys, (0, count), Ties::Selected)
+        Mask::ranks(elements, self.compute, variances, (0, count), Order::Largest)
     }
 
     /// Each source's share of the energy.

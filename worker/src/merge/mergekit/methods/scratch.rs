@@ -1,12 +1,13 @@
 //! What a method holds in memory beside its inputs and its result, worked out from shapes and parameters alone.
 //!
-//! Follows the allocations of `delta`, `mask`, `sce`, `nuslerp` and `model_stock`; blocks that fit a cache are left out. An upper
-//! bound in one place: whether a trim has to sort is decided by the numbers (it has when equal magnitudes fall where the
-//! rank does, which is the rule in 16 bits), so sorting is always counted.
+//! Follows the allocations of `delta`, `mask`, `select`, `sce`, `nuslerp` and `model_stock`; blocks that fit a cache are left out.
 
 use super::delta::{at_once, lines};
-use super::mask::{ITEM_BYTES, bits_bytes};
+use super::mask::bits_bytes;
 use super::nuslerp::ARC_BYTES;
+use super::select::rank_bytes;
+use super::sort::ITEM_BYTES;
+use super::values::Compute;
 use super::{Fallback, Method, Parameters, Value};
 
 /// Bytes of a share of `model_stock`.
@@ -30,16 +31,17 @@ pub fn scratch(
     shape: &[usize],
     others: &[&Parameters],
     shared: &Parameters,
+    compute: Compute,
     threads: usize,
 ) -> Scratch {
     let elements: usize = shape.iter().product();
-    let (items, bits) = (ITEM_BYTES * elements as u64, bits_bytes(elements));
+    let (ranking, bits) = (rank_bytes(elements, compute), bits_bytes(elements));
     let thinned = others.iter().filter(|p| number(method, p, "density").is_some_and(|d| d < 1.0)).count();
     let masks = thinned as u64 * bits;
     let of = |search: u64, kept: u64| Scratch { search, kept };
     match method {
         Method::Ties | Method::Breadcrumbs | Method::BreadcrumbsTies => {
-            of(masks + thinned.min(at_once(threads)) as u64 * items, masks)
+            of(masks + thinned.min(at_once(elements, compute, threads)) as u64 * ranking, masks)
         }
         Method::DareLinear | Method::DareTies => of(masks, masks),
         Method::Della | Method::DellaLinear => {
@@ -47,7 +49,7 @@ pub fn scratch(
             of(masks + threads as u64 * line * RANKED_BYTES, masks)
         }
         Method::Sce => match number(method, shared, "select_topk").is_some_and(|share| share < 1.0) {
-            true => of(bits + items, bits),
+            true => of(bits + ranking, bits),
             false => Scratch::default(),
         },
         Method::Nuslerp => {

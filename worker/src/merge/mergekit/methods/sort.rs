@@ -8,12 +8,16 @@
 //! that no rank of interest falls into are left alone, which makes a trim linear in time.
 
 /// An element: what it is compared by, and which it is.
-pub(super) type Item = (u32, u32);
+pub(super) type Item<E = u32> = (u32, E);
+
+/// Bytes of an element that is sorted.
+pub(super) const ITEM_BYTES: u64 = size_of::<Item>() as u64;
 
 /// Stretches up to this length are left to insertion.
-const SHORT: usize = 16;
+pub(super) const SHORT: usize = 16;
 
-fn depth(items: usize) -> usize {
+/// Partitions that may follow each other before a heap takes over.
+pub(super) fn depth(items: usize) -> usize {
     if items == 0 { 0 } else { 2 * items.ilog2() as usize }
 }
 
@@ -23,14 +27,16 @@ pub(super) fn sort(items: &mut [Item]) {
     introsort(items, 0, depth(items.len()), &wanted);
 }
 
-/// Arranges `items` so that for each of the `ranks` the elements before it are those that `std::sort` would put
+/// The statement that `select` must equal: arranges `items` so that for each of the `ranks` the elements before it are those that `std::sort` would put
 /// there, in any order.
+#[cfg(test)]
 pub(super) fn split(items: &mut [Item], ranks: &[usize]) {
     let wanted = |from: usize, to: usize| ranks.iter().any(|&r| from < r && r < to);
     introsort(items, 0, depth(items.len()), &wanted);
 }
 
-/// Arranges `items` so that the first `count` are those that torch's selection of the smallest finds.
+/// The statement that `select` must equal: arranges `items` so that the first `count` are those that torch's selection of the smallest finds.
+#[cfg(test)]
 pub(super) fn smallest(items: &mut [Item], count: usize) {
     if count == 0 || count >= items.len() {
         return;
@@ -74,11 +80,10 @@ fn introsort(items: &mut [Item], offset: usize, mut depth: usize, wanted: &dyn F
     insertion(&mut items[..end]);
 }
 
-/// Splits at the median of three; returns where the upper part begins.
-fn partition(items: &mut [Item]) -> usize {
-    let (a, b, c) = (1, items.len() / 2, items.len() - 1);
-    let key = |i: usize| items[i].0;
-    let median = if key(a) < key(b) {
+/// Which of `len` keys a partition splits at: the median of the second, the middle and the last.
+pub(super) fn median<K: Ord>(len: usize, key: impl Fn(usize) -> K) -> usize {
+    let (a, b, c) = (1, len / 2, len - 1);
+    if key(a) < key(b) {
         if key(b) < key(c) {
             b
         } else if key(a) < key(c) {
@@ -92,7 +97,12 @@ fn partition(items: &mut [Item]) -> usize {
         c
     } else {
         b
-    };
+    }
+}
+
+/// Splits at the median of three; returns where the upper part begins.
+fn partition(items: &mut [Item]) -> usize {
+    let median = median(items.len(), |i| items[i].0);
     items.swap(0, median);
     let pivot = items[0].0;
     let (mut low, mut high) = match items.len() >= 4 * RUN {
@@ -176,7 +186,7 @@ fn pairs(items: &mut [Item], pivot: u32) -> (usize, usize) {
 }
 
 /// A stable sort of few items.
-fn insertion(items: &mut [Item]) {
+pub(super) fn insertion<E: Copy>(items: &mut [Item<E>]) {
     for i in 1..items.len() {
         let item = items[i];
         let mut at = i;
@@ -189,7 +199,7 @@ fn insertion(items: &mut [Item]) {
 }
 
 /// Moves the hole down to a leaf, then `item` from there up to its place.
-fn adjust(heap: &mut [Item], top: usize, item: Item) {
+fn adjust<E: Copy>(heap: &mut [Item<E>], top: usize, item: Item<E>) {
     let (mut hole, mut child) = (top, top);
     while child < (heap.len() - 1) / 2 {
         child = 2 * (child + 1);
@@ -215,7 +225,7 @@ fn adjust(heap: &mut [Item], top: usize, item: Item) {
     heap[hole] = item;
 }
 
-fn make_heap(heap: &mut [Item]) {
+fn make_heap<E: Copy>(heap: &mut [Item<E>]) {
     if heap.len() < 2 {
         return;
     }
@@ -224,8 +234,20 @@ fn make_heap(heap: &mut [Item]) {
     }
 }
 
+/// The `count` smallest of many, of which no more are held.
+pub(super) fn least<E: Copy>(mut items: impl Iterator<Item = Item<E>>, count: usize) -> Vec<Item<E>> {
+    let mut heap: Vec<Item<E>> = items.by_ref().take(count).collect();
+    make_heap(&mut heap);
+    for item in items {
+        if item.0 < heap[0].0 {
+            adjust(&mut heap, 0, item);
+        }
+    }
+    heap
+}
+
 /// Brings the `count` smallest to the front, as a heap.
-fn heap_select(items: &mut [Item], count: usize) {
+pub(super) fn heap_select<E: Copy>(items: &mut [Item<E>], count: usize) {
     let (heap, rest) = items.split_at_mut(count);
     make_heap(heap);
     for item in rest {
@@ -236,7 +258,7 @@ fn heap_select(items: &mut [Item], count: usize) {
     }
 }
 
-fn heap_sort(items: &mut [Item]) {
+pub(super) fn heap_sort<E: Copy>(items: &mut [Item<E>]) {
     make_heap(items);
     for last in (1..items.len()).rev() {
         let item = items[last];

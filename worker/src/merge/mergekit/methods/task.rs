@@ -75,7 +75,9 @@ widest! {
 fn thinned<'a>(method: Method, checked: &'a Checked, base: &'a Input) -> Result<Vec<Delta<'a>>> {
     let rescale = checked.shared.holds("rescale");
     let mut deltas = Vec::with_capacity(checked.others.len());
-    for some in checked.others.chunks(at_once(rayon::current_num_threads())) {
+    for some in
+        checked.others.chunks(at_once(checked.elements, checked.call.compute, rayon::current_num_threads()))
+    {
         let found: Result<Vec<Delta>> = some
             .par_iter()
             .map(|(input, settled)| Delta::sparse(method, checked.call, input, base, settled, rescale))

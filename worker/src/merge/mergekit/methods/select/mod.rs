@@ -1,0 +1,243 @@
+//! Which elements come first where torch sorts, when nothing but their keys is moved.
+//!
+//! `sort.rs` states the algorithms over pairs of a key and an element. For a whole tensor that is 8 bytes an element, most of
+//! which are moved to learn one bit of each: whether it comes before a rank. Here only the keys are arranged, two bytes each
+//! where the numbers have sixteen bits, and what each step exchanged is written down, one bit a key that it looked at. Then
+//! the places before the rank are marked, and the steps are taken back with the marks, the last one first, which brings
+//! each mark to the element that it belongs to.
+//!
+//! A partition halves what is left, so keys and bits come to about 2.5 bytes an element, and all steps together look at about
+//! three keys an element.
+
+mod keys;
+mod partition;
+mod undo;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+use super::sort::{self, Item, SHORT};
+use super::values::Compute;
+pub(super) use keys::{Keys, magnitude_bits};
+use partition::partition;
+
+/// What elements are compared by.
+pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync {
+    /// [`partition::partition`] by the processor's widest registers.
+    #[cfg(target_arch = "x86_64")]
+    fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> usize;
+}
+
+/// Bytes that ranking takes beside its result: a key an element, and the bits of all partitions. These are some three an element; where
+/// the median of three does badly, more, until a heap takes over.
+pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
+    let key = if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() };
+    (elements * key + elements / 2) as u64
+}
+
+/// One bit a place, 64 a word.
+pub(super) type Bits = Vec<u64>;
+
+/// One step of an arrangement, by the places that it changed.
+enum Step {
+    Exchange(usize, usize),
+    /// From `first` on, the places that are set: the outermost two were exchanged, then the next two, to the middle.
+    Partition {
+        first: usize,
+        moved: Bits,
+    },
+    /// At place `first + i` is now what was at `first + order[i]`.
+    Order {
+        first: usize,
+        order: Vec<usize>,
+    },
+}
+
+/// The elements at the places `from..to` after `std::sort`, given the keys of all.
+pub(super) fn sorted<K: Key>(keys: Vec<K>, (from, to): (usize, usize)) -> Bits {
+    let elements = keys.len();
+    let mut run = Run { keys, steps: Vec::new(), ranks: [from, to] };
+    run.introsort(0, elements, sort::depth(elements));
+    run.marked(from, to)
+}
+
+/// The elements that torch's selection of the `count` smallest finds.
+pub(super) fn selected<K: Key>(keys: Vec<K>, count: usize) -> Bits {
+    let elements = keys.len();
+    if count == 0 || count >= elements {
+        return undo::marks(elements, 0, count.min(elements));
+    }
+    if count.saturating_mul(64) <= elements {
+        let items = keys.iter().zip(0..).map(|(key, i)| ((*key).into(), i));
+        let mut bits = vec![0; elements.div_ceil(64)];
+        for (_, i) in sort::least(items, count) {
+            bits[i / 64] |= 1 << (i % 64);
+        }
+        return bits;
+    }
+    let mut run = Run { keys, steps: Vec::new(), ranks: [count; 2] };
+    run.introselect(count - 1, sort::depth(elements));
+    run.marked(0, count)
+}
+
+struct Run<K> {
+    keys: Vec<K>,
+    steps: Vec<Step>,
+    /// Which elements are at other places than just before or after these does not matter.
+    ranks: [usize; 2],
+}
+
+impl<K: Key> Run<K> {
+    /// [`sort::sort`] of the places `first..end`, as far as a rank falls between two of them.
+    fn introsort(&mut self, first: usize, mut end: usize, mut depth: usize) {
+        while end - first > SHORT {
+            if !self.ranks.iter().any(|&rank| first < rank && rank < end) {
+                return;
+            }
+            if depth == 0 {
+                return self.order(first, end, sort::heap_sort);
+            }
+            depth -= 1;
+            let cut = self.partition(first, end);
+            self.introsort(cut, end, depth);
+            end = cut;
+        }
+        self.order(first, end, sort::insertion);
+    }
+
+    /// [`sort::smallest`], without its heap for few.
+    fn introselect(&mut self, nth: usize, mut depth: usize) {
+        let (mut first, mut end) = (0, self.keys.len());
+        while end - first > 3 {
+            if depth == 0 {
+                return self.order(first, end, |items| {
+                    sort::heap_select(items, nth + 1 - first);
+                    items.swap(0, nth - first);
+                });
+            }
+            depth -= 1;
+            let cut = self.partition(first, end);
+            if cut <= nth {
+                first = cut;
+            } else {
+                end = cut;
+            }
+        }
+        self.order(first, end, sort::insertion);
+    }
+
+    fn partition(&mut self, first: usize, end: usize) -> usize {
+        let keys = &mut self.keys[first..end];
+        let median = sort::median(keys.len(), |i| keys[i]);
+        keys.swap(0, median);
+        let mut moved = vec![0; keys.len().div_ceil(64)];
+        let cut = first + partition(keys, &mut moved);
+        self.steps.push(Step::Exchange(first, first + median));
+        self.steps.push(Step::Partition { first, moved });
+        cut
+    }
+
+    /// What `arrange` makes of the places `first..end`.
+    fn order(&mut self, first: usize, end: usize, arrange: impl FnOnce(&mut [Item<usize>])) {
+        let keys = &mut self.keys[first..end];
+        let mut items: Vec<Item<usize>> = keys.iter().zip(0..).map(|(key, i)| ((*key).into(), i)).collect();
+        arrange(&mut items);
+        let before = keys.to_vec();
+        keys.iter_mut().zip(&items).for_each(|(key, (_, i))| *key = before[*i]);
+        self.steps.push(Step::Order { first, order: items.into_iter().map(|(_, i)| i).collect() });
+    }
+
+    /// Where the elements began that are at the places `from..to` now.
+    fn marked(self, from: usize, to: usize) -> Bits {
+        let Run { keys, steps, .. } = self;
+        let mut marks = undo::marks(keys.len(), from, to);
+        drop(keys);
+        for step in steps.into_iter().rev() {
+            match step {
+                Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),
+                Step::Partition { first, moved } => undo::partition(&mut marks, first, &moved),
+                Step::Order { first, order } => undo::order(&mut marks, first, &order),
+            }
+        }
+        marks
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Key for u16 {}
+#[cfg(not(target_arch = "x86_64"))]
+impl Key for u32 {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::field;
+
+    fn keys(n: usize, distinct: u32, stream: u32) -> Vec<u32> {
+        let mut keys = vec![0; n];
+        field::words(field::Key([stream, distinct]), 0, &mut keys);
+        keys.iter().map(|k| k % distinct).collect()
+    }
+
+    fn set(items: &[Item], elements: usize) -> Bits {
+        let mut bits = vec![0u64; elements.div_ceil(64)];
+        items.iter().for_each(|(_, i)| bits[*i as usize / 64] |= 1 << (i % 64));
+        bits
+    }
+
+    /// Both widths of keys against the plain statement over pairs.
+    fn check(keys: &[u32], rank: usize, what: &str) {
+        let narrow = || keys.iter().map(|k| *k as u16).collect::<Vec<u16>>();
+        let items: Vec<Item> = keys.iter().copied().zip(0..).collect();
+        let elements = items.len();
+        let other = rank / 3;
+        let mut plain = items.clone();
+        sort::split(&mut plain, &[other, rank]);
+        let expected = set(&plain[other..rank], elements);
+        assert_eq!(sorted(keys.to_vec(), (other, rank)), expected, "sorted {what}");
+        assert_eq!(sorted(narrow(), (other, rank)), expected, "sorted, two bytes, {what}");
+        let mut plain = items;
+        sort::smallest(&mut plain, rank);
+        let expected = set(&plain[..rank], elements);
+        assert_eq!(selected(keys.to_vec(), rank), expected, "selected {what}");
+        assert_eq!(selected(narrow(), rank), expected, "selected, two bytes, {what}");
+    }
+
+    #[test]
+    fn keys_alone_lead_to_the_same_elements() {
+        for n in
+            [0, 1, 2, 3, 16, 17, 63, 64, 65, 127, 128, 129, 130, 191, 192, 255, 256, 257, 1000, 4096, 20_001]
+        {
+            for distinct in [1, 2, 7, 300, 60_000] {
+                let keys = keys(n, distinct, n as u32);
+                for rank in [0, 1, n / 100, n / 3, n / 2, n - n / 7, n] {
+                    let rank = rank.min(n);
+                    check(&keys, rank, &format!("{n} {distinct} {rank}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn orders_that_are_hard_on_a_partition() {
+        let n = 3000u32;
+        let orders: [(&str, Vec<u32>); 4] = [
+            ("rising", (0..n).collect()),
+            ("falling", (0..n).rev().collect()),
+            ("organ pipe", (0..n).map(|i| i.min(n - i)).collect()),
+            // Musser's sequence, on which a median of three takes quadratic time: what the heap is for.
+            ("killer", killer(n)),
+        ];
+        for (what, keys) in orders {
+            for rank in [1, n as usize / 3, n as usize / 2, n as usize - 5] {
+                check(&keys, rank, &format!("{what} {rank}"));
+            }
+        }
+    }
+
+    /// 1, k+1, 3, k+3, …, then the even ones.
+    fn killer(n: u32) -> Vec<u32> {
+        let k = n / 2;
+        let front = (1..=k).map(|i| if i % 2 == 1 { i } else { k + i - 1 });
+        front.chain((1..=k).map(|i| 2 * i)).collect()
+    }
+}
