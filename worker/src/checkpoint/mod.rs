@@ -34,6 +34,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub(crate) use torch::Strided;
 
+use common::digest::FileDigest;
 use common::{bounded, files};
 use map::Map;
 use std::borrow::Cow;
@@ -250,6 +251,15 @@ impl Checkpoint {
         let mut files: Vec<String> = beside.chain(weights).chain(self.index.map(String::from)).collect();
         files.sort();
         files
+    }
+
+    /// Digests of these files, as [`files::digest_model`] of the folder gives them.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn digests(&self, name: &str) -> std::result::Result<Vec<FileDigest>, files::FilesError> {
+        let mapped = |file: &str| self.weights.iter().find(|(f, _)| f == file).map(|(_, map)| map.bytes());
+        files::digest_opened_model(name, &self.folder, mapped)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {

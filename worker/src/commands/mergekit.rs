@@ -8,7 +8,6 @@ use crate::cli;
 use crate::memory::{self, MemoryPlan};
 use crate::merge::mergekit::{Error, Merge, Options, Origin};
 use anyhow::{Context, Result, bail};
-use common::files;
 use common::location::{DEFAULT_REVISION, HubRef, SCHEME};
 use common::mergekit::{ModelName, parse};
 use hub::{Hub, Meter};
@@ -43,11 +42,11 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
     part::check_space(&args.out, &merge.specs())?;
     memory::guard(&memory::for_mergekit(&merge)?, args.memory.ignore_memory_plan)?;
     let (mut digests, mut sources) = (Vec::new(), Vec::new());
-    for (model, folder) in merge.models() {
-        let name = model.to_string();
+    for (model, checkpoint) in merge.models() {
+        let (name, folder) = (model.to_string(), checkpoint.folder());
         let path = pinned.borrow().get(folder).map_or_else(|| model.path.clone(), HubRef::to_string);
         sources.push(Source::of_folder(&name, &path, &std::path::absolute(folder)?));
-        digests.extend(files::digest_model(&name, folder)?);
+        digests.extend(checkpoint.digests(&name)?);
     }
     let title = title(&args.out)?;
     merge.write(
@@ -98,8 +97,8 @@ pub fn examine(
         }
     };
     notes.into_iter().for_each(|known| note("note", Ok(known)));
-    for (model, folder) in merge.models() {
-        note(&model.to_string(), Ok(folder.display().to_string()));
+    for (model, checkpoint) in merge.models() {
+        note(&model.to_string(), Ok(checkpoint.folder().display().to_string()));
     }
     note("merge", Ok(format!("{} tensors can be made", merge.specs().len())));
     match memory::for_mergekit(&merge) {

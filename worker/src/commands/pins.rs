@@ -4,7 +4,6 @@ use crate::merge::Merger;
 use crate::summary::Summary;
 use anyhow::{Result, bail};
 use common::digest::{FileDigest, Manifest};
-use common::files;
 use common::location::Location;
 use common::provenance::{self, RecipeFile};
 use common::recipe::{ModelRef, Recipe};
@@ -27,7 +26,7 @@ pub fn digests(merger: &Merger) -> Result<Vec<FileDigest>> {
             all.extend(digests.iter().map(renamed));
             continue;
         }
-        let digests = files::digest_model(name, model.folder())?;
+        let digests = model.digests(name)?;
         all.extend(digests.iter().cloned());
         known.insert(folder, (name.into(), digests));
     }

@@ -25,6 +25,8 @@
 //! # }
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod block;
 #[cfg(any(feature = "cuda", test))]
 mod cuda;

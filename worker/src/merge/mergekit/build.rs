@@ -7,8 +7,8 @@ use super::model::{EMBEDDING, Model};
 use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
 use crate::card::{Source, licence_texts};
-use crate::checkpoint::Dtype;
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
+use crate::checkpoint::{Checkpoint, Dtype};
 use crate::merge::block::{BLOCK, CHUNK, narrow_bytes};
 use crate::merge::vocabulary::Alignment;
 use common::digest::FileDigest;
@@ -114,10 +114,10 @@ impl Merge {
         self.plan.notes.iter().chain(tokens).map(String::as_str)
     }
 
-    /// The models by name, each with its folder; the first gives configuration and, unless a tokenizer is set, the
+    /// The models by name, opened; the first gives configuration and, unless a tokenizer is set, the
     /// tokenizer.
-    pub fn models(&self) -> impl Iterator<Item = (&ModelName, &Path)> {
-        self.models.iter().map(|m| (&m.name, m.checkpoint.folder()))
+    pub fn models(&self) -> impl Iterator<Item = (&ModelName, &Checkpoint)> {
+        self.models.iter().map(|m| (&m.name, &m.checkpoint))
     }
 
     /// Every tensor of the result as it will be written.

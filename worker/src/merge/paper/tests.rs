@@ -86,7 +86,7 @@ mod by_hand {
 
     #[test]
     fn gives_the_same_bits_as_the_portable_kernels() {
-        if !wide::here() {
+        if !crate::merge::avx512::here() {
             eprintln!("this processor lacks AVX-512: nothing to compare");
             return;
         }

@@ -17,6 +17,8 @@ use super::parameters::Settled;
 use super::reduce;
 use super::select::rank_bytes;
 use super::values::{Compute, round_inline};
+#[cfg(target_arch = "x86_64")]
+use super::wide::{self, Source};
 use super::{Call, Input, Method};
 use crate::merge::block::BLOCK;
 use crate::merge::field::Key;
@@ -31,13 +33,13 @@ pub(super) struct Delta<'a> {
     input: &'a Input<'a>,
     base: &'a Input<'a>,
     compute: Compute,
-    kept: Kept,
+    pub(super) kept: Kept,
     /// The type of mask and scale.
     work: Compute,
     scale: Option<f32>,
 }
 
-enum Kept {
+pub(super) enum Kept {
     All,
     Nothing,
     Some(Mask),
@@ -125,7 +127,14 @@ impl<'a> Delta<'a> {
     }
 
     /// The source's elements less the base's.
-    fn difference(&self, first: usize, out: &mut [f32]) {
+    pub(super) fn difference(&self, first: usize, out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(model), Some(base)) =
+            (self.input.values.block(self.compute, first), self.base.values.block(self.compute, first))
+            && wide::difference(self.compute, base, model, out)
+        {
+            return;
+        }
         difference(self, first, out);
     }
 
@@ -142,6 +151,26 @@ impl<'a> Delta<'a> {
         self.input.values.read_inline(self.compute, first, out);
         out.iter_mut().zip(base).for_each(|(x, b)| *x -= b);
         round_inline(self.compute, out);
+    }
+
+    /// What a kernel by hand reads of the block of elements from `first` on, given each element's weight; `None` where it has to be
+    /// read by [`Delta::read`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn source(&self, first: usize, weight: f32) -> Option<Source<'_>> {
+        let kept = match &self.kept {
+            Kept::Nothing => return None,
+            Kept::All => None,
+            Kept::Some(mask) => Some(mask.block(first)?),
+        };
+        let scale = self.scale.filter(|_| kept.is_some());
+        Some(Source { model: self.input.values.block(self.compute, first)?, kept, scale, weight })
+    }
+
+    /// Asks for the source's block of elements from `first` on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn prefetch(&self, first: usize) {
+        self.input.values.prefetch(first);
     }
 
     /// Writes the elements from `first` on, at most a block of them, given the base's.
@@ -169,20 +198,31 @@ impl<'a> Delta<'a> {
 
     /// What gives the kept elements the sum of magnitudes of all.
     fn norm_kept(&self, threads: usize) -> Option<f32> {
+        let Kept::Some(mask) = &self.kept else { return None };
         let elements = self.input.values.len();
-        let magnitudes = |kept: bool| {
-            let mask = if let (true, Kept::Some(mask)) = (kept, &self.kept) { Some(mask) } else { None };
-            let fill = |first: usize, out: &mut [f32]| magnitudes(self, mask, first, out);
-            reduce::sum(self.work, threads, elements, &fill)
-        };
-        let (before, after) = (magnitudes(false), magnitudes(true));
+        let magnitudes = |first: usize, sums: [&mut [f32]; 2]| magnitudes(self, mask, first, sums);
+        let [before, after] = reduce::sums(self.work, threads, elements, &magnitudes);
         let tiny = self.work.round(TINY_NORM);
         (!(before < tiny || after < tiny)).then(|| self.work.round(before / after))
     }
 }
 
+/// Magnitudes of all, and of what a mask keeps.
+pub(super) fn magnitudes(delta: &Delta, mask: &Mask, first: usize, [all, kept]: [&mut [f32]; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(source), Some(base)) =
+        (delta.source(first, 1.0), delta.base.values.block(delta.compute, first))
+        && wide::magnitudes(delta.compute, base, &source, all, kept)
+    {
+        delta.base.values.prefetch(first + BLOCK);
+        delta.input.values.prefetch(first + BLOCK);
+        return;
+    }
+    plain_magnitudes(delta, mask, first, all, kept);
+}
+
 widest! {
-    fn difference(delta: &Delta<'_>, first: usize, out: &mut [f32]) {
+    pub(super) fn difference(delta: &Delta<'_>, first: usize, out: &mut [f32]) {
         delta.difference_inline(first, out);
     }
 }
@@ -194,13 +234,12 @@ widest! {
 }
 
 widest! {
-    /// Magnitudes, of what a mask keeps.
-    fn magnitudes(delta: &Delta<'_>, mask: Option<&Mask>, first: usize, out: &mut [f32]) {
-        delta.difference_inline(first, out);
-        if let Some(mask) = mask {
-            mask.apply_inline(first, out);
-        }
-        out.iter_mut().for_each(|x| *x = x.abs());
+    pub(super) fn plain_magnitudes(delta: &Delta<'_>, mask: &Mask, first: usize, all: &mut [f32], kept: &mut [f32]) {
+        delta.difference_inline(first, all);
+        kept.copy_from_slice(all);
+        mask.apply_inline(first, kept);
+        all.iter_mut().for_each(|x| *x = x.abs());
+        kept.iter_mut().for_each(|x| *x = x.abs());
     }
 }
 

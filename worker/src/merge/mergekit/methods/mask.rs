@@ -19,29 +19,24 @@ pub(super) fn bits_bytes(elements: usize) -> u64 {
 pub(super) struct Mask(Vec<u64>);
 
 impl Mask {
-    /// A mask whose bits are what `keep` makes of the elements from an index on, a block at a time.
-    fn of_blocks(elements: usize, keep: impl Fn(usize, &mut [bool]) + Sync) -> Mask {
-        let mut bits = vec![0u64; elements.div_ceil(WORD)];
-        bits.par_chunks_mut(CHUNK / WORD).enumerate().for_each(|(c, chunk)| {
-            let mut kept = [false; BLOCK];
-            for (b, words) in chunk.chunks_mut(BLOCK / WORD).enumerate() {
-                let first = c * CHUNK + b * BLOCK;
-                let kept = &mut kept[..(elements - first).min(BLOCK)];
-                keep(first, kept);
-                for (word, kept) in words.iter_mut().zip(kept.chunks(WORD)) {
-                    *word = kept.iter().rev().fold(0, |word, &k| word << 1 | u64::from(k));
-                }
-            }
-        });
-        Mask(bits)
-    }
-
     /// Elements that are kept with one probability: those whose number in the field is at least `1 − p`.
     pub(super) fn random(elements: usize, key: Key, probability: f32) -> Mask {
         let limit = drop_limit(probability);
-        Mask::of_blocks(elements, |first, kept| {
+        let mut bits = vec![0u64; elements.div_ceil(WORD)];
+        bits.par_chunks_mut(BLOCK / WORD).with_min_len(CHUNK / BLOCK).enumerate().for_each(|(b, words)| {
+            let first = b * BLOCK;
+            #[cfg(target_arch = "x86_64")]
+            if elements - first >= BLOCK && super::wide::draw(key, first as u64, limit, words) {
+                return;
+            }
+            let mut kept = [false; BLOCK];
+            let kept = &mut kept[..(elements - first).min(BLOCK)];
             drawn(key, first as u64, limit, kept);
-        })
+            for (word, kept) in words.iter_mut().zip(kept.chunks(WORD)) {
+                *word = kept.iter().rev().fold(0, |word, &k| word << 1 | u64::from(k));
+            }
+        });
+        Mask(bits)
     }
 
     /// As [`Mask::random`] along lines of `length` elements, `stride` apart: `probabilities` writes those of one line from
@@ -101,6 +96,16 @@ impl Mask {
         })
     }
 
+    /// The bits of the block of elements from `first` on, if there are so many and they begin with a word.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn block(&self, first: usize) -> Option<&[u64; BLOCK / WORD]> {
+        if !first.is_multiple_of(WORD) {
+            return None;
+        }
+        self.0.get(first / WORD..)?.first_chunk()
+    }
+
     /// Sets to zero what is not kept, as a product with 0 does: a number that is not finite becomes NaN, and a
     /// negative one −0.
     pub(super) fn apply(&self, first: usize, values: &mut [f32]) {
@@ -127,7 +132,7 @@ impl Mask {
 }
 
 widest! {
-    fn drawn(key: Key, first: u64, limit: u32, kept: &mut [bool]) {
+    pub(super) fn drawn(key: Key, first: u64, limit: u32, kept: &mut [bool]) {
         let mut words = [0; BLOCK];
         field::fill(key, first, &mut words);
         kept.iter_mut().zip(&words).for_each(|(k, w)| *k = w >> 8 >= limit);

@@ -31,6 +31,8 @@ mod task;
 mod tests;
 mod trig;
 mod values;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 pub use error::{MethodError, Result};
 pub use parameters::{Fallback, Kind, Parameter, Parameters, Scope, Value};

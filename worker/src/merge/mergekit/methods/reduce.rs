@@ -27,18 +27,33 @@ const LEVELS: usize = 4;
 /// Where numbers come from: writes those from an index on.
 pub(super) type Fill<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
+/// Where the numbers of several sums come from, which are read together.
+pub(super) type FillEach<'a, const N: usize> = &'a (dyn Fn(usize, [&mut [f32]; N]) + Sync);
+
 /// The sum of all `elements` numbers as one number of the type, by torch with `threads` threads.
 pub(super) fn sum(compute: Compute, threads: usize, elements: usize, fill: Fill) -> f32 {
+    let [sum] = sums(compute, threads, elements, &|first, [out]: [&mut [f32]; 1]| fill(first, out));
+    sum
+}
+
+/// The sums of as many rows of `elements` numbers each.
+pub(super) fn sums<const N: usize>(
+    compute: Compute,
+    threads: usize,
+    elements: usize,
+    fill: FillEach<N>,
+) -> [f32; N] {
     let parts = parts(threads, elements);
     if parts.len() == 1 {
-        return compute.round(row(compute, 0, elements, fill));
+        return rows(compute, 0, elements, fill).map(|sum| compute.round(sum));
     }
     // torch adds up one number a thread, zeros of idle threads included.
-    let mut sums = vec![0.0; threads];
-    for (sum, (first, count)) in sums.iter_mut().zip(parts) {
-        *sum = compute.round(row(compute, first, count, fill));
+    let mut sums = [(); N].map(|()| vec![0.0; threads]);
+    for (t, (first, count)) in parts.into_iter().enumerate() {
+        let parts = rows(compute, first, count, fill);
+        sums.iter_mut().zip(parts).for_each(|(sums, part)| sums[t] = compute.round(part));
     }
-    compute.round(short(compute, &sums))
+    sums.map(|sums| compute.round(short(compute, &sums)))
 }
 
 /// First element and length of what each of torch's threads reduces, if it splits the work at all.
@@ -57,73 +72,103 @@ pub(super) fn short(compute: Compute, values: &[f32]) -> f32 {
 
 /// The float32 sum of the `count` contiguous numbers of the type from `first` on.
 pub(super) fn row(compute: Compute, first: usize, count: usize, fill: Fill) -> f32 {
+    let [sum] = rows(compute, first, count, &|first, [out]: [&mut [f32]; 1]| fill(first, out));
+    sum
+}
+
+/// The same of several rows.
+fn rows<const N: usize>(compute: Compute, first: usize, count: usize, fill: FillEach<N>) -> [f32; N] {
     // Numbers that one register takes up: two 16-bit ones a lane.
     let width = if compute == Compute::F32 { LANES } else { 2 * LANES };
     if count < width {
-        let mut few = [0.0; 2 * LANES];
-        let few = &mut few[..count];
-        fill(first, few);
-        return chains(count, |i| few[i]);
+        let mut few = [[0.0; 2 * LANES]; N];
+        fill(first, few.each_mut().map(|few| &mut few[..count]));
+        return few.map(|few| chains(count, |i| few[i]));
     }
     let registers = count / width;
-    let mut lanes = long(first, registers / CHAINS, width, fill);
-    let mut rest = vec![0.0; count - registers / CHAINS * CHAINS * width];
-    fill(first + count - rest.len(), &mut rest);
-    let (whole, tail) = rest.split_at(rest.len() / width * width);
-    whole.chunks_exact(width).for_each(|register| add_register(&mut lanes[..LANES], register));
-    let mut total = tail.iter().fold(0.0, |sum, x| sum + x);
-    let (low, high) = lanes.split_at_mut(LANES);
-    for chain in high.chunks_exact(LANES) {
-        low.iter_mut().zip(chain).for_each(|(a, b)| *a += b);
-    }
-    low.iter().for_each(|lane| total += lane);
-    total
+    let lanes = long(first, registers / CHAINS, width, fill);
+    let mut rests = [(); N].map(|()| vec![0.0; count - registers / CHAINS * CHAINS * width]);
+    fill(first + count - rests[0].len(), rests.each_mut().map(Vec::as_mut_slice));
+    let mut rests = rests.iter();
+    lanes.map(|mut lanes| {
+        let rest = rests.next().map_or(&[][..], Vec::as_slice);
+        let (whole, tail) = rest.split_at(rest.len() / width * width);
+        whole.chunks_exact(width).for_each(|register| add_register(&mut lanes[..LANES], register));
+        let mut total = tail.iter().fold(0.0, |sum, x| sum + x);
+        let (low, high) = lanes.split_at_mut(LANES);
+        for chain in high.chunks_exact(LANES) {
+            low.iter_mut().zip(chain).for_each(|(a, b)| *a += b);
+        }
+        low.iter().for_each(|lane| total += lane);
+        total
+    })
 }
+
+type Lanes = [f32; CHAINS * LANES];
 
 /// The lanes of `CHAINS` registers after `rounds` rounds, each of which takes `CHAINS · width` numbers up. Stretches of
 /// the second level do not depend on each other, so they are computed by all threads.
-fn long(first: usize, rounds: usize, width: usize, fill: Fill) -> [f32; CHAINS * LANES] {
+fn long<const N: usize>(first: usize, rounds: usize, width: usize, fill: FillEach<N>) -> [Lanes; N] {
     let step = step(rounds);
     let stretch = step * step;
     let round = CHAINS * width;
     let groups = |from: usize, count: usize| {
-        let mut sums = [0.0f32; CHAINS * LANES];
-        let mut group = [0.0f32; CHAINS * LANES];
-        let mut numbers = [0.0; BLOCK];
+        let mut sums = [[0.0f32; CHAINS * LANES]; N];
+        let mut group = [[0.0f32; CHAINS * LANES]; N];
+        let mut numbers = [[0.0; BLOCK]; N];
         let a_block = (BLOCK / round).min(step);
         for at in (from..from + count).step_by(a_block) {
-            let numbers = &mut numbers[..a_block * round];
-            fill(first + at * round, numbers);
-            numbers.chunks_exact(round).for_each(|numbers| add_round(&mut group, numbers));
-            if (at + a_block - from).is_multiple_of(step) {
-                sums.iter_mut().zip(&mut group).for_each(|(sum, group)| *sum += std::mem::take(group));
+            let end = a_block * round;
+            fill(first + at * round, numbers.each_mut().map(|numbers| &mut numbers[..end]));
+            let ends = (at + a_block - from).is_multiple_of(step);
+            for ((sums, group), numbers) in sums.iter_mut().zip(&mut group).zip(&numbers) {
+                add_rounds(group, &numbers[..end], round);
+                if ends {
+                    add(sums, group);
+                    *group = [0.0; CHAINS * LANES];
+                }
             }
         }
         sums
     };
-    let whole: Vec<[f32; CHAINS * LANES]> =
+    let whole: Vec<[Lanes; N]> =
         (0..rounds / stretch).into_par_iter().map(|s| groups(s * stretch, stretch)).collect();
-    let mut levels = [[0.0f32; CHAINS * LANES]; LEVELS];
-    for (s, sums) in whole.iter().enumerate() {
-        add(&mut levels[2], sums);
-        if (s + 1).is_multiple_of(step) {
-            let third = std::mem::replace(&mut levels[2], [0.0; CHAINS * LANES]);
-            add(&mut levels[3], &third);
-        }
-    }
     let from = rounds / stretch * stretch;
     let left = (rounds - from) / step * step;
-    levels[1] = groups(from, left);
-    let mut numbers = [0.0; BLOCK];
+    let second = groups(from, left);
+    let mut lowest = [[0.0f32; CHAINS * LANES]; N];
+    let mut numbers = [[0.0; BLOCK]; N];
     let a_block = BLOCK / round;
     for at in (from + left..rounds).step_by(a_block) {
-        let numbers = &mut numbers[..a_block.min(rounds - at) * round];
-        fill(first + at * round, numbers);
-        numbers.chunks_exact(round).for_each(|numbers| add_round(&mut levels[0], numbers));
+        let end = a_block.min(rounds - at) * round;
+        fill(first + at * round, numbers.each_mut().map(|numbers| &mut numbers[..end]));
+        lowest
+            .iter_mut()
+            .zip(&numbers)
+            .for_each(|(lowest, numbers)| add_rounds(lowest, &numbers[..end], round));
     }
-    let [mut total, higher @ ..] = levels;
-    higher.iter().for_each(|level| add(&mut total, level));
-    total
+    let mut n = 0;
+    lowest.map(|lowest| {
+        let mut levels = [lowest, second[n], [0.0; CHAINS * LANES], [0.0; CHAINS * LANES]];
+        for (s, sums) in whole.iter().enumerate() {
+            add(&mut levels[2], &sums[n]);
+            if (s + 1).is_multiple_of(step) {
+                let third = std::mem::replace(&mut levels[2], [0.0; CHAINS * LANES]);
+                add(&mut levels[3], &third);
+            }
+        }
+        n += 1;
+        let [mut total, higher @ ..] = levels;
+        higher.iter().for_each(|level| add(&mut total, level));
+        total
+    })
+}
+
+widest! {
+    /// Adds rounds of so many numbers.
+    fn add_rounds(lanes: &mut Lanes, numbers: &[f32], round: usize) {
+        numbers.chunks_exact(round).for_each(|numbers| add_round(lanes, numbers));
+    }
 }
 
 #[inline(always)]
@@ -143,7 +188,7 @@ fn add_register(lanes: &mut [f32], register: &[f32]) {
 }
 
 #[inline(always)]
-fn add_round(lanes: &mut [f32; CHAINS * LANES], numbers: &[f32]) {
+fn add_round(lanes: &mut Lanes, numbers: &[f32]) {
     let width = numbers.len() / CHAINS;
     for (lanes, register) in lanes.chunks_exact_mut(LANES).zip(numbers.chunks_exact(width)) {
         add_register(lanes, register);

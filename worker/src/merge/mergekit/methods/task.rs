@@ -10,41 +10,61 @@
 use super::compute::{blocks, each_block, map, zip};
 use super::delta::{Delta, at_once};
 use super::error::Result;
+use super::parameters::Settled;
 use super::reduce::{self, Columns};
 use super::values::{Compute, round_inline};
 use super::{Checked, Input, Method};
-use crate::merge::block::Block;
+use crate::merge::block::{BLOCK, Block};
 use crate::merge::simd::widest;
 use rayon::prelude::*;
 
 pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<u8>> {
-    let compute = checked.call.compute;
     let deltas = thinned(method, checked, base)?;
-    let weights: Vec<f32> = checked
-        .others
-        .iter()
-        .map(|(_, settled)| compute.round(settled.number("weight").unwrap_or_default() as f32))
-        .collect();
-    let rule = Rule {
-        compute,
-        columns: Columns::new(compute, weights.len(), checked.elements),
-        divisor: divisor(method, compute, &weights),
-        normalize: checked.shared.holds("normalize"),
-        lambda: checked.shared.number("lambda").filter(|l| *l != 1.0).map(|l| l as f32),
-        weights,
-    };
+    let rule = Rule::new(method, checked);
     Ok(each_block(
         checked,
         || (blocks(1), blocks(2 * deltas.len())),
         |(base_block, blocks), first, out| {
+            #[cfg(target_arch = "x86_64")]
+            if wide_block(base, &deltas, &rule, first, out) {
+                return;
+            }
             merge_block(base, &deltas, &rule, &mut base_block[0], blocks, first, out);
         },
     ))
 }
 
+/// [`merge_block`] by hand; false, with nothing done, where the block does not fit.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn wide_block(base: &Input, deltas: &[Delta], rule: &Rule, first: usize, out: &mut [f32]) -> bool {
+    use super::wide::{self, MOST};
+    let (Ok(block), true) = (out.try_into(), rule.columns_are_plain(first + BLOCK)) else {
+        return false;
+    };
+    if deltas.is_empty() || deltas.len() > MOST {
+        return false;
+    }
+    let Some(stored) = base.values.block(rule.compute, first) else { return false };
+    let source = |s: usize| deltas[s].source(first, rule.weights[s]);
+    let Some(one) = source(0) else { return false };
+    // What lies beyond the last is never looked at.
+    let mut sources = [one; MOST];
+    for (s, place) in sources.iter_mut().enumerate().take(deltas.len()).skip(1) {
+        let Some(source) = source(s) else { return false };
+        *place = source;
+    }
+    let rest = wide::Rest { divisor: rule.divisor, normalize: rule.normalize, lambda: rule.lambda };
+    if !wide::merge(rule.compute, stored, &sources[..deltas.len()], rest, block) {
+        return false;
+    }
+    base.values.prefetch(first + BLOCK);
+    deltas.iter().for_each(|delta| delta.prefetch(first + BLOCK));
+    true
+}
+
 widest! {
     /// One block of elements, in working memory.
-    fn merge_block(
+    pub(super) fn merge_block(
         base: &Input<'_>,
         deltas: &[Delta<'_>],
         rule: &Rule,
@@ -72,7 +92,7 @@ widest! {
 
 /// The task vectors as the method thins them out, a few at a time: a thread that waits would else begin another, and how much
 /// memory sorting takes would be left to chance.
-fn thinned<'a>(method: Method, checked: &'a Checked, base: &'a Input) -> Result<Vec<Delta<'a>>> {
+pub(super) fn thinned<'a>(method: Method, checked: &'a Checked, base: &'a Input) -> Result<Vec<Delta<'a>>> {
     let rescale = checked.shared.holds("rescale");
     let mut deltas = Vec::with_capacity(checked.others.len());
     for some in
@@ -100,7 +120,7 @@ fn divisor(method: Method, compute: Compute, weights: &[f32]) -> Option<f32> {
 }
 
 /// How weighted task vectors become one.
-struct Rule {
+pub(super) struct Rule {
     compute: Compute,
     weights: Vec<f32>,
     columns: Columns,
@@ -111,6 +131,26 @@ struct Rule {
 }
 
 impl Rule {
+    pub(super) fn new(method: Method, checked: &Checked) -> Rule {
+        let compute = checked.call.compute;
+        let weight = |settled: &Settled| settled.number("weight").unwrap_or_default() as f32;
+        let weights: Vec<f32> =
+            checked.others.iter().map(|(_, settled)| compute.round(weight(settled))).collect();
+        Rule {
+            compute,
+            columns: Columns::new(compute, weights.len(), checked.elements),
+            divisor: divisor(method, compute, &weights),
+            normalize: checked.shared.holds("normalize"),
+            lambda: checked.shared.number("lambda").filter(|l| *l != 1.0).map(|l| l as f32),
+            weights,
+        }
+    }
+
+    /// Whether the columns up to `end` are added up plainly.
+    pub(super) fn columns_are_plain(&self, end: usize) -> bool {
+        self.columns.plain(end)
+    }
+
     /// Mixes the task vectors in the first half of `blocks` into `out`; the second half is working memory.
     #[inline(always)]
     fn mix(&self, first: usize, blocks: &mut [Block], out: &mut [f32]) {
@@ -123,7 +163,7 @@ impl Rule {
                 elect(out, terms, &self.weights, weights);
                 sum_columns(self.compute, &self.columns, first, terms, out);
                 if self.normalize {
-                    let mut divisors = [0.0; crate::merge::block::BLOCK];
+                    let mut divisors = [0.0; BLOCK];
                     let divisors = &mut divisors[..out.len()];
                     sum_columns(self.compute, &self.columns, first, weights, divisors);
                     zip(self.compute, out, divisors, |x, d| x / if d == 0.0 { 1.0 } else { d });

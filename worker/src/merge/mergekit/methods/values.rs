@@ -2,6 +2,8 @@
 
 use super::error::{MethodError, Result};
 use crate::checkpoint::Dtype;
+#[cfg(target_arch = "x86_64")]
+use crate::merge::avx512::Stored;
 use crate::merge::block::{BLOCK, Elements, bf16_bits};
 use crate::merge::simd::widest;
 use half::slice::HalfFloatSliceExt;
@@ -103,6 +105,29 @@ impl<'a> Values<'a> {
             return;
         }
         round_inline(compute, out);
+    }
+
+    /// The block of elements from `first` on, where they can be read as numbers of the type without rounding.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn block(&self, compute: Compute, first: usize) -> Option<Stored<'a>> {
+        match self.0 {
+            Held::Stored(elements, _) if compute == Compute::F32 || self.stored_as(compute) => {
+                Stored::of(&elements, first)
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks for the block of elements from `first` on.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn prefetch(&self, first: usize) {
+        if let Held::Stored(elements, count) = self.0
+            && first < count
+        {
+            elements.prefetch(first, BLOCK);
+        }
     }
 
     #[inline(always)]

@@ -1,41 +1,10 @@
 //! The kernels: sixteen elements of every source at a time, in the order of operations of the portable ones.
 
 use super::super::{MAGNITUDE, Whole};
-use super::{LANES, MOST, Share, Stored, VECTORS};
+use super::{MOST, Share};
+use crate::merge::avx512::{LANES, Stored, VECTORS, store};
 use crate::merge::block::{BLOCK, Block};
 use std::arch::x86_64::*;
-
-impl Stored<'_> {
-    /// The vector of that number, widened to f32, which is exact.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-    fn widen(self, v: usize) -> __m512 {
-        match self {
-            Stored::Bf16(vectors) => {
-                let bits = _mm512_cvtepu16_epi32(halves(&vectors[v]));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
-            }
-            Stored::F16(vectors) => _mm512_cvtph_ps(halves(&vectors[v])),
-            Stored::F32(vectors) => {
-                // SAFETY: 64 bytes are read from a reference to as many; the load asks for no alignment.
-                #[expect(unsafe_code, reason = "the instruction takes an address")]
-                unsafe {
-                    _mm512_loadu_ps(vectors[v].as_ptr().cast())
-                }
-            }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn halves(bytes: &[u8; 2 * LANES]) -> __m256i {
-    // SAFETY: 32 bytes are read from a reference to as many; the load asks for no alignment.
-    #[expect(unsafe_code, reason = "the instruction takes an address")]
-    unsafe {
-        _mm256_loadu_si256(bytes.as_ptr().cast())
-    }
-}
 
 /// `m − b` where it is kept by the mask, else +0: steps 1 and 2.
 #[inline]
@@ -96,11 +65,7 @@ pub(super) fn merge<const N: usize>(base: Stored, shares: &[Share; MOST], whole:
         let moved = _mm512_mask_add_ps(base, agreed, base, _mm512_mul_ps(scale, mean));
         let broken = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(sum, sum);
         let merged = _mm512_mask_mov_ps(moved, broken, sum);
-        // SAFETY: 64 bytes are written to a reference to as many; the store asks for no alignment.
-        #[expect(unsafe_code, reason = "the instruction takes an address")]
-        unsafe {
-            _mm512_storeu_ps(out.as_mut_ptr(), merged)
-        };
+        store(out, merged);
     }
 }
 

@@ -9,45 +9,14 @@
 //! mapped, elements in another order, and the last, shorter block of a tensor.
 
 mod kernel;
-mod mask;
 
 use super::{Scratch, Term, Whole};
-use crate::checkpoint::Dtype;
+use crate::merge::avx512::{Kept, Stored, VECTORS, draw, here};
 use crate::merge::block::{BLOCK, Elements};
 use crate::merge::field::Key;
-use crate::merge::simd::Level;
-use std::sync::LazyLock;
 
 /// Sources whose elements are kept in registers together.
 pub(super) const MOST: usize = 8;
-/// Elements of a vector.
-const LANES: usize = 16;
-/// Vectors of a block.
-const VECTORS: usize = BLOCK / LANES;
-
-/// One bit per element of a block, set where it is kept.
-pub(super) type Kept = [u16; VECTORS];
-
-/// The stored elements of one block.
-#[derive(Clone, Copy)]
-enum Stored<'a> {
-    Bf16(&'a [[u8; 2 * LANES]; VECTORS]),
-    F16(&'a [[u8; 2 * LANES]; VECTORS]),
-    F32(&'a [[u8; 4 * LANES]; VECTORS]),
-}
-
-impl<'a> Stored<'a> {
-    fn of(elements: &Elements<'a>, first: usize) -> Option<Stored<'a>> {
-        let (bytes, dtype) = elements.whole_block(first)?;
-        match dtype {
-            Dtype::Bf16 => Some(Stored::Bf16(bytes.as_chunks().0.try_into().ok()?)),
-            Dtype::F16 => Some(Stored::F16(bytes.as_chunks().0.try_into().ok()?)),
-            Dtype::F32 => Some(Stored::F32(bytes.as_chunks().0.try_into().ok()?)),
-            _ => None,
-        }
-    }
-}
-
 /// One source's share of a block.
 #[derive(Clone, Copy)]
 struct Share<'a> {
@@ -86,19 +55,10 @@ impl Masks {
             Some(same) => self.kept[s] = self.kept[same],
             // SAFETY: `here` has found the features that the function is compiled for.
             #[expect(unsafe_code, reason = "a function compiled for features that were found")]
-            None => unsafe { mask::draw(key, first as u64, drop, &mut self.kept[s]) },
+            None => unsafe { draw(key, first as u64, drop, &mut self.kept[s]) },
         }
         self.drawn[s] = wanted;
     }
-}
-
-/// Whether the processor at hand has what these kernels are compiled for.
-pub(super) fn here() -> bool {
-    static HERE: LazyLock<bool> = LazyLock::new(|| {
-        let bits = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("popcnt");
-        bits && Level::here() == Level::Avx512
-    });
-    *HERE
 }
 
 /// What a kernel works on, where the block fits.

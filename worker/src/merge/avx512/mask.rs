@@ -14,7 +14,7 @@ const MADE: usize = SIDE * 8 * 4 / LANES;
 
 /// Sets the bit of each element of the block from element `first` on, a multiple of 4, whose word is at least `drop · 2⁸`.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
-pub(super) fn draw(key: Key, first: u64, drop: u32, out: &mut Kept) {
+pub(crate) fn draw(key: Key, first: u64, drop: u32, out: &mut Kept) {
     debug_assert!(first.is_multiple_of(4) && drop < crate::merge::field::DROP_ALL);
     let limit = _mm512_set1_epi32((drop << 8) as i32);
     let multiplier = MULTIPLIER.map(|m| _mm512_set1_epi64(m as i64));

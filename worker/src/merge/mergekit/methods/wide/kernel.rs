@@ -1,0 +1,124 @@
+//! The kernels: sixteen elements of every source at a time, each operation rounded as the portable ones round it.
+
+use super::{BF16, F16, MOST, Rest, Source, Words};
+use crate::merge::avx512::{LANES, Stored, VECTORS, store};
+use crate::merge::block::Block;
+use std::arch::x86_64::*;
+
+/// The nearest numbers of the type.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn round<const TYPE: u8>(x: __m512) -> __m512 {
+    match TYPE {
+        BF16 => {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            let broken = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let rounded = _mm512_mask_or_epi32(rounded, broken, bits, _mm512_set1_epi32(0x0040_0000));
+            _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
+        }
+        F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x)),
+        _ => x,
+    }
+}
+
+/// A vector of a mask.
+#[inline(always)]
+fn part(words: &Words, v: usize) -> u16 {
+    (words[v / 4] >> (LANES * (v % 4))) as u16
+}
+
+/// Times 1 where the bit is set, times 0 elsewhere.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn keep(bits: u16, x: __m512) -> __m512 {
+    _mm512_mul_ps(x, _mm512_maskz_mov_ps(bits, _mm512_set1_ps(1.0)))
+}
+
+/// The vector of that number of a task vector, thinned out, rescaled and weighted.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn term<const TYPE: u8>(source: &Source, base: __m512, v: usize) -> __m512 {
+    let mut x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v), base));
+    if let Some(words) = source.kept {
+        x = keep(part(words, v), x);
+    }
+    if let Some(scale) = source.scale {
+        x = round::<TYPE>(_mm512_mul_ps(x, _mm512_set1_ps(scale)));
+    }
+    round::<TYPE>(_mm512_mul_ps(x, _mm512_set1_ps(source.weight)))
+}
+
+/// One block: base plus the mixed terms of the first `N` sources.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn merge<const TYPE: u8, const N: usize>(
+    base: Stored,
+    sources: &[Source],
+    rest: Rest,
+    out: &mut Block,
+) {
+    const { assert!(N <= MOST) };
+    let zero = _mm512_setzero_ps();
+    let one = _mm512_set1_ps(1.0);
+    let Some(sources) = sources.first_chunk::<N>() else { return };
+    for (v, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let base = base.widen(v);
+        let mut terms = [zero; N];
+        let mut sum = zero;
+        for (term, source) in terms.iter_mut().zip(sources) {
+            *term = self::term::<TYPE>(source, base, v);
+            sum = _mm512_add_ps(sum, *term);
+        }
+        sum = round::<TYPE>(sum);
+        match rest.divisor {
+            Some(divisor) if rest.normalize => {
+                sum = round::<TYPE>(_mm512_div_ps(sum, _mm512_set1_ps(divisor)));
+            }
+            Some(_) => {}
+            None => {
+                let up = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(sum, zero);
+                let (mut total, mut weights) = (zero, zero);
+                for (term, source) in terms.iter().zip(sources) {
+                    let agrees = _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(up, *term, zero)
+                        | _mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(!up, *term, zero);
+                    total = _mm512_add_ps(total, keep(agrees, *term));
+                    weights = _mm512_add_ps(weights, keep(agrees, _mm512_set1_ps(source.weight)));
+                }
+                sum = round::<TYPE>(total);
+                if rest.normalize {
+                    let weights = round::<TYPE>(weights);
+                    let none = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(weights, zero);
+                    sum = round::<TYPE>(_mm512_div_ps(sum, _mm512_mask_mov_ps(weights, none, one)));
+                }
+            }
+        }
+        if let Some(lambda) = rest.lambda {
+            sum = round::<TYPE>(_mm512_mul_ps(sum, _mm512_set1_ps(lambda)));
+        }
+        store(out, round::<TYPE>(_mm512_add_ps(base, sum)));
+    }
+}
+
+/// Magnitudes of a block of a task vector, all of them and what the mask keeps.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn magnitudes<const TYPE: u8>(
+    base: Stored,
+    source: &Source,
+    all: &mut [[f32; LANES]; VECTORS],
+    kept: &mut [[f32; LANES]; VECTORS],
+) {
+    for (v, (all, kept)) in all.iter_mut().zip(kept).enumerate() {
+        let x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v), base.widen(v)));
+        store(all, _mm512_abs_ps(x));
+        store(kept, _mm512_abs_ps(source.kept.map_or(x, |words| keep(part(words, v), x))));
+    }
+}
+
+/// A block of a task vector.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn difference<const TYPE: u8>(base: Stored, model: Stored, out: &mut [[f32; LANES]; VECTORS]) {
+    for (v, out) in out.iter_mut().enumerate() {
+        store(out, round::<TYPE>(_mm512_sub_ps(model.widen(v), base.widen(v))));
+    }
+}

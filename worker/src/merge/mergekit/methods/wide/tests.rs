@@ -1,0 +1,161 @@
+//! By hand and portable, on the same numbers: the same bits.
+
+use super::super::delta::{self, Kept};
+use super::super::mask::drawn;
+use super::super::task::{Rule, merge_block, thinned, wide_block};
+use super::super::values::Values;
+use super::super::{Call, Checked, Input, Method, Parameters, Value, check};
+use super::*;
+use crate::checkpoint::Dtype;
+use crate::merge::block::narrow_bytes;
+use crate::merge::field::{self, drop_limit};
+
+/// Two blocks and a bit.
+const ELEMENTS: usize = 2 * BLOCK + 40;
+
+/// Stored numbers, some of which are odd: zeros of either sign, the tiniest, infinities, no numbers.
+fn stored(stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
+    let mut words = vec![0; ELEMENTS];
+    field::words(Key([stream, 5]), 0, &mut words);
+    let number = |w: u32| match w % 97 {
+        0 if odd => f32::NAN,
+        1 if odd => f32::INFINITY,
+        2 if odd => f32::NEG_INFINITY,
+        3 => 0.0,
+        4 => -0.0,
+        5 => 1e-40,
+        _ => (w >> 8) as f32 / (1 << 22) as f32 - 2.0,
+    };
+    let mut bytes = vec![0; ELEMENTS * dtype.width()];
+    let numbers: Vec<f32> = words.into_iter().map(number).collect();
+    for (numbers, bytes) in numbers.chunks(BLOCK).zip(bytes.chunks_mut(BLOCK * dtype.width())) {
+        narrow_bytes(numbers, dtype, bytes);
+    }
+    bytes
+}
+
+fn parameters(values: &[(&str, Value)]) -> Parameters {
+    Parameters(values.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())
+}
+
+fn same(a: &[f32], b: &[f32]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan())
+}
+
+/// Calls `check` for a merge of that many sources, each a quarter heavier than the one before.
+fn with(
+    method: Method,
+    (compute, dtype, odd): (Compute, Dtype, bool),
+    sources: usize,
+    shared: &Parameters,
+    verify: impl Fn(&Checked, &Input),
+) {
+    let models: Vec<Vec<u8>> = (0..=sources).map(|s| stored(s as u32, dtype, odd)).collect();
+    let own: Vec<Parameters> = (0..=sources)
+        .map(|s| {
+            let density = if s == 2 { 1.0 } else { 0.6 };
+            let all = [("weight", Value::Float(0.25 * s as f64)), ("density", Value::Float(density))];
+            let takes = |name: &str| s > 0 && method.parameters().iter().any(|p| p.name == name);
+            parameters(&all.into_iter().filter(|(name, _)| takes(name)).collect::<Vec<_>>())
+        })
+        .collect();
+    let names: Vec<String> = (0..=sources).map(|s| s.to_string()).collect();
+    let inputs: Vec<Input> = (0..=sources)
+        .map(|s| Input {
+            source: &names[s],
+            values: Values::stored(&models[s], dtype).unwrap(),
+            parameters: &own[s],
+        })
+        .collect();
+    let call = Call {
+        tensor: "t",
+        shape: &[ELEMENTS],
+        compute,
+        inputs: &inputs,
+        base: Some(0),
+        parameters: shared,
+        seed: 3,
+        threads: 1,
+    };
+    let checked = check(method, &call, Dtype::F32).unwrap();
+    verify(&checked, &inputs[0]);
+}
+
+const TYPES: [(Compute, Dtype, bool); 6] = [
+    (Compute::Bf16, Dtype::Bf16, true),
+    (Compute::F16, Dtype::F16, true),
+    (Compute::F32, Dtype::F32, true),
+    (Compute::F32, Dtype::Bf16, true),
+    (Compute::F32, Dtype::F16, true),
+    (Compute::Bf16, Dtype::Bf16, false),
+];
+
+#[test]
+fn a_block_of_a_merge() {
+    for compute in TYPES {
+        for method in [Method::TaskArithmetic, Method::Ties, Method::DareTies, Method::DareLinear] {
+            for sources in 1..=MOST {
+                for (normalize, lambda) in [(true, 1.0), (false, 0.7)] {
+                    let shared = parameters(&[
+                        ("normalize", Value::Bool(normalize)),
+                        ("lambda", Value::Float(lambda)),
+                    ]);
+                    with(method, compute, sources, &shared, |checked, base| {
+                        let deltas = thinned(method, checked, base).unwrap();
+                        let rule = Rule::new(method, checked);
+                        for first in [0, BLOCK] {
+                            let (mut plain, mut ours) = ([0.0; BLOCK], [0.0; BLOCK]);
+                            let mut blocks = vec![[0.0; BLOCK]; 2 * sources];
+                            let mut of_base = [0.0; BLOCK];
+                            merge_block(base, &deltas, &rule, &mut of_base, &mut blocks, first, &mut plain);
+                            let fits = rule.columns_are_plain(first + BLOCK);
+                            let done = wide_block(base, &deltas, &rule, first, &mut ours);
+                            assert_eq!(done, here() && fits);
+                            assert!(
+                                !done || same(&plain, &ours),
+                                "{method:?} {compute:?} {sources} {lambda}"
+                            );
+                        }
+                        // The last, shorter block is not for it.
+                        assert!(!wide_block(base, &deltas, &rule, 2 * BLOCK, &mut [0.0; 40]));
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_of_a_task_vector() {
+    for compute in TYPES {
+        with(Method::DareTies, compute, 2, &Parameters::default(), |checked, base| {
+            for delta in thinned(Method::DareTies, checked, base).unwrap() {
+                let mut plain = [[0.0; BLOCK]; 3];
+                let mut ours = plain;
+                let [a, b, c] = &mut plain;
+                let [x, y, z] = &mut ours;
+                delta::difference(&delta, BLOCK, a);
+                delta.difference(BLOCK, x);
+                if let Kept::Some(mask) = &delta.kept {
+                    delta::plain_magnitudes(&delta, mask, BLOCK, b, c);
+                    delta::magnitudes(&delta, mask, BLOCK, [y, z]);
+                }
+                assert!(plain.iter().zip(&ours).all(|(plain, ours)| same(plain, ours)), "{compute:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_block_of_a_mask() {
+    let key = Key([9, 8]);
+    for rate in [0.0, 1e-7, 0.4, 1.0] {
+        let limit = drop_limit(rate);
+        let (mut words, mut kept) = ([0; BLOCK / 64], [false; BLOCK]);
+        drawn(key, BLOCK as u64, limit, &mut kept);
+        assert_eq!(draw(key, BLOCK as u64, limit, &mut words), here());
+        let equal = kept.iter().enumerate().all(|(i, kept)| (words[i / 64] >> (i % 64) & 1 != 0) == *kept);
+        assert!(!here() || equal, "{rate}");
+        assert!(!draw(key, 0, limit, &mut words[1..]));
+    }
+}
