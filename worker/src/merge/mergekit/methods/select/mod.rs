@@ -204,15 +204,44 @@ mod tests {
 
     #[test]
     fn keys_alone_lead_to_the_same_elements() {
-        for n in
-            [0, 1, 2, 3, 16, 17, 63, 64, 65, 127, 128, 129, 130, 191, 192, 255, 256, 257, 1000, 4096, 20_001]
-        {
+        for n in [
+            0, 1, 2, 3, 16, 17, 63, 64, 65, 127, 128, 129, 130, 191, 192, 255, 256, 257, 1000, 1152, 1153,
+            1215, 1300, 4096, 20_001,
+        ] {
             for distinct in [1, 2, 7, 300, 60_000] {
                 let keys = keys(n, distinct, n as u32);
                 for rank in [0, 1, n / 100, n / 3, n / 2, n - n / 7, n] {
                     let rank = rank.min(n);
                     check(&keys, rank, &format!("{n} {distinct} {rank}"));
                 }
+            }
+        }
+    }
+
+    /// On a processor for which there are kernels by hand, those that others run are tried too.
+    #[test]
+    fn every_processor_partitions_and_undoes_alike() {
+        for (n, distinct) in [(1000, 5), (1300, 3), (5000, 40_000), (20_000, 7), (20_011, 900), (66_000, 1)] {
+            let mut keys: Vec<u16> = keys(n, distinct, 1).into_iter().map(|k| k as u16).collect();
+            let median = sort::median(n, |i| keys[i]);
+            keys.swap(0, median);
+            let wide: Vec<u32> = keys.iter().map(|k| u32::from(*k)).collect();
+            let run = |of: fn(&mut [u16], &mut [u64]) -> usize| {
+                let (mut keys, mut moved) = (keys.clone(), vec![0; n.div_ceil(64)]);
+                let cut = of(&mut keys, &mut moved);
+                (cut, keys, moved)
+            };
+            let plain = run(partition::plain);
+            assert_eq!(run(partition::partition), plain, "{n} {distinct}");
+            let (mut keys, mut moved) = (wide, vec![0; n.div_ceil(64)]);
+            assert_eq!(partition::partition(&mut keys, &mut moved), plain.0);
+            assert!(moved == plain.2 && keys.iter().zip(&plain.1).all(|(a, b)| *a == u32::from(*b)));
+            for first in [0, 5, 63, 64] {
+                let marks = || undo::marks(n + first, n / 5, n / 2);
+                let (mut ours, mut theirs) = (marks(), marks());
+                undo::partition(&mut ours, first, &moved);
+                undo::plain(&mut theirs, first, &moved);
+                assert_eq!(ours, theirs, "{n} {distinct} {first}");
             }
         }
     }

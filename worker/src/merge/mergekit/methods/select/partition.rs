@@ -1,10 +1,19 @@
-//! The partition of introsort over keys alone, 64 at a time.
+//! The partition of introsort over keys alone, a group of them at a time.
 //!
 //! What its two scans stop at does not depend on what was exchanged before: the left one stops at keys that are at least the
 //! pivot, the right one at keys that are at most the pivot, and the first of the one is exchanged with the first of the other.
-//! So the places of 64 keys that are to move are found at once, as bits, and exchanged in the same pairs.
+//! So which keys of a group are to move is found at once, as bits, and as many as both sides have are exchanged together, in the
+//! same pairs.
 
 use super::Key;
+
+/// Keys of a word of bits.
+pub(super) const WORD: usize = 64;
+/// Words of a group.
+pub(super) const GROUP: usize = 8;
+
+/// A word of keys.
+pub(super) type Keys<K> = [K; WORD];
 
 /// Splits `keys` at the pivot in front of them, which must be the median of three others; returns where the upper part
 /// begins. Sets the bits of the keys that changed their places: the outermost two with each other, and so on inwards.
@@ -13,40 +22,40 @@ pub(super) fn partition<K: Key>(keys: &mut [K], moved: &mut [u64]) -> usize {
     if super::wide::here() {
         return K::partition_wide(keys, moved);
     }
-    by_words::<K, Plain>(keys, moved)
+    plain(keys, moved)
 }
 
-/// What is done with 64 keys.
+/// The same as any processor does it.
+pub(super) fn plain<K: Key>(keys: &mut [K], moved: &mut [u64]) -> usize {
+    by_groups::<K, Plain>(keys, moved)
+}
+
+/// What is done with the keys of a word.
 pub(super) trait Words<K> {
     /// Bit `i` says whether key `i` is at least `pivot`.
-    fn at_least(keys: &[K; 64], pivot: K) -> u64;
+    fn at_least(keys: &Keys<K>, pivot: K) -> u64;
     /// Bit `i` says whether key `i` is at most `pivot`.
-    fn at_most(keys: &[K; 64], pivot: K) -> u64;
+    fn at_most(keys: &Keys<K>, pivot: K) -> u64;
     /// The `count` lowest set bits.
     fn lowest(bits: u64, count: u32) -> u64;
-    /// Exchanges the keys of `low` whose bits are set, from the lowest up, with those of `high`, from the highest down. As many are set in
+    /// Exchanges the keys of `low` whose bits are set, in rising order, with those of `high`, in falling order. As many are set in
     /// either.
-    fn exchange(words: &mut [[K; 64]], low: Word, high: Word);
+    fn exchange(low: &mut [Keys<K>; GROUP], from: &Bits, high: &mut [Keys<K>; GROUP], to: &Bits);
 }
 
-/// Keys of one word, by their bits.
-#[derive(Clone, Copy)]
-pub(super) struct Word {
-    pub(super) at: usize,
-    pub(super) bits: u64,
-}
+/// A bit for each key of a group.
+pub(super) type Bits = [u64; GROUP];
 
-/// As any processor does it.
 struct Plain;
 
 impl<K: Key> Words<K> for Plain {
     #[inline(always)]
-    fn at_least(keys: &[K; 64], pivot: K) -> u64 {
+    fn at_least(keys: &Keys<K>, pivot: K) -> u64 {
         keys.iter().rev().fold(0, |bits, key| bits << 1 | u64::from(*key >= pivot))
     }
 
     #[inline(always)]
-    fn at_most(keys: &[K; 64], pivot: K) -> u64 {
+    fn at_most(keys: &Keys<K>, pivot: K) -> u64 {
         keys.iter().rev().fold(0, |bits, key| bits << 1 | u64::from(*key <= pivot))
     }
 
@@ -57,112 +66,199 @@ impl<K: Key> Words<K> for Plain {
     }
 
     #[inline(always)]
-    fn exchange(words: &mut [[K; 64]], low: Word, high: Word) {
-        exchange(words, low, high);
+    fn exchange(low: &mut [Keys<K>; GROUP], from: &Bits, high: &mut [Keys<K>; GROUP], to: &Bits) {
+        exchange(low, from, high, to);
     }
 }
 
 /// [`Words::exchange`], one pair after the other.
 #[inline(always)]
-pub(super) fn exchange<K: Copy>(words: &mut [[K; 64]], low: Word, high: Word) {
-    let (mut from, mut to) = (low.bits, high.bits);
-    while from != 0 {
-        let (l, r) = (from.trailing_zeros(), 63 - to.leading_zeros());
-        let key = words[low.at][l as usize];
-        words[low.at][l as usize] = std::mem::replace(&mut words[high.at][r as usize], key);
-        from &= from - 1;
-        to ^= 1 << r;
+pub(super) fn exchange<K: Copy>(
+    low: &mut [Keys<K>; GROUP],
+    from: &Bits,
+    high: &mut [Keys<K>; GROUP],
+    to: &Bits,
+) {
+    let (mut words, mut rising) = ((0..GROUP).rev(), 0u64);
+    let mut r = 0;
+    for (low, from) in low.iter_mut().zip(from) {
+        let mut falling = *from;
+        while falling != 0 {
+            while rising == 0 {
+                let Some(word) = words.next() else { return };
+                (r, rising) = (word, to[word]);
+            }
+            let (i, j) = (falling.trailing_zeros() as usize, 63 - rising.leading_zeros() as usize);
+            std::mem::swap(&mut low[i], &mut high[r][j]);
+            falling &= falling - 1;
+            rising ^= 1 << j;
+        }
     }
 }
 
-/// The partition, with one word of either side under way.
+/// A group and those of its keys that are still to move.
+#[derive(Clone, Copy)]
+struct Side {
+    /// Its first word.
+    at: usize,
+    bits: Bits,
+    count: u32,
+}
+
+impl Side {
+    #[inline(always)]
+    fn new(at: usize, bits: Bits, moved: &mut [u64]) -> Side {
+        moved[at..].iter_mut().zip(bits).for_each(|(moved, bits)| *moved |= bits);
+        Side { at, bits, count: bits.iter().map(|bits| bits.count_ones()).sum() }
+    }
+
+    /// Takes the `count` lowest bits.
+    #[inline(always)]
+    fn take_first<K, W: Words<K>>(&mut self, mut count: u32) -> Bits {
+        self.count -= count;
+        let mut taken = [0; GROUP];
+        for (taken, bits) in taken.iter_mut().zip(&mut self.bits) {
+            let here = bits.count_ones().min(count);
+            *taken = W::lowest(*bits, here);
+            *bits &= !*taken;
+            count -= here;
+        }
+        taken
+    }
+
+    /// Takes the `count` highest bits.
+    #[inline(always)]
+    fn take_last<K, W: Words<K>>(&mut self, mut count: u32) -> Bits {
+        self.count -= count;
+        let mut taken = [0; GROUP];
+        for (taken, bits) in taken.iter_mut().zip(&mut self.bits).rev() {
+            let here = bits.count_ones().min(count);
+            let left = W::lowest(*bits, bits.count_ones() - here);
+            *taken = *bits & !left;
+            *bits = left;
+            count -= here;
+        }
+        taken
+    }
+}
+
+/// Which keys of a group stop the left scan.
 #[inline(always)]
-pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], moved: &mut [u64]) -> usize {
-    let pivot = keys[0];
-    let (words, rest) = keys.as_chunks_mut::<64>();
-    let (mut low, mut high) = (1, 64 * words.len() + rest.len());
-    if words.len() > 2 {
-        // The right scan begins with the keys that fill no word, as pairs are found one by one at the end.
-        let mut low_word = Word { at: 0, bits: W::at_least(&words[0], pivot) & !1 };
-        moved[0] = low_word.bits;
-        let last = words.len();
-        let mut high_word = Word { at: last, bits: 0 };
-        let short = rest.len();
-        if short > 0 {
-            let mut tail = [rest[0]; 64];
-            tail[..short].copy_from_slice(rest);
-            high_word.bits = W::at_most(&tail, pivot) & ((1 << short) - 1);
-            moved[last] = high_word.bits;
-        }
-        loop {
-            if high_word.at == last && high_word.bits != 0 {
-                // Few: one by one.
-                while high_word.bits != 0 && low_word.bits != 0 {
-                    let (l, r) = (low_word.bits.trailing_zeros(), 63 - high_word.bits.leading_zeros());
-                    std::mem::swap(&mut words[low_word.at][l as usize], &mut rest[r as usize]);
-                    low_word.bits &= low_word.bits - 1;
-                    high_word.bits ^= 1 << r;
-                }
-            } else if low_word.bits != 0 && high_word.bits != 0 {
-                let count = low_word.bits.count_ones().min(high_word.bits.count_ones());
-                let from = W::lowest(low_word.bits, count);
-                let beyond = high_word.bits.count_ones() - count;
-                let to = high_word.bits & !W::lowest(high_word.bits, beyond);
-                W::exchange(words, Word { bits: from, ..low_word }, Word { bits: to, ..high_word });
-                low_word.bits &= !from;
-                high_word.bits &= !to;
-            }
-            // A word on either side that is not both: else the scans meet within it.
-            if low_word.bits == 0 {
-                if low_word.at + 1 >= high_word.at {
-                    break;
-                }
-                low_word.at += 1;
-                low_word.bits = W::at_least(&words[low_word.at], pivot);
-                moved[low_word.at] = low_word.bits;
-            }
-            if high_word.bits == 0 {
-                if high_word.at <= low_word.at + 1 {
-                    break;
-                }
-                high_word.at -= 1;
-                high_word.bits = W::at_most(&words[high_word.at], pivot);
-                moved[high_word.at] = high_word.bits;
-            }
-        }
-        // What has no partner yet does not move, unless the scans below find one.
-        moved[low_word.at] &= !low_word.bits;
-        low = match low_word.bits {
-            0 => 64 * (low_word.at + 1),
-            bits => 64 * low_word.at + bits.trailing_zeros() as usize,
-        };
-        if high_word.at < moved.len() {
-            moved[high_word.at] &= !high_word.bits;
-        }
-        high = match high_word.bits {
-            0 => (64 * high_word.at).min(high),
-            bits => 64 * high_word.at + 64 - bits.leading_zeros() as usize,
-        };
+fn rising<K: Key, W: Words<K>>(words: &[Keys<K>], at: usize, pivot: K) -> Bits {
+    let mut bits = [0; GROUP];
+    for (bits, keys) in bits.iter_mut().zip(&words[at..]) {
+        *bits = W::at_least(keys, pivot);
     }
-    one_by_one(keys, moved, pivot, low, high)
+    bits
 }
 
-/// The rest of a partition: keys before `low` and from `high` on are where they belong. The median of three bounds both scans.
-fn one_by_one<K: Key>(keys: &mut [K], moved: &mut [u64], pivot: K, mut low: usize, mut high: usize) -> usize {
+/// Which keys of a group stop the right scan.
+#[inline(always)]
+fn falling<K: Key, W: Words<K>>(words: &[Keys<K>], at: usize, pivot: K) -> Bits {
+    let mut bits = [0; GROUP];
+    for (bits, keys) in bits.iter_mut().zip(&words[at..]) {
+        *bits = W::at_most(keys, pivot);
+    }
+    bits
+}
+
+impl Side {
+    /// The first and the last of what has found no partner. It does not move, unless the scans find one.
+    fn rest(&self, moved: &mut [u64]) -> Option<(usize, usize)> {
+        moved[self.at..].iter_mut().zip(self.bits).for_each(|(moved, bits)| *moved &= !bits);
+        let (mut first, mut last) = (None, None);
+        for (w, bits) in (self.at..).zip(self.bits).filter(|(_, bits)| *bits != 0) {
+            first = first.or(Some(w * WORD + bits.trailing_zeros() as usize));
+            last = Some(w * WORD + WORD - 1 - bits.leading_zeros() as usize);
+        }
+        first.zip(last)
+    }
+}
+
+/// The partition by groups, as long as there is one on either side; the rest one by one.
+#[inline(always)]
+pub(super) fn by_groups<K: Key, W: Words<K>>(keys: &mut [K], moved: &mut [u64]) -> usize {
+    let mut scan = Scan { pivot: keys[0], low: 1, high: keys.len() };
+    // Behind the last whole word the right scan goes alone.
+    let whole = keys.len() / WORD * WORD;
+    while scan.high > whole {
+        if let Some(cut) = scan.pair(keys, moved) {
+            return cut;
+        }
+    }
+    if scan.high - scan.low > 2 * (GROUP + 1) * WORD {
+        scan.groups::<W>(keys.as_chunks_mut().0, moved);
+    }
     loop {
-        while keys[low] < pivot {
-            low += 1;
+        if let Some(cut) = scan.pair(keys, moved) {
+            return cut;
         }
-        high -= 1;
-        while pivot < keys[high] {
-            high -= 1;
+    }
+}
+
+/// The two scans: keys before `low` and from `high` on are where they belong. The median of three bounds both.
+struct Scan<K> {
+    pivot: K,
+    low: usize,
+    high: usize,
+}
+
+impl<K: Key> Scan<K> {
+    /// Goes on to the next pair and exchanges it; or yields where the scans met.
+    #[inline(always)]
+    fn pair(&mut self, keys: &mut [K], moved: &mut [u64]) -> Option<usize> {
+        while keys[self.low] < self.pivot {
+            self.low += 1;
         }
-        if low >= high {
-            return low;
+        self.high -= 1;
+        while self.pivot < keys[self.high] {
+            self.high -= 1;
         }
-        keys.swap(low, high);
-        moved[low / 64] |= 1 << (low % 64);
-        moved[high / 64] |= 1 << (high % 64);
-        low += 1;
+        if self.low >= self.high {
+            return Some(self.low);
+        }
+        keys.swap(self.low, self.high);
+        moved[self.low / WORD] |= 1 << (self.low % WORD);
+        moved[self.high / WORD] |= 1 << (self.high % WORD);
+        self.low += 1;
+        None
+    }
+
+    /// Goes on as long as a group is left on either side. There are at least two, and `high` lies within the words.
+    #[inline(always)]
+    fn groups<W: Words<K>>(&mut self, words: &mut [Keys<K>], moved: &mut [u64]) {
+        let pivot = self.pivot;
+        let (from, to) = (self.low / WORD, self.high.div_ceil(WORD) - GROUP);
+        let mut first = rising::<K, W>(words, from, pivot);
+        first[0] &= u64::MAX << (self.low % WORD);
+        let mut last = falling::<K, W>(words, to, pivot);
+        last[GROUP - 1] &= u64::MAX >> (self.high.wrapping_neg() % WORD);
+        let (mut low, mut high) = (Side::new(from, first, moved), Side::new(to, last, moved));
+        loop {
+            let count = low.count.min(high.count);
+            if count > 0 {
+                let (from, to) = (low.take_first::<K, W>(count), high.take_last::<K, W>(count));
+                let (lower, upper) = words.split_at_mut(high.at);
+                let (Some(lower), Some(upper)) = (lower[low.at..].first_chunk_mut(), upper.first_chunk_mut())
+                else {
+                    unreachable!("groups lie apart, and within the words")
+                };
+                W::exchange(lower, &from, upper, &to);
+            }
+            if low.count == 0 {
+                if low.at + 2 * GROUP > high.at {
+                    break;
+                }
+                low = Side::new(low.at + GROUP, rising::<K, W>(words, low.at + GROUP, pivot), moved);
+            }
+            if high.count == 0 {
+                if low.at + 2 * GROUP > high.at {
+                    break;
+                }
+                high = Side::new(high.at - GROUP, falling::<K, W>(words, high.at - GROUP, pivot), moved);
+            }
+        }
+        self.low = low.rest(moved).map_or((low.at + GROUP) * WORD, |(first, _)| first);
+        self.high = high.rest(moved).map_or(high.at * WORD, |(_, last)| last + 1);
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn partition(marks: &mut [u64], first: usize, moved: &[u64]) {
     if super::wide::here() {
         return super::wide::undo(marks, first, moved);
     }
+    plain(marks, first, moved);
+}
+
+/// The same as any processor does it.
+pub(super) fn plain(marks: &mut [u64], first: usize, moved: &[u64]) {
     by_words::<Plain>(marks, first, moved);
 }
 
@@ -52,7 +57,6 @@ pub(super) trait Scatter {
     fn deposit(bits: u64, mask: u64) -> u64;
 }
 
-/// As any processor does it.
 struct Plain;
 
 impl Scatter for Plain {

@@ -1,12 +1,13 @@
 //! The same by AVX-512: 64 keys are compared by two or four instructions, and what is exchanged moves in whole registers,
-//! gathered by compression, turned round, and spread by expansion.
+//! listed by compression in the order of its scan, and spread by expansion.
 
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 
 use super::Key;
-use super::partition::{Word, Words, by_words};
+use super::partition::{self, Bits, GROUP, Keys, Words, by_groups};
 use super::undo::{self, Scatter};
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Whether this processor has the instructions.
 #[inline]
@@ -27,7 +28,7 @@ macro_rules! key {
     ($key:ty, $partition:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
         fn $partition(keys: &mut [$key], moved: &mut [u64]) -> usize {
-            by_words::<$key, Wide>(keys, moved)
+            by_groups::<$key, Wide>(keys, moved)
         }
 
         impl Key for $key {
@@ -74,24 +75,29 @@ fn lowest(bits: u64, count: u32) -> u64 {
     Wide::deposit(ones, bits)
 }
 
+/// Keys of a register.
+const LANES: usize = 32;
+
 impl Words<u16> for Wide {
     #[inline(always)]
-    fn at_least(keys: &[u16; 64], pivot: u16) -> u64 {
-        // SAFETY: see `Wide`; the loads are within the array.
+    fn at_least(keys: &Keys<u16>, pivot: u16) -> u64 {
+        // SAFETY: see `Wide`.
         unsafe {
-            let [a, b] = load16(keys);
+            let [a, b] = load(keys);
             let pivot = _mm512_set1_epi16(pivot as i16);
-            u64::from(_mm512_cmpge_epu16_mask(a, pivot)) | u64::from(_mm512_cmpge_epu16_mask(b, pivot)) << 32
+            u64::from(_mm512_cmpge_epu16_mask(a, pivot))
+                | u64::from(_mm512_cmpge_epu16_mask(b, pivot)) << LANES
         }
     }
 
     #[inline(always)]
-    fn at_most(keys: &[u16; 64], pivot: u16) -> u64 {
-        // SAFETY: see `Wide`; the loads are within the array.
+    fn at_most(keys: &Keys<u16>, pivot: u16) -> u64 {
+        // SAFETY: see `Wide`.
         unsafe {
-            let [a, b] = load16(keys);
+            let [a, b] = load(keys);
             let pivot = _mm512_set1_epi16(pivot as i16);
-            u64::from(_mm512_cmple_epu16_mask(a, pivot)) | u64::from(_mm512_cmple_epu16_mask(b, pivot)) << 32
+            u64::from(_mm512_cmple_epu16_mask(a, pivot))
+                | u64::from(_mm512_cmple_epu16_mask(b, pivot)) << LANES
         }
     }
 
@@ -101,65 +107,90 @@ impl Words<u16> for Wide {
     }
 
     #[inline(always)]
-    fn exchange(words: &mut [[u16; 64]], low: Word, high: Word) {
-        let lower = Turned::of(&words[low.at], low.bits);
-        let upper = Turned::of(&words[high.at], high.bits);
-        upper.spread(&mut words[low.at], low.bits);
-        lower.spread(&mut words[high.at], high.bits);
+    fn exchange(low: &mut [Keys<u16>; GROUP], from: &Bits, high: &mut [Keys<u16>; GROUP], to: &Bits) {
+        // SAFETY: see `Wide`. Either list gets the keys of a group at most, and as many are read as have been appended.
+        unsafe {
+            let (mut lower, mut upper) = (List::new(), List::new());
+            for (keys, bits) in low.iter().zip(from) {
+                lower.append(keys, *bits);
+            }
+            for (keys, bits) in high.iter().zip(to) {
+                upper.append(keys, *bits);
+            }
+            debug_assert_eq!(lower.end, upper.end);
+            for (keys, bits) in low.iter_mut().zip(from) {
+                upper.spread(keys, *bits);
+            }
+            for (keys, bits) in high.iter_mut().zip(to) {
+                lower.spread(keys, *bits);
+            }
+        }
     }
 }
 
 /// # Safety
 /// See [`Wide`].
 #[inline(always)]
-unsafe fn load16(keys: &[u16; 64]) -> [__m512i; 2] {
+unsafe fn load(keys: &Keys<u16>) -> [__m512i; 2] {
     // SAFETY: 64 keys are two registers.
-    unsafe { [_mm512_loadu_epi16(keys.as_ptr().cast()), _mm512_loadu_epi16(keys.as_ptr().add(32).cast())] }
+    unsafe { [_mm512_loadu_epi16(keys.as_ptr().cast()), _mm512_loadu_epi16(keys.as_ptr().add(LANES).cast())] }
 }
 
-/// Some of 64 keys in falling order of their places, with room behind so that whole registers may be read.
-struct Turned {
-    keys: [u16; 128],
-    from: usize,
+/// Keys of a group in rising order of their places, behind a register of nothing.
+struct List {
+    keys: [MaybeUninit<u16>; LANES + GROUP * 64 + LANES],
+    end: usize,
+    back: __m512i,
 }
 
-impl Turned {
+impl List {
+    /// # Safety
+    /// See [`Wide`].
     #[inline(always)]
-    fn of(keys: &[u16; 64], bits: u64) -> Turned {
-        let mut rising = [0u16; 96];
-        let mut turned = Turned { keys: [0; 128], from: 64 - bits.count_ones() as usize };
-        let (a_bits, b_bits) = (bits as u32, (bits >> 32) as u32);
-        // SAFETY: see `Wide`. What is written and read begins at most at place 32 of 96 and at 96 of 128, and is 32 keys.
+    unsafe fn new() -> List {
+        let mut keys = [MaybeUninit::uninit(); LANES + GROUP * 64 + LANES];
+        // SAFETY: there is room for a register.
         unsafe {
-            let [a, b] = load16(keys);
-            let a = _mm512_maskz_compress_epi16(a_bits, a);
-            let b = _mm512_maskz_compress_epi16(b_bits, b);
-            _mm512_storeu_epi16(rising.as_mut_ptr().cast(), a);
-            _mm512_storeu_epi16(rising.as_mut_ptr().add(a_bits.count_ones() as usize).cast(), b);
-            let back = _mm512_sub_epi16(_mm512_set1_epi16(31), iota());
-            let first = _mm512_permutexvar_epi16(back, _mm512_loadu_epi16(rising.as_ptr().cast()));
-            let second = _mm512_permutexvar_epi16(back, _mm512_loadu_epi16(rising.as_ptr().add(32).cast()));
-            _mm512_storeu_epi16(turned.keys.as_mut_ptr().cast(), second);
-            _mm512_storeu_epi16(turned.keys.as_mut_ptr().add(32).cast(), first);
+            _mm512_storeu_epi16(keys.as_mut_ptr().cast(), _mm512_setzero_si512());
+            List { keys, end: LANES, back: _mm512_sub_epi16(_mm512_set1_epi16(31), iota()) }
         }
-        turned
     }
 
-    /// Puts them where the bits are, as many as there are.
+    /// Appends the keys whose bits are set.
+    ///
+    /// # Safety
+    /// See [`Wide`]; no more than the keys of a group may be appended, so that a register always has room behind them.
     #[inline(always)]
-    fn spread(&self, keys: &mut [u16; 64], bits: u64) {
-        let (a_bits, b_bits) = (bits as u32, (bits >> 32) as u32);
-        let (from, next) = (self.from, self.from + a_bits.count_ones() as usize);
-        debug_assert!(next <= 96);
-        // SAFETY: see `Wide`. `from` is at most 64 and `next` at most 96, so 32 keys from there are within the 128.
+    unsafe fn append(&mut self, keys: &Keys<u16>, bits: u64) {
+        // SAFETY: as above.
         unsafe {
-            let [a, b] = load16(keys);
-            let a =
-                _mm512_mask_expand_epi16(a, a_bits, _mm512_loadu_epi16(self.keys.as_ptr().add(from).cast()));
-            let b =
-                _mm512_mask_expand_epi16(b, b_bits, _mm512_loadu_epi16(self.keys.as_ptr().add(next).cast()));
-            _mm512_storeu_epi16(keys.as_mut_ptr().cast(), a);
-            _mm512_storeu_epi16(keys.as_mut_ptr().add(32).cast(), b);
+            let [a, b] = load(keys);
+            for (keys, bits) in [(a, bits as u32), (b, (bits >> LANES) as u32)] {
+                debug_assert!(self.end + LANES <= self.keys.len());
+                let keys = _mm512_maskz_compress_epi16(bits, keys);
+                _mm512_storeu_epi16(self.keys.as_mut_ptr().add(self.end).cast(), keys);
+                self.end += bits.count_ones() as usize;
+            }
+        }
+    }
+
+    /// Takes as many keys from the end as bits are set, and puts the last of them where the first bit is, and so on.
+    ///
+    /// # Safety
+    /// See [`Wide`]; there must be as many.
+    #[inline(always)]
+    unsafe fn spread(&mut self, keys: &mut Keys<u16>, bits: u64) {
+        // SAFETY: the list begins with a register that may be read before the keys; 64 keys are two registers.
+        unsafe {
+            let mut halves = load(keys);
+            for (half, bits) in halves.iter_mut().zip([bits as u32, (bits >> LANES) as u32]) {
+                debug_assert!(self.end >= LANES + bits.count_ones() as usize);
+                let last = _mm512_loadu_epi16(self.keys.as_ptr().add(self.end - LANES).cast());
+                *half = _mm512_mask_expand_epi16(*half, bits, _mm512_permutexvar_epi16(self.back, last));
+                self.end -= bits.count_ones() as usize;
+            }
+            _mm512_storeu_epi16(keys.as_mut_ptr().cast(), halves[0]);
+            _mm512_storeu_epi16(keys.as_mut_ptr().add(LANES).cast(), halves[1]);
         }
     }
 }
@@ -168,10 +199,10 @@ impl Turned {
 /// See [`Wide`].
 #[inline(always)]
 unsafe fn iota() -> __m512i {
-    const PLACES: [u16; 32] = {
-        let mut places = [0; 32];
+    const PLACES: [u16; LANES] = {
+        let mut places = [0; LANES];
         let mut i = 0;
-        while i < 32 {
+        while i < LANES {
             places[i] = i as u16;
             i += 1;
         }
@@ -183,7 +214,7 @@ unsafe fn iota() -> __m512i {
 
 impl Words<u32> for Wide {
     #[inline(always)]
-    fn at_least(keys: &[u32; 64], pivot: u32) -> u64 {
+    fn at_least(keys: &Keys<u32>, pivot: u32) -> u64 {
         keys.as_chunks::<16>().0.iter().rev().fold(0, |bits, keys| {
             // SAFETY: see `Wide`; sixteen keys are a register.
             let some = unsafe {
@@ -195,7 +226,7 @@ impl Words<u32> for Wide {
     }
 
     #[inline(always)]
-    fn at_most(keys: &[u32; 64], pivot: u32) -> u64 {
+    fn at_most(keys: &Keys<u32>, pivot: u32) -> u64 {
         keys.as_chunks::<16>().0.iter().rev().fold(0, |bits, keys| {
             // SAFETY: see `Wide`; sixteen keys are a register.
             let some = unsafe {
@@ -212,7 +243,7 @@ impl Words<u32> for Wide {
     }
 
     #[inline(always)]
-    fn exchange(words: &mut [[u32; 64]], low: Word, high: Word) {
-        super::partition::exchange(words, low, high);
+    fn exchange(low: &mut [Keys<u32>; GROUP], from: &Bits, high: &mut [Keys<u32>; GROUP], to: &Bits) {
+        partition::exchange(low, from, high, to);
     }
 }
