@@ -59,7 +59,13 @@ impl<'a> Stored<'a> {
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
             }
             Stored::F16(vectors) => _mm512_cvtph_ps(halves(&vectors[v])),
-            Stored::F32(vectors) => load(&vectors[v]),
+            Stored::F32(vectors) => {
+                // SAFETY: 64 bytes are read from a reference to as many; the load asks for no alignment.
+                #[expect(unsafe_code, reason = "the instruction takes an address")]
+                unsafe {
+                    _mm512_loadu_ps(vectors[v].as_ptr().cast())
+                }
+            }
         }
     }
 }
@@ -74,14 +80,14 @@ fn halves(bytes: &[u8; 2 * LANES]) -> __m256i {
     }
 }
 
-/// Sixteen numbers, little endian.
+/// Reads a vector of numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn load(bytes: &[u8; 4 * LANES]) -> __m512 {
+pub(crate) fn load(numbers: &[f32; LANES]) -> __m512 {
     // SAFETY: 64 bytes are read from a reference to as many; the load asks for no alignment.
     #[expect(unsafe_code, reason = "the instruction takes an address")]
     unsafe {
-        _mm512_loadu_ps(bytes.as_ptr().cast())
+        _mm512_loadu_ps(numbers.as_ptr())
     }
 }
 

@@ -14,7 +14,9 @@
 use super::error::{MethodError, Result};
 use super::mask::{Mask, Order};
 use super::parameters::Settled;
-use super::reduce;
+#[cfg(target_arch = "x86_64")]
+use super::reduce::Lanes;
+use super::reduce::{self, Rows};
 use super::select::rank_bytes;
 use super::values::{Compute, round_inline};
 #[cfg(target_arch = "x86_64")]
@@ -35,7 +37,7 @@ pub(super) struct Delta<'a> {
     compute: Compute,
     pub(super) kept: Kept,
     /// The type of mask and scale.
-    work: Compute,
+    pub(super) work: Compute,
     scale: Option<f32>,
 }
 
@@ -200,25 +202,47 @@ impl<'a> Delta<'a> {
     fn norm_kept(&self, threads: usize) -> Option<f32> {
         let Kept::Some(mask) = &self.kept else { return None };
         let elements = self.input.values.len();
-        let magnitudes = |first: usize, sums: [&mut [f32]; 2]| magnitudes(self, mask, first, sums);
-        let [before, after] = reduce::sums(self.work, threads, elements, &magnitudes);
+        let [before, after] = reduce::sums(self.work, threads, elements, &Magnitudes { delta: self, mask });
         let tiny = self.work.round(TINY_NORM);
         (!(before < tiny || after < tiny)).then(|| self.work.round(before / after))
     }
 }
 
 /// Magnitudes of all, and of what a mask keeps.
-pub(super) fn magnitudes(delta: &Delta, mask: &Mask, first: usize, [all, kept]: [&mut [f32]; 2]) {
-    #[cfg(target_arch = "x86_64")]
-    if let (Some(source), Some(base)) =
-        (delta.source(first, 1.0), delta.base.values.block(delta.compute, first))
-        && wide::magnitudes(delta.compute, base, &source, all, kept)
-    {
-        delta.base.values.prefetch(first + BLOCK);
-        delta.input.values.prefetch(first + BLOCK);
-        return;
+pub(super) struct Magnitudes<'a> {
+    pub(super) delta: &'a Delta<'a>,
+    pub(super) mask: &'a Mask,
+}
+
+impl Rows<2> for Magnitudes<'_> {
+    fn fill(&self, first: usize, [all, kept]: [&mut [f32]; 2]) {
+        magnitudes(self.delta, self.mask, first, all, kept);
     }
-    plain_magnitudes(delta, mask, first, all, kept);
+
+    #[cfg(target_arch = "x86_64")]
+    fn add(&self, first: usize, count: usize, round: usize, lanes: &mut [Lanes; 2]) {
+        if !self.add_wide(first, count, lanes) {
+            self.add_filled(first, count, round, lanes);
+        }
+    }
+}
+
+impl Magnitudes<'_> {
+    /// [`Rows::add`] by hand; false, with nothing done, where the block does not fit.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn add_wide(&self, first: usize, count: usize, lanes: &mut [Lanes; 2]) -> bool {
+        let Delta { base, input, compute, work, .. } = self.delta;
+        let (Some(source), Some(block)) = (self.delta.source(first, 1.0), base.values.block(*compute, first))
+        else {
+            return false;
+        };
+        if !wide::add_magnitudes(*compute, *work, block, &source, count, lanes) {
+            return false;
+        }
+        base.values.prefetch(first + count);
+        input.values.prefetch(first + count);
+        true
+    }
 }
 
 widest! {
@@ -234,7 +258,7 @@ widest! {
 }
 
 widest! {
-    pub(super) fn plain_magnitudes(delta: &Delta<'_>, mask: &Mask, first: usize, all: &mut [f32], kept: &mut [f32]) {
+    fn magnitudes(delta: &Delta<'_>, mask: &Mask, first: usize, all: &mut [f32], kept: &mut [f32]) {
         delta.difference_inline(first, all);
         kept.copy_from_slice(all);
         mask.apply_inline(first, kept);

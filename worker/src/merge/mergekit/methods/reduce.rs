@@ -28,11 +28,34 @@ const LEVELS: usize = 4;
 pub(super) type Fill<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
 /// Where the numbers of several sums come from, which are read together.
-pub(super) type FillEach<'a, const N: usize> = &'a (dyn Fn(usize, [&mut [f32]; N]) + Sync);
+pub(super) trait Rows<const N: usize>: Sync {
+    /// Writes those from an index on.
+    fn fill(&self, first: usize, rows: [&mut [f32]; N]);
+
+    /// Adds the `count` numbers from an index on, at most a block of them, to the lanes: rounds of `round` numbers.
+    fn add(&self, first: usize, count: usize, round: usize, lanes: &mut [Lanes; N]) {
+        self.add_filled(first, count, round, lanes);
+    }
+
+    /// The same by way of [`Rows::fill`].
+    fn add_filled(&self, first: usize, count: usize, round: usize, lanes: &mut [Lanes; N]) {
+        let mut numbers = [[0.0; BLOCK]; N];
+        self.fill(first, numbers.each_mut().map(|numbers| &mut numbers[..count]));
+        for (lanes, numbers) in lanes.iter_mut().zip(&numbers) {
+            add_rounds(lanes, &numbers[..count], round);
+        }
+    }
+}
+
+impl<F: Fn(usize, &mut [f32]) + Sync + ?Sized> Rows<1> for &F {
+    fn fill(&self, first: usize, [row]: [&mut [f32]; 1]) {
+        self(first, row);
+    }
+}
 
 /// The sum of all `elements` numbers as one number of the type, by torch with `threads` threads.
 pub(super) fn sum(compute: Compute, threads: usize, elements: usize, fill: Fill) -> f32 {
-    let [sum] = sums(compute, threads, elements, &|first, [out]: [&mut [f32]; 1]| fill(first, out));
+    let [sum] = sums(compute, threads, elements, &fill);
     sum
 }
 
@@ -41,16 +64,16 @@ pub(super) fn sums<const N: usize>(
     compute: Compute,
     threads: usize,
     elements: usize,
-    fill: FillEach<N>,
+    numbers: &impl Rows<N>,
 ) -> [f32; N] {
     let parts = parts(threads, elements);
     if parts.len() == 1 {
-        return rows(compute, 0, elements, fill).map(|sum| compute.round(sum));
+        return rows(compute, 0, elements, numbers).map(|sum| compute.round(sum));
     }
     // torch adds up one number a thread, zeros of idle threads included.
     let mut sums = [(); N].map(|()| vec![0.0; threads]);
     for (t, (first, count)) in parts.into_iter().enumerate() {
-        let parts = rows(compute, first, count, fill);
+        let parts = rows(compute, first, count, numbers);
         sums.iter_mut().zip(parts).for_each(|(sums, part)| sums[t] = compute.round(part));
     }
     sums.map(|sums| compute.round(short(compute, &sums)))
@@ -72,23 +95,23 @@ pub(super) fn short(compute: Compute, values: &[f32]) -> f32 {
 
 /// The float32 sum of the `count` contiguous numbers of the type from `first` on.
 pub(super) fn row(compute: Compute, first: usize, count: usize, fill: Fill) -> f32 {
-    let [sum] = rows(compute, first, count, &|first, [out]: [&mut [f32]; 1]| fill(first, out));
+    let [sum] = rows(compute, first, count, &fill);
     sum
 }
 
 /// The same of several rows.
-fn rows<const N: usize>(compute: Compute, first: usize, count: usize, fill: FillEach<N>) -> [f32; N] {
+fn rows<const N: usize>(compute: Compute, first: usize, count: usize, numbers: &impl Rows<N>) -> [f32; N] {
     // Numbers that one register takes up: two 16-bit ones a lane.
     let width = if compute == Compute::F32 { LANES } else { 2 * LANES };
     if count < width {
         let mut few = [[0.0; 2 * LANES]; N];
-        fill(first, few.each_mut().map(|few| &mut few[..count]));
+        numbers.fill(first, few.each_mut().map(|few| &mut few[..count]));
         return few.map(|few| chains(count, |i| few[i]));
     }
     let registers = count / width;
-    let lanes = long(first, registers / CHAINS, width, fill);
+    let lanes = long(first, registers / CHAINS, width, numbers);
     let mut rests = [(); N].map(|()| vec![0.0; count - registers / CHAINS * CHAINS * width]);
-    fill(first + count - rests[0].len(), rests.each_mut().map(Vec::as_mut_slice));
+    numbers.fill(first + count - rests[0].len(), rests.each_mut().map(Vec::as_mut_slice));
     let mut rests = rests.iter();
     lanes.map(|mut lanes| {
         let rest = rests.next().map_or(&[][..], Vec::as_slice);
@@ -104,29 +127,23 @@ fn rows<const N: usize>(compute: Compute, first: usize, count: usize, fill: Fill
     })
 }
 
-type Lanes = [f32; CHAINS * LANES];
+/// Sums of every lane of [`CHAINS`] registers.
+pub(super) type Lanes = [f32; CHAINS * LANES];
 
 /// The lanes of `CHAINS` registers after `rounds` rounds, each of which takes `CHAINS · width` numbers up. Stretches of
 /// the second level do not depend on each other, so they are computed by all threads.
-fn long<const N: usize>(first: usize, rounds: usize, width: usize, fill: FillEach<N>) -> [Lanes; N] {
+fn long<const N: usize>(first: usize, rounds: usize, width: usize, numbers: &impl Rows<N>) -> [Lanes; N] {
     let step = step(rounds);
     let stretch = step * step;
     let round = CHAINS * width;
     let groups = |from: usize, count: usize| {
         let mut sums = [[0.0f32; CHAINS * LANES]; N];
         let mut group = [[0.0f32; CHAINS * LANES]; N];
-        let mut numbers = [[0.0; BLOCK]; N];
         let a_block = (BLOCK / round).min(step);
         for at in (from..from + count).step_by(a_block) {
-            let end = a_block * round;
-            fill(first + at * round, numbers.each_mut().map(|numbers| &mut numbers[..end]));
-            let ends = (at + a_block - from).is_multiple_of(step);
-            for ((sums, group), numbers) in sums.iter_mut().zip(&mut group).zip(&numbers) {
-                add_rounds(group, &numbers[..end], round);
-                if ends {
-                    add(sums, group);
-                    *group = [0.0; CHAINS * LANES];
-                }
+            numbers.add(first + at * round, a_block * round, round, &mut group);
+            if (at + a_block - from).is_multiple_of(step) {
+                sums.iter_mut().zip(&mut group).for_each(|(sums, group)| add(sums, &std::mem::take(group)));
             }
         }
         sums
@@ -137,15 +154,9 @@ fn long<const N: usize>(first: usize, rounds: usize, width: usize, fill: FillEac
     let left = (rounds - from) / step * step;
     let second = groups(from, left);
     let mut lowest = [[0.0f32; CHAINS * LANES]; N];
-    let mut numbers = [[0.0; BLOCK]; N];
     let a_block = BLOCK / round;
     for at in (from + left..rounds).step_by(a_block) {
-        let end = a_block.min(rounds - at) * round;
-        fill(first + at * round, numbers.each_mut().map(|numbers| &mut numbers[..end]));
-        lowest
-            .iter_mut()
-            .zip(&numbers)
-            .for_each(|(lowest, numbers)| add_rounds(lowest, &numbers[..end], round));
+        numbers.add(first + at * round, a_block.min(rounds - at) * round, round, &mut lowest);
     }
     let mut n = 0;
     lowest.map(|lowest| {

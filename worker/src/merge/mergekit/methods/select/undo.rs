@@ -91,50 +91,89 @@ fn window(marks: &[u64], at: usize) -> u64 {
     marks[word] >> shift | above
 }
 
-/// Sets those of the 64 marks from a place on that `mask` names.
+/// Sets the 64 marks from a place on, as far as there are any.
 #[inline(always)]
-fn set_window(marks: &mut [u64], at: usize, bits: u64, mask: u64) {
+fn set_window(marks: &mut [u64], at: usize, bits: u64) {
     let (word, shift) = (at / 64, at % 64);
-    marks[word] = marks[word] & !(mask << shift) | (bits & mask) << shift;
+    marks[word] = marks[word] & !(u64::MAX << shift) | bits << shift;
     if shift > 0
         && let Some(above) = marks.get_mut(word + 1)
     {
-        *above = *above & !(mask >> (64 - shift)) | (bits & mask) >> (64 - shift);
+        *above = *above & u64::MAX << shift | bits >> (64 - shift);
     }
+}
+
+/// A word of moved places that is under way, and its marks.
+struct Side {
+    word: usize,
+    /// Those that are still to be exchanged.
+    moved: u64,
+    marks: u64,
 }
 
 #[inline(always)]
 pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64]) {
     let mut pairs = moved.iter().map(|w| u64::from(w.count_ones())).sum::<u64>() / 2;
-    let (mut low, mut high) = (0, moved.len().saturating_sub(1));
-    let (mut low_bits, mut high_bits) = match moved {
-        [] => return,
-        [first, .., last] => (*first, *last),
-        [only] => (*only, *only),
-    };
-    while pairs > 0 {
-        while low_bits == 0 {
-            low += 1;
-            low_bits = moved[low];
-        }
-        while high_bits == 0 {
-            high -= 1;
-            high_bits = moved[high];
-        }
-        let (in_low, in_high) = (low_bits.count_ones(), high_bits.count_ones());
-        let count = in_low.min(in_high).min(pairs as u32 | if pairs > 64 { 64 } else { 0 });
-        let from = S::deposit(ones(count), low_bits);
-        let to = high_bits & !S::deposit(ones(in_high - count), high_bits);
-        let (at_low, at_high) = (first + 64 * low, first + 64 * high);
-        let turned = |bits: u64| bits.reverse_bits() >> (64 - count);
-        let lower = S::extract(window(marks, at_low), from);
-        let upper = S::extract(window(marks, at_high), to);
-        set_window(marks, at_low, S::deposit(turned(upper), from), from);
-        set_window(marks, at_high, S::deposit(turned(lower), to), to);
-        low_bits &= !from;
-        high_bits &= !to;
-        pairs -= u64::from(count);
+    if pairs == 0 {
+        return;
     }
+    let side = |marks: &[u64], word: usize| Side {
+        word,
+        moved: moved[word],
+        marks: window(marks, first + 64 * word),
+    };
+    let (mut low, mut high) = (side(marks, 0), side(marks, moved.len() - 1));
+    // A word's marks stay in registers until all of it is done.
+    let mut last = loop {
+        if low.word == high.word {
+            break low;
+        }
+        let (in_low, in_high) = (low.moved.count_ones(), high.moved.count_ones());
+        let count = in_low.min(in_high);
+        if count > 0 {
+            let from = S::deposit(ones(count), low.moved);
+            let left = S::deposit(ones(in_high - count), high.moved);
+            let to = high.moved & !left;
+            let lower = S::extract(low.marks, from);
+            let upper = S::extract(high.marks, to);
+            low.marks = low.marks & !from | S::deposit(turned(upper, count), from);
+            high.marks = high.marks & !to | S::deposit(turned(lower, count), to);
+            low.moved &= !from;
+            high.moved = left;
+            pairs -= u64::from(count);
+        }
+        if pairs == 0 {
+            set_window(marks, first + 64 * low.word, low.marks);
+            set_window(marks, first + 64 * high.word, high.marks);
+            return;
+        }
+        if low.moved == 0 {
+            set_window(marks, first + 64 * low.word, low.marks);
+            if low.word + 1 == high.word {
+                break high;
+            }
+            low = side(marks, low.word + 1);
+        } else {
+            set_window(marks, first + 64 * high.word, high.marks);
+            if low.word + 1 == high.word {
+                break low;
+            }
+            high = side(marks, high.word - 1);
+        }
+    };
+    let count = last.moved.count_ones() / 2;
+    let from = S::deposit(ones(count), last.moved);
+    let to = last.moved & !from;
+    let (lower, upper) = (S::extract(last.marks, from), S::extract(last.marks, to));
+    last.marks &= !last.moved;
+    last.marks |= S::deposit(turned(upper, count), from) | S::deposit(turned(lower, count), to);
+    set_window(marks, first + 64 * last.word, last.marks);
+}
+
+/// The `count` lowest bits in the other order.
+#[inline(always)]
+fn turned(bits: u64, count: u32) -> u64 {
+    bits.reverse_bits() >> (64 - count)
 }
 
 /// The `count` lowest bits.

@@ -1,7 +1,7 @@
 //! The kernels: sixteen elements of every source at a time, each operation rounded as the portable ones round it.
 
-use super::{BF16, F16, MOST, Rest, Source, Words};
-use crate::merge::avx512::{LANES, Stored, VECTORS, store};
+use super::{BF16, F16, Lanes, MOST, Rest, Source, Words};
+use crate::merge::avx512::{LANES, Stored, VECTORS, load, store};
 use crate::merge::block::Block;
 use std::arch::x86_64::*;
 
@@ -100,19 +100,54 @@ pub(super) fn merge<const TYPE: u8, const N: usize>(
     }
 }
 
-/// Magnitudes of a block of a task vector, all of them and what the mask keeps.
+/// Adds the magnitudes of so many vectors of a task vector, and of what the mask keeps of them, to the lanes of four registers of
+/// eight: one after the other, or, with `pairs`, of sixteen numbers the two that are eight apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) fn magnitudes<const TYPE: u8>(
+pub(super) fn add_magnitudes<const TYPE: u8>(
     base: Stored,
     source: &Source,
-    all: &mut [[f32; LANES]; VECTORS],
-    kept: &mut [[f32; LANES]; VECTORS],
+    vectors: usize,
+    pairs: bool,
+    all: &mut Lanes,
+    kept: &mut Lanes,
 ) {
-    for (v, (all, kept)) in all.iter_mut().zip(kept).enumerate() {
-        let x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v), base.widen(v)));
-        store(all, _mm512_abs_ps(x));
-        store(kept, _mm512_abs_ps(source.kept.map_or(x, |words| keep(part(words, v), x))));
+    let mut sums = [lanes(all), lanes(kept)];
+    for v in (0..vectors / 4 * 4).step_by(4) {
+        let mut four = [[_mm512_setzero_ps(); 4]; 2];
+        for i in 0..4 {
+            let x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v + i), base.widen(v + i)));
+            four[0][i] = _mm512_abs_ps(x);
+            four[1][i] = _mm512_abs_ps(source.kept.map_or(x, |words| keep(part(words, v + i), x)));
+        }
+        for ([low, high], [a, b, c, d]) in sums.iter_mut().zip(four) {
+            if pairs {
+                *low = _mm512_add_ps(*low, halves_added(a, b));
+                *high = _mm512_add_ps(*high, halves_added(c, d));
+            } else {
+                *low = _mm512_add_ps(_mm512_add_ps(*low, a), c);
+                *high = _mm512_add_ps(_mm512_add_ps(*high, b), d);
+            }
+        }
     }
+    for (lanes, sums) in [all, kept].into_iter().zip(sums) {
+        for (lanes, sum) in lanes.as_chunks_mut().0.iter_mut().zip(sums) {
+            store(lanes, sum);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn lanes(lanes: &Lanes) -> [__m512; 2] {
+    let [low, high] = lanes.as_chunks().0 else { unreachable!("two registers") };
+    [load(low), load(high)]
+}
+
+/// The lower half of each plus its upper half, side by side.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn halves_added(a: __m512, b: __m512) -> __m512 {
+    _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b))
 }
 
 /// A block of a task vector.

@@ -10,6 +10,7 @@ mod kernel;
 #[cfg(test)]
 mod tests;
 
+use super::reduce::Lanes;
 use super::values::Compute;
 use crate::merge::avx512::{self, Kept, LANES, Stored, VECTORS, here};
 use crate::merge::block::{BLOCK, Block};
@@ -75,28 +76,26 @@ pub(super) fn merge(compute: Compute, base: Stored, sources: &[Source], rest: Re
     true
 }
 
-/// Magnitudes of a block of a task vector, all of them and what its mask keeps; false, with nothing done, where they do not fit.
-pub(super) fn magnitudes(
+/// Adds the magnitudes of the `count` elements of a task vector from the beginning of a block on, all of them and what its mask
+/// keeps, to the lanes of [`super::reduce`] for sums of numbers of the type `work`; false, with nothing done, where they do not fit.
+pub(super) fn add_magnitudes(
     compute: Compute,
+    work: Compute,
     base: Stored,
     source: &Source,
-    all: &mut [f32],
-    kept: &mut [f32],
+    count: usize,
+    [all, kept]: &mut [Lanes; 2],
 ) -> bool {
-    let (Some(all), Some(kept)) =
-        (all.as_chunks_mut().0.as_mut_array(), kept.as_chunks_mut().0.as_mut_array())
-    else {
-        return false;
-    };
-    if !here() {
+    let fits = count <= BLOCK && count.is_multiple_of(4 * LANES);
+    if !fits || !here() {
         return false;
     }
-    for_type!(compute, magnitudes; base, source, all, kept);
+    let pairs = work != Compute::F32;
+    for_type!(compute, add_magnitudes; base, source, count / LANES, pairs, all, kept);
     true
 }
 
-/// Magnitude bits and their order are made elsewhere; this is the difference that they are of. False, with nothing done, where the
-/// block does not fit.
+/// A block of a task vector; false, with nothing done, where it does not fit.
 pub(super) fn difference(compute: Compute, base: Stored, model: Stored, out: &mut [f32]) -> bool {
     let Some(out) = out.as_chunks_mut().0.as_mut_array() else { return false };
     if !here() {

@@ -1,7 +1,8 @@
 //! By hand and portable, on the same numbers: the same bits.
 
-use super::super::delta::{self, Kept};
+use super::super::delta::{self, Kept, Magnitudes};
 use super::super::mask::drawn;
+use super::super::reduce::Rows;
 use super::super::task::{Rule, merge_block, thinned, wide_block};
 use super::super::values::Values;
 use super::super::{Call, Checked, Input, Method, Parameters, Value, check};
@@ -130,17 +131,21 @@ fn a_block_of_a_task_vector() {
     for compute in TYPES {
         with(Method::DareTies, compute, 2, &Parameters::default(), |checked, base| {
             for delta in thinned(Method::DareTies, checked, base).unwrap() {
-                let mut plain = [[0.0; BLOCK]; 3];
-                let mut ours = plain;
-                let [a, b, c] = &mut plain;
-                let [x, y, z] = &mut ours;
-                delta::difference(&delta, BLOCK, a);
-                delta.difference(BLOCK, x);
-                if let Kept::Some(mask) = &delta.kept {
-                    delta::plain_magnitudes(&delta, mask, BLOCK, b, c);
-                    delta::magnitudes(&delta, mask, BLOCK, [y, z]);
+                let (mut plain, mut ours) = ([0.0; BLOCK], [0.0; BLOCK]);
+                delta::difference(&delta, BLOCK, &mut plain);
+                delta.difference(BLOCK, &mut ours);
+                assert!(same(&plain, &ours), "{compute:?}");
+                let Kept::Some(mask) = &delta.kept else { continue };
+                let sums = Magnitudes { delta: &delta, mask };
+                let round = if delta.work == Compute::F32 { 32 } else { 64 };
+                for count in [64, 512, BLOCK] {
+                    let (mut plain, mut ours) = ([[0.25; 32]; 2], [[0.25; 32]; 2]);
+                    sums.add_filled(BLOCK, count, round, &mut plain);
+                    assert_eq!(sums.add_wide(BLOCK, count, &mut ours), here());
+                    let equal = plain.iter().zip(&ours).all(|(plain, ours)| same(plain, ours));
+                    assert!(!here() || equal, "{compute:?} {count}");
                 }
-                assert!(plain.iter().zip(&ours).all(|(plain, ours)| same(plain, ours)), "{compute:?}");
+                assert!(!sums.add_wide(BLOCK + 64, 64, &mut [[0.0; 32]; 2]));
             }
         });
     }
