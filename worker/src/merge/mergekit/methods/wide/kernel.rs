@@ -12,11 +12,14 @@ fn round<const TYPE: u8>(x: __m512) -> __m512 {
     match TYPE {
         BF16 => {
             let bits = _mm512_castps_si512(x);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-            let broken = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            let rounded = _mm512_mask_or_epi32(rounded, broken, bits, _mm512_set1_epi32(0x0040_0000));
-            _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
+            // To nearest, and of two as near to the even one.
+            let odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(1 << 16));
+            let rounded = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_mask_add_epi32(rounded, odd, rounded, _mm512_set1_epi32(1));
+            // A NaN, of either kind, becomes itself made quiet, whatever the sum made of its bits; all else stays.
+            const QUIET: i32 = 0x22;
+            let rounded = _mm512_fixupimm_ps::<0>(_mm512_castsi512_ps(rounded), x, _mm512_set1_epi32(QUIET));
+            _mm512_and_ps(rounded, _mm512_castsi512_ps(_mm512_set1_epi32(0xffff_0000_u32 as i32)))
         }
         F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x)),
         _ => x,
