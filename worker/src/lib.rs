@@ -4,6 +4,7 @@
 //! ([`merge`], over [`checkpoint`]s), generates ([`generate`], over [`model`] and [`image`]) and scores (crate
 //! `score`) → [`link`] hands the evaluation in.
 
+pub mod allocator;
 pub mod asking;
 pub mod card;
 pub mod checkpoint;

@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 use worker::cli::{Cli, Command};
 use worker::commands::{self, FAILED};
 
+/// Weights are gigabytes that are written as soon as they are there.
+#[global_allocator]
+static ALLOCATOR: worker::allocator::HugePages = worker::allocator::HugePages;
+
 /// Read by rayon, and by candle.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 

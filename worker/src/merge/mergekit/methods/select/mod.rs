@@ -19,6 +19,7 @@ use super::sort::{self, Item, SHORT};
 use super::values::Compute;
 pub(super) use keys::{Keys, magnitude_bits};
 use partition::partition;
+use std::ops::Range;
 
 /// What elements are compared by.
 pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync {
@@ -27,11 +28,13 @@ pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync {
     fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> usize;
 }
 
-/// Bytes that ranking takes beside its result: a key an element, and the bits of all partitions. These are some three an element; where
-/// the median of three does badly, more, until a heap takes over.
+/// Keys that all partitions look at, by element, as a rule; where the median of three does badly there are more, until a heap takes over.
+const LOOKED_AT: usize = 3;
+
+/// Bytes that ranking takes beside its result: a key an element, and a bit for each that a partition looks at.
 pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
     let key = if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() };
-    (elements * key + elements / 2) as u64
+    (elements * key + LOOKED_AT * elements / 8) as u64
 }
 
 /// One bit a place, 64 a word.
@@ -40,10 +43,10 @@ pub(super) type Bits = Vec<u64>;
 /// One step of an arrangement, by the places that it changed.
 enum Step {
     Exchange(usize, usize),
-    /// From `first` on, the places that are set: the outermost two were exchanged, then the next two, to the middle.
+    /// From `first` on, the places that are set in a part of the words: the outermost two were exchanged, then the next two, to the middle.
     Partition {
         first: usize,
-        moved: Bits,
+        moved: Range<usize>,
     },
     /// At place `first + i` is now what was at `first + order[i]`.
     Order {
@@ -55,7 +58,7 @@ enum Step {
 /// The elements at the places `from..to` after `std::sort`, given the keys of all.
 pub(super) fn sorted<K: Key>(keys: Vec<K>, (from, to): (usize, usize)) -> Bits {
     let elements = keys.len();
-    let mut run = Run { keys, steps: Vec::new(), ranks: [from, to] };
+    let mut run = Run::new(keys, [from, to]);
     run.introsort(0, elements, sort::depth(elements));
     run.marked(from, to)
 }
@@ -74,19 +77,26 @@ pub(super) fn selected<K: Key>(keys: Vec<K>, count: usize) -> Bits {
         }
         return bits;
     }
-    let mut run = Run { keys, steps: Vec::new(), ranks: [count; 2] };
+    let mut run = Run::new(keys, [count; 2]);
     run.introselect(count - 1, sort::depth(elements));
     run.marked(0, count)
 }
 
 struct Run<K> {
     keys: Vec<K>,
+    /// Which keys each partition moved, one after the other.
+    moved: Bits,
     steps: Vec<Step>,
     /// Which elements are at other places than just before or after these does not matter.
     ranks: [usize; 2],
 }
 
 impl<K: Key> Run<K> {
+    fn new(keys: Vec<K>, ranks: [usize; 2]) -> Run<K> {
+        let moved = Vec::with_capacity(LOOKED_AT * keys.len() / 64);
+        Run { keys, moved, steps: Vec::new(), ranks }
+    }
+
     /// [`sort::sort`] of the places `first..end`, as far as a rank falls between two of them.
     fn introsort(&mut self, first: usize, mut end: usize, mut depth: usize) {
         while end - first > SHORT {
@@ -129,10 +139,11 @@ impl<K: Key> Run<K> {
         let keys = &mut self.keys[first..end];
         let median = sort::median(keys.len(), |i| keys[i]);
         keys.swap(0, median);
-        let mut moved = vec![0; keys.len().div_ceil(64)];
-        let cut = first + partition(keys, &mut moved);
+        let from = self.moved.len();
+        self.moved.resize(from + keys.len().div_ceil(64), 0);
+        let cut = first + partition(keys, &mut self.moved[from..]);
         self.steps.push(Step::Exchange(first, first + median));
-        self.steps.push(Step::Partition { first, moved });
+        self.steps.push(Step::Partition { first, moved: from..self.moved.len() });
         cut
     }
 
@@ -148,13 +159,13 @@ impl<K: Key> Run<K> {
 
     /// Where the elements began that are at the places `from..to` now.
     fn marked(self, from: usize, to: usize) -> Bits {
-        let Run { keys, steps, .. } = self;
+        let Run { keys, moved: words, steps, .. } = self;
         let mut marks = undo::marks(keys.len(), from, to);
         drop(keys);
         for step in steps.into_iter().rev() {
             match step {
                 Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),
-                Step::Partition { first, moved } => undo::partition(&mut marks, first, &moved),
+                Step::Partition { first, moved } => undo::partition(&mut marks, first, &words[moved]),
                 Step::Order { first, order } => undo::order(&mut marks, first, &order),
             }
         }
