@@ -2,7 +2,8 @@
 //!
 //! Everything goes to a temporary folder beside the target, is flushed to the disk and then renamed, so a
 //! reader sees either nothing or a complete model. Tensors are asked for one at a time in the order of the
-//! files, so memory holds one tensor and the one before, which is being written. Deliberately absent: changing an existing model.
+//! files, so memory holds one tensor and the one before, which is being written; or a few pieces of them
+//! ([`Writer::pieces`]). Deliberately absent: changing an existing model.
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, SyncSender};
 
 /// The default bound on a shard's data, in bytes: 5 GB, as on the model hubs.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
@@ -96,6 +97,51 @@ impl Writer {
         shard_bytes: u64,
         mut fill: impl FnMut(&Spec, &mut Vec<u8>) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
+        self.shards(specs, shard_bytes, None, |path, spec, bytes, sender| {
+            let mut buffer = Vec::new();
+            fill(spec, &mut buffer)?;
+            check_bytes(path, spec, buffer.len(), bytes)?;
+            Ok(sender.send(Part::Bytes(buffer)).is_ok())
+        })
+    }
+
+    /// The same with tensors that come in pieces of at most `piece_bytes`, of which no more than [`PIECES`] are held.
+    ///
+    /// # Errors
+    /// As [`Writer::tensors`].
+    pub fn pieces<E: From<Error>>(
+        &self,
+        specs: &[Spec],
+        shard_bytes: u64,
+        piece_bytes: usize,
+        mut fill: impl FnMut(&Spec, &mut Pieces<'_>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let largest =
+            specs.iter().filter_map(|s| size_bytes(&s.shape, s.dtype)).map(|(_, bytes)| bytes).max();
+        let (back, rooms) = mpsc::channel();
+        for _ in 0..PIECES {
+            // The receiver is here.
+            let _ = back.send(Vec::with_capacity(piece_bytes.min(largest.unwrap_or(0))));
+        }
+        self.shards(specs, shard_bytes, Some(back), |path, spec, bytes, sender| {
+            let mut pieces = Pieces { sender, rooms: &rooms, bytes: 0, taken: true };
+            fill(spec, &mut pieces)?;
+            if pieces.taken {
+                check_bytes(path, spec, pieces.bytes, bytes)?;
+            }
+            Ok(pieces.taken)
+        })
+    }
+
+    /// Writes all shards. `make` makes one tensor of so many bytes of the file at a path and sends it, and says whether
+    /// it was taken. Buffers go `back` once they are written, if that is wanted.
+    fn shards<E: From<Error>>(
+        &self,
+        specs: &[Spec],
+        shard_bytes: u64,
+        back: Option<mpsc::Sender<Vec<u8>>>,
+        mut make: impl FnMut(&Path, &Spec, usize, &SyncSender<Part>) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
         let shards = plan(&self.target, specs, shard_bytes)?;
         part::check_space(&self.target, specs)?;
         let names: Vec<String> = match shards.len() {
@@ -104,10 +150,10 @@ impl Writer {
         };
         let mut weight_map = serde_json::Map::new();
         let mut total_bytes = 0u64;
-        // A tensor is written while the next one is made; of more than these two none is held.
+        // A tensor, or a piece, is written while the next one is made.
         let (sender, receiver) = mpsc::sync_channel(0);
         std::thread::scope(|scope| {
-            let writing = scope.spawn(move || write_parts(receiver));
+            let writing = scope.spawn(move || write_parts(receiver, back));
             let made = (|| {
                 for (shard, name) in shards.iter().zip(&names) {
                     let path = self.folder().join(name);
@@ -115,14 +161,8 @@ impl Writer {
                         return Ok(());
                     }
                     for (spec, bytes) in shard {
-                        let mut buffer = Vec::new();
-                        fill(spec, &mut buffer)?;
-                        if buffer.len() != *bytes {
-                            let fault = format!("{} bytes were produced where {bytes} belong", buffer.len());
-                            return Err(Error::malformed(&path, &spec.name, fault).into());
-                        }
-                        // Whoever writes has failed, and says why.
-                        if sender.send(Part::Bytes(buffer)).is_err() {
+                        // Where it was not taken, whoever writes has failed, and says why.
+                        if !make(&path, spec, *bytes, &sender)? {
                             return Ok(());
                         }
                         weight_map.insert(spec.name.clone(), Value::from(name.clone()));
@@ -193,6 +233,43 @@ fn travels(name: &str) -> bool {
     !name.starts_with('.') && !WEIGHTS.contains(&extension) && !about
 }
 
+fn check_bytes(path: &Path, spec: &Spec, made: usize, wanted: usize) -> Result<()> {
+    if made == wanted {
+        return Ok(());
+    }
+    let fault = format!("{made} bytes were produced where {wanted} belong");
+    Err(Error::malformed(path, &spec.name, fault))
+}
+
+/// Pieces that are held: one in the making, one that is written, and one between them.
+pub const PIECES: usize = 3;
+
+/// Takes the pieces of a tensor.
+pub struct Pieces<'a> {
+    sender: &'a SyncSender<Part>,
+    rooms: &'a mpsc::Receiver<Vec<u8>>,
+    bytes: usize,
+    /// Whether all were taken so far. Whoever writes may have failed.
+    taken: bool,
+}
+
+impl Pieces<'_> {
+    /// Makes room for a piece of so many bytes, has `fill` write all of them, and sends it to be written. Does not call `fill` when that can come to
+    /// nothing any more.
+    pub fn put(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8])) {
+        self.bytes += bytes;
+        let room = if self.taken { self.rooms.recv().ok() } else { None };
+        let Some(mut room) = room else {
+            self.taken = false;
+            return;
+        };
+        // What is in it from before is overwritten.
+        room.resize(bytes, 0);
+        fill(&mut room);
+        self.taken = self.sender.send(Part::Bytes(room)).is_ok();
+    }
+}
+
 /// What goes to who writes.
 enum Part {
     /// A file begins, with these bytes.
@@ -205,8 +282,8 @@ enum Part {
 const UNFLUSHED: usize = 64 << 20;
 
 /// Writes files until no more comes. A tensor stays in memory until the next one is there, so that how much is held does not
-/// depend on the disk.
-fn write_parts(parts: mpsc::Receiver<Part>) -> Result<()> {
+/// depend on the disk; unless it is to go back.
+fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Vec<u8>>>) -> Result<()> {
     let mut open: Option<(File, PathBuf)> = None;
     let (mut unflushed, mut held) = (0, Vec::new());
     for part in parts {
@@ -223,6 +300,10 @@ fn write_parts(parts: mpsc::Receiver<Part>) -> Result<()> {
                 let path = &*path;
                 file.write_all(&held).map_err(Error::io("write", path))?;
                 unflushed += held.len();
+                if let Some(back) = &back {
+                    // Who made it may have stopped.
+                    let _ = back.send(std::mem::take(&mut held));
+                }
                 if unflushed >= UNFLUSHED {
                     file.sync_data().map_err(Error::io("flush", path))?;
                     unflushed = 0;
@@ -236,13 +317,6 @@ fn write_parts(parts: mpsc::Receiver<Part>) -> Result<()> {
 
 fn finish_file(open: Option<(File, PathBuf)>) -> Result<()> {
     open.map_or(Ok(()), |(file, path)| file.sync_all().map_err(Error::io("flush", &path)))
-}
-
-/// The positions of tensors in the order in which [`Writer::tensors`] asks for them.
-pub(crate) fn order(specs: &[Spec], shard_bytes: u64) -> Vec<usize> {
-    let Ok(shards) = plan(Path::new(""), specs, shard_bytes) else { return (0..specs.len()).collect() };
-    let position = |spec: &Spec| specs.iter().position(|s| std::ptr::eq(s, spec));
-    shards.iter().flatten().filter_map(|(spec, _)| position(spec)).collect()
 }
 
 type Shard<'a> = Vec<(&'a Spec, usize)>;
@@ -319,6 +393,33 @@ mod tests {
             assert_eq!(model.info("b").unwrap().shape, [2]);
             assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn pieces_give_the_same_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let [whole, pieces] = ["whole", "pieces"].map(|name| parent.path().join(name));
+        let writer = Writer::create(&whole).unwrap();
+        writer.tensors(&specs(), SHARD_BYTES, fill).unwrap();
+        writer.finish().unwrap();
+        let writer = Writer::create(&pieces).unwrap();
+        let by_three = |spec: &Spec, pieces: &mut Pieces<'_>| -> Result<()> {
+            let mut all = Vec::new();
+            fill(spec, &mut all)?;
+            all.chunks(3).for_each(|some| pieces.put(some.len(), |room| room.copy_from_slice(some)));
+            Ok(())
+        };
+        writer.pieces(&specs(), SHARD_BYTES, 3, by_three).unwrap();
+        writer.finish().unwrap();
+        let content = |folder: &Path| fs::read(folder.join(SAFETENSORS)).unwrap();
+        assert_eq!(content(&whole), content(&pieces));
+        let writer = Writer::create(&parent.path().join("short")).unwrap();
+        let short = |_: &Spec, pieces: &mut Pieces<'_>| -> Result<()> {
+            pieces.put(1, |room| room.fill(0));
+            Ok(())
+        };
+        let fault = writer.pieces(&specs(), SHARD_BYTES, 3, short).unwrap_err().to_string();
+        assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
     }
 
     #[test]

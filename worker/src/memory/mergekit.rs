@@ -41,7 +41,7 @@ fn with_threads(merge: &Merge, machine: &Machine) -> Result<MemoryPlan> {
         let Needs { tensor, inputs, method, result, .. } = needs;
         add(format!("inputs of {tensor} in the result's order"), inputs, Place::Host);
         add(format!("masks and sorting for {tensor}"), method, Place::Host);
-        add(format!("{tensor} merged, while the tensor before is written"), result, Place::Host);
+        add("pieces of the result, in the making and being written".into(), result, Place::Host);
     } else {
         add("tokenizer's files, written anew".into(), needs.tokenizer, Place::Host);
     }

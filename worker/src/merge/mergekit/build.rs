@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::folder;
-use super::methods::{self, Call, Compute, Method, Values};
+use super::methods::{self, Call, Compute, Method, PIECE_BYTES, Put, Values};
 use super::model::{EMBEDDING, Model};
 use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
@@ -134,6 +134,17 @@ impl Merge {
     /// # Panics
     /// When there is no such position.
     pub fn tensor(&self, position: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.tensor_pieces(position, &mut |count, fill| {
+            let from = bytes.len();
+            bytes.resize(from + count, 0);
+            fill(&mut bytes[from..]);
+        })?;
+        Ok(bytes)
+    }
+
+    /// The same, piece by piece.
+    fn tensor_pieces(&self, position: usize, put: Put) -> Result<()> {
         let tensor = &self.plan.tensors[position];
         let matrices = self.inputs(tensor)?;
         let stored = stored_type(tensor.compute);
@@ -158,7 +169,7 @@ impl Merge {
             seed: self.options.seed,
             threads: self.options.torch_threads,
         };
-        Ok(methods::merge_as(tensor.method, &call, tensor.dtype)?)
+        Ok(methods::merge_pieces(tensor.method, &call, tensor.dtype, put)?)
     }
 
     /// The elements of each input, with their rows where the result wants them.
@@ -197,7 +208,8 @@ impl Merge {
         Ok((0..models.len()).map(one).collect())
     }
 
-    /// Writes the folder `out`, whole or not at all, with one tensor in memory and the one before, which is being written. `stop` is looked at between tensors.
+    /// Writes the folder `out`, whole or not at all, with a few pieces of the result in memory. `stop` is looked at between
+    /// tensors.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; as [`Merge::tensor`].
@@ -226,13 +238,12 @@ impl Merge {
         }
         drop(files);
         let specs = self.specs();
-        writer.tensors(&specs, self.options.shard_bytes, |spec, buffer| {
+        writer.pieces(&specs, self.options.shard_bytes, PIECE_BYTES, |spec, pieces| {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Stopped);
             }
             let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
-            *buffer = self.tensor(position)?;
-            Ok(())
+            self.tensor_pieces(position, &mut |bytes, fill| pieces.put(bytes, fill))
         })?;
         Ok(writer.finish()?)
     }

@@ -1,14 +1,14 @@
 //! What a merge of a configuration holds in memory, worked out from shapes before a number is read.
 //!
 //! Follows `build.rs`: one tensor at a time, and of that what is there at once: inputs that are copied (rows in the result's
-//! order, elements that a torch file holds in another order), the method's own ([`methods::scratch`]), the merged elements in
-//! the type that is written, and the tensor before, which is being written. Everything else is read where it is mapped.
+//! order, elements that a torch file holds in another order), the method's own ([`methods::scratch`]), and a few pieces of the
+//! result in the type that is written. Everything else is read where it is mapped.
 
 use super::build::{Merge, stored_type};
 use super::error::Result;
-use super::methods;
+use super::methods::{self, PIECE_BYTES};
 use super::plan::{Rows, Tensor};
-use crate::checkpoint::write;
+use crate::checkpoint::write::PIECES;
 use std::collections::BTreeMap;
 
 /// Bytes of an element of rows that are gathered.
@@ -23,7 +23,7 @@ pub struct Needs {
     pub inputs: u64,
     /// What the method keeps beside them.
     pub method: u64,
-    /// The result, as far as it is there.
+    /// Pieces of the result.
     pub result: u64,
     /// The tokenizer's files, where they are written anew; not at the same time as the rest.
     pub tokenizer: u64,
@@ -42,18 +42,16 @@ impl Merge {
     /// # Errors
     /// None for a merge that was planned: its tensors are there.
     pub fn needs(&self, threads: usize) -> Result<Needs> {
-        let (mut most, mut before) = (Needs::default(), 0);
-        let specs = self.specs();
-        for position in write::order(&specs, self.options.shard_bytes) {
-            let tensor = &self.plan.tensors[position];
+        let size = |t: &Tensor| t.shape.iter().product::<usize>() * t.dtype.width();
+        let largest = self.plan.tensors.iter().map(size).max().unwrap_or(0);
+        let result = (PIECES * PIECE_BYTES.min(largest)) as u64;
+        let mut most = Needs { result, ..Needs::default() };
+        for tensor in &self.plan.tensors {
             for moment in self.moments(tensor, threads)? {
-                // The tensor before is being written meanwhile.
-                let moment = Needs { result: moment.result + before, ..moment };
-                if moment.bytes() > most.bytes() {
-                    most = Needs { tensor: tensor.name.clone(), ..moment };
+                if moment.bytes() + result > most.bytes() {
+                    most = Needs { tensor: tensor.name.clone(), result, ..moment };
                 }
             }
-            before = (tensor.shape.iter().product::<usize>() * tensor.dtype.width()) as u64;
         }
         most.tokenizer = self.tokens.as_ref().map_or(0, |tokens| tokens.files_bytes());
         Ok(most)
@@ -73,10 +71,10 @@ impl Merge {
         Ok((0..self.models.len()).map(of).collect())
     }
 
-    /// What is held while inputs are put in order, before the result is there, and while it is computed.
+    /// What is held beside the result while inputs are put in order, while what the method has to find out is looked for, and while the
+    /// tensor is computed.
     fn moments(&self, tensor: &Tensor, threads: usize) -> Result<Vec<Needs>> {
         let elements = tensor.shape.iter().product::<usize>() as u64;
-        let merged = tensor.dtype.width() as u64 * elements;
         let compute = stored_type(tensor.compute).width() as u64 * elements;
         let mut ordered = 0;
         for input in &tensor.inputs {
@@ -96,13 +94,12 @@ impl Merge {
             let models: Vec<usize> = tensor.inputs.iter().map(|i| i.model).collect();
             let copies = models.len() as u64 * compute;
             // The last model's rows are gathered in float32 first.
-            let inputs = ordered + copies + tokens.tables_bytes(&models);
-            moments.push(Needs { inputs, result: GATHERED * elements, ..Needs::default() });
+            let inputs = ordered + copies + tokens.tables_bytes(&models) + GATHERED * elements;
+            moments.push(Needs { inputs, ..Needs::default() });
             ordered = copies;
         }
-        let held = |inputs, method, result| Needs { inputs, method, result, ..Needs::default() };
-        moments.push(held(ordered, own.search, 0));
-        moments.push(held(ordered, own.kept, merged));
+        let method = own.search.max(own.kept);
+        moments.push(Needs { inputs: ordered, method, ..Needs::default() });
         Ok(moments)
     }
 }

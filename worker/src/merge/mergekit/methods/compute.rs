@@ -10,25 +10,37 @@ pub(super) fn blocks(n: usize) -> Vec<Block> {
     vec![[0.0; BLOCK]; n]
 }
 
+/// Bytes of a merged tensor that are made at once, so that how much is held does not depend on how large tensors are.
+pub const PIECE_BYTES: usize = 32 << 20;
+
+/// Takes a merged tensor, piece by piece: makes room for so many bytes, has them written, and takes them. Who has no use for more of it
+/// need not have them written.
+pub type Put<'a> = &'a mut dyn FnMut(usize, &mut dyn FnMut(&mut [u8]));
+
 /// Computes every element of a merged tensor, block by block, as bytes of the type that it is wanted in. `compute` fills a block
 /// from what it knows of the elements from an index on; its first argument is a task's working memory, made by `scratch`.
 pub(super) fn each_block<S: Send>(
     checked: &Checked,
+    put: Put,
     scratch: impl Fn() -> S + Sync,
     compute: impl Fn(&mut S, usize, &mut [f32]) + Sync,
-) -> Vec<u8> {
+) {
     let (output, width) = (checked.output, checked.output.width());
-    let mut out = vec![0; checked.elements * width];
-    out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(c, chunk)| {
-        let mut scratch = scratch();
-        let mut merged = [0.0; BLOCK];
-        for (b, bytes) in chunk.chunks_mut(BLOCK * width).enumerate() {
-            let merged = &mut merged[..bytes.len() / width];
-            compute(&mut scratch, c * CHUNK + b * BLOCK, merged);
-            narrow_bytes(merged, output, bytes);
-        }
-    });
-    out
+    let fill = |from: usize, out: &mut [u8]| {
+        out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(c, chunk)| {
+            let mut scratch = scratch();
+            let mut merged = [0.0; BLOCK];
+            for (b, bytes) in chunk.chunks_mut(BLOCK * width).enumerate() {
+                let merged = &mut merged[..bytes.len() / width];
+                compute(&mut scratch, from + c * CHUNK + b * BLOCK, merged);
+                narrow_bytes(merged, output, bytes);
+            }
+        });
+    };
+    let piece = PIECE_BYTES / width;
+    for from in (0..checked.elements).step_by(piece) {
+        put(piece.min(checked.elements - from) * width, &mut |out| fill(from, out));
+    }
 }
 
 /// `f` of each element, rounded to the type: one elementwise operation of torch.

@@ -4,22 +4,23 @@
 //! Source: `mergekit/merge_methods/linear.py`.
 
 use super::Checked;
-use super::compute::{blocks, each_block};
+use super::compute::{Put, blocks, each_block};
 use super::reduce;
 use super::values::{Compute, round_inline};
 use crate::merge::block::Block;
 use crate::merge::simd::widest;
 
-pub(super) fn merge(checked: &Checked) -> Vec<u8> {
+pub(super) fn merge(checked: &Checked, put: Put) {
     let weights: Vec<f32> =
         checked.others.iter().map(|(_, p)| p.number("weight").unwrap_or_default() as f32).collect();
     let total = checked.shared.holds("normalize").then(|| reduce::short(Compute::F32, &weights));
     let compute = checked.call.compute;
     each_block(
         checked,
+        put,
         || blocks(1),
         |model, first, out| merge_block(checked, compute, &weights, total, &mut model[0], first, out),
-    )
+    );
 }
 
 widest! {

@@ -34,6 +34,7 @@ mod values;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
+pub use compute::{PIECE_BYTES, Put};
 pub use error::{MethodError, Result};
 pub use parameters::{Fallback, Kind, Parameter, Parameters, Scope, Value};
 pub use scratch::{Scratch, scratch};
@@ -262,25 +263,38 @@ pub fn merge(method: Method, call: &Call) -> Result<Vec<f32>> {
 /// # Errors
 /// As [`merge`], and [`MethodError::Dtype`].
 pub fn merge_as(method: Method, call: &Call, output: Dtype) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    merge_pieces(method, call, output, &mut |count, fill| {
+        if bytes.is_empty() {
+            bytes.reserve_exact(call.elements().unwrap_or_default() * output.width());
+        }
+        let from = bytes.len();
+        bytes.resize(from + count, 0);
+        fill(&mut bytes[from..]);
+    })?;
+    Ok(bytes)
+}
+
+/// The same in pieces of at most [`PIECE_BYTES`], in order.
+///
+/// # Errors
+/// As [`merge_as`], before any piece.
+pub fn merge_pieces(method: Method, call: &Call, output: Dtype, put: Put) -> Result<()> {
     if !output.mergeable() {
         return Err(MethodError::Dtype { dtype: output.name() });
     }
     let checked = check(method, call, output)?;
-    // Every method that needs a base has been refused without one.
-    let Some(base) = checked.base else {
-        return Ok(match method {
-            Method::Passthrough => passthrough::merge(&checked),
-            Method::Nuslerp => nuslerp::merge(&checked),
-            _ => linear::merge(&checked),
-        });
-    };
-    match method {
-        Method::Slerp => Ok(slerp::merge(&checked, base)),
-        Method::Nuslerp => Ok(nuslerp::merge(&checked)),
-        Method::ModelStock => Ok(model_stock::merge(&checked, base)),
-        Method::Sce => Ok(sce::merge(&checked, base)),
-        _ => task::merge(method, &checked, base),
+    match (method, checked.base) {
+        (Method::Passthrough, _) => passthrough::merge(&checked, put),
+        (Method::Nuslerp, _) => nuslerp::merge(&checked, put),
+        (Method::Slerp, Some(base)) => slerp::merge(&checked, base, put),
+        (Method::ModelStock, Some(base)) => model_stock::merge(&checked, base, put),
+        (Method::Sce, Some(base)) => sce::merge(&checked, base, put),
+        (_, Some(base)) => task::merge(method, &checked, base, put)?,
+        // Every method that needs a base has been refused without one.
+        (_, None) => linear::merge(&checked, put),
     }
+    Ok(())
 }
 
 fn check<'a>(method: Method, call: &'a Call<'a>, output: Dtype) -> Result<Checked<'a>> {

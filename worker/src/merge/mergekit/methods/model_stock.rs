@@ -3,7 +3,7 @@
 //! With n models the average's share is `n c / (1 + (n − 1) c)`, 0 where the divisor vanishes. The tensor is one
 //! vector, or with `filter_wise` each row. Source: `mergekit/merge_methods/model_stock.py`.
 
-use super::compute::{blocks, each_block, map, zip};
+use super::compute::{Put, blocks, each_block, map, zip};
 use super::reduce::{self, Columns};
 use super::values::{Compute, round_all};
 use super::{Checked, Input};
@@ -15,7 +15,7 @@ const LEAST_NORMS: f32 = 1e-6;
 /// A divisor below this vanishes.
 const VANISHES: f32 = 1e-6;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
+pub(super) fn merge(checked: &Checked, base: &Input, put: Put) {
     let compute = checked.call.compute;
     let length = match checked.call.shape {
         [_, .., last] if checked.shared.holds("filter_wise") => *last,
@@ -33,6 +33,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     let n = rows.models.len() as f32;
     each_block(
         checked,
+        put,
         || blocks(2),
         |scratch, first, out| {
             let [base_block, model] = scratch.as_mut_slice() else { return };
@@ -51,7 +52,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
             }
             round_all(compute, out);
         },
-    )
+    );
 }
 
 /// The vectors that a tensor consists of.

@@ -4,7 +4,7 @@
 //! (`nuslerp_flatten`), or a vector for each row, or for each column (`nuslerp_row_wise`). Parallel vectors are interpolated
 //! linearly. Source: `mergekit/merge_methods/nuslerp.py`.
 
-use super::compute::{blocks, each_block};
+use super::compute::{Put, blocks, each_block};
 use super::reduce::{self, Columns};
 use super::trig::{acos, sin};
 use super::values::{Compute, round_all};
@@ -21,8 +21,8 @@ const PARALLEL: f32 = 1e-16;
 /// Columns that are added up side by side.
 const STRIPE: usize = 256;
 
-pub(super) fn merge(checked: &Checked) -> Vec<u8> {
-    let [(first, a), (second, b), ..] = checked.others.as_slice() else { return vec![] };
+pub(super) fn merge(checked: &Checked, put: Put) {
+    let [(first, a), (second, b), ..] = checked.others.as_slice() else { return };
     let [a, b] = [a, b].map(|p| p.number("weight").unwrap_or_default());
     let t = if (a + b).abs() < CANCEL { 0.5 } else { b / (a + b) };
     let compute = checked.call.compute;
@@ -31,6 +31,7 @@ pub(super) fn merge(checked: &Checked) -> Vec<u8> {
     let arcs = vectors.arcs(&pair, t, checked.call.threads);
     each_block(
         checked,
+        put,
         || blocks(2),
         |scratch, first, out| {
             let [second, base] = scratch.as_mut_slice() else { return };
@@ -49,7 +50,7 @@ pub(super) fn merge(checked: &Checked) -> Vec<u8> {
                 round_all(compute, out);
             }
         },
-    )
+    );
 }
 
 /// The two vectors: models or task vectors.

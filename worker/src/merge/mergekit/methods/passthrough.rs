@@ -1,14 +1,15 @@
 //! `passthrough`: one model's tensor, times `scale` where one is set. Source: `mergekit/merge_methods/passthrough.py`.
 
 use super::Checked;
-use super::compute::{each_block, map};
+use super::compute::{Put, each_block, map};
 
-pub(super) fn merge(checked: &Checked) -> Vec<u8> {
+pub(super) fn merge(checked: &Checked, put: Put) {
     let compute = checked.call.compute;
-    let [(input, parameters), ..] = checked.others.as_slice() else { return vec![] };
+    let [(input, parameters), ..] = checked.others.as_slice() else { return };
     let scale = parameters.number("scale").map(|s| s as f32);
     each_block(
         checked,
+        put,
         || (),
         |(), first, out| {
             input.values.read(compute, first, out);
@@ -16,5 +17,5 @@ pub(super) fn merge(checked: &Checked) -> Vec<u8> {
                 map(compute, out, |x| x * scale);
             }
         },
-    )
+    );
 }

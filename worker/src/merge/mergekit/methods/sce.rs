@@ -5,7 +5,7 @@
 //! by the unweighted sum; what agrees is averaged by weight, the divisor being at least 1e-6.
 //! Source: `mergekit/merge_methods/sce.py`.
 
-use super::compute::{blocks, each_block, map, zip};
+use super::compute::{Put, blocks, each_block, map, zip};
 use super::delta::Delta;
 use super::mask::{Mask, Order};
 use super::reduce::{self, Columns};
@@ -20,7 +20,7 @@ const TINY_SUM: f64 = 1e-6;
 /// Least divisor.
 const LEAST: f32 = 1e-6;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
+pub(super) fn merge(checked: &Checked, base: &Input, put: Put) {
     let compute = checked.call.compute;
     let sources: Vec<Delta> =
         checked.others.iter().map(|(input, _)| Delta::whole(input, base, compute)).collect();
@@ -34,6 +34,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     let least = compute.round(LEAST);
     each_block(
         checked,
+        put,
         || (blocks(1), blocks(2 * weights.len()), blocks(1)),
         |(base_block, blocks, divisors), first, out| {
             let base_block = &mut base_block[0][..out.len()];
@@ -55,7 +56,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
             zip(compute, out, divisors, |x, d| x / d.max(least));
             zip(compute, out, base_block, |x, b| b + x);
         },
-    )
+    );
 }
 
 struct Tensor<'a> {

@@ -4,7 +4,7 @@
 //! of no length. Norms and the cosine are taken of stretches of 2²⁰ elements first. Source:
 //! `mergekit/merge_methods/slerp.py`.
 
-use super::compute::{blocks, each_block};
+use super::compute::{Put, blocks, each_block};
 use super::reduce;
 use super::trig::{acos, sin};
 use super::values::{Compute, round_all};
@@ -19,9 +19,9 @@ const PARALLEL: f32 = 0.9995;
 /// A norm up to this counts as none.
 const NO_LENGTH: f32 = 1e-8;
 
-pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
+pub(super) fn merge(checked: &Checked, base: &Input, put: Put) {
     let compute = checked.call.compute;
-    let [(other, _), ..] = checked.others.as_slice() else { return vec![] };
+    let [(other, _), ..] = checked.others.as_slice() else { return };
     let t = checked.shared.number("t").unwrap_or_default() as f32;
     let norms = [base, other].map(|model| match norm(compute, model, checked.elements) {
         norm if norm > NO_LENGTH => norm,
@@ -38,6 +38,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
     };
     each_block(
         checked,
+        put,
         || blocks(1),
         |scratch, first, out| {
             let second = &mut scratch[0][..out.len()];
@@ -46,7 +47,7 @@ pub(super) fn merge(checked: &Checked, base: &Input) -> Vec<u8> {
             out.iter_mut().zip(second).for_each(|(a, b)| *a = from * *a + to * *b);
             round_all(compute, out);
         },
-    )
+    );
 }
 
 /// First element and length of each stretch.

@@ -7,7 +7,7 @@
 //!
 //! One pass over the elements does all of it; what a trim or a mask needs to know of the whole tensor is found before.
 
-use super::compute::{blocks, each_block, map, zip};
+use super::compute::{Put, blocks, each_block, map, zip};
 use super::delta::{Delta, at_once};
 use super::error::Result;
 use super::parameters::Settled;
@@ -18,11 +18,12 @@ use crate::merge::block::{BLOCK, Block};
 use crate::merge::simd::widest;
 use rayon::prelude::*;
 
-pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<Vec<u8>> {
+pub(super) fn merge(method: Method, checked: &Checked, base: &Input, put: Put) -> Result<()> {
     let deltas = thinned(method, checked, base)?;
     let rule = Rule::new(method, checked);
-    Ok(each_block(
+    each_block(
         checked,
+        put,
         || (blocks(1), blocks(2 * deltas.len())),
         |(base_block, blocks), first, out| {
             #[cfg(target_arch = "x86_64")]
@@ -31,7 +32,8 @@ pub(super) fn merge(method: Method, checked: &Checked, base: &Input) -> Result<V
             }
             merge_block(base, &deltas, &rule, &mut base_block[0], blocks, first, out);
         },
-    ))
+    );
+    Ok(())
 }
 
 /// [`merge_block`] by hand; false, with nothing done, where the block does not fit.
