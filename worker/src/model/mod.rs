@@ -47,6 +47,7 @@ pub mod s2;
 pub mod siglip;
 pub mod source;
 pub mod weights;
+mod widen;
 
 pub use cache::KvCache;
 pub use config::{BunnyConfig, LlamaConfig, VisionConfig, eos_from_generation_config};

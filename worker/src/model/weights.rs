@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use super::config::LlamaConfig;
 use super::error::{Error, Result};
 use super::source::{TensorSource, expect_shape};
+use super::widen::write_over;
 
 /// Bytes of the rows of a tensor that [`LlamaWeights::overwrite`] converts at a time.
 pub const STRIP_BYTES: usize = 32 << 20;
@@ -165,6 +166,9 @@ impl LlamaWeights {
             });
         }
         let value = value.contiguous()?;
+        if write_over(target, &value)? {
+            return Ok(());
+        }
         let rows = target.dim(0)?;
         if value.dtype() == self.dtype && value.device().same_device(&self.device) {
             return Ok(target.slice_set(&value, 0, 0)?);
