@@ -40,7 +40,7 @@ fn with_threads(merge: &Merge, machine: &Machine) -> Result<MemoryPlan> {
     if needs.bytes() >= needs.tokenizer {
         let Needs { tensor, inputs, method, result, .. } = needs;
         add(format!("inputs of {tensor} in the result's order"), inputs, Place::Host);
-        add(format!("masks and sorting for {tensor}"), method, Place::Host);
+        add(format!("masks and ranking for {tensor}"), method, Place::Host);
         add("pieces of the result, in the making and being written".into(), result, Place::Host);
     } else {
         add("tokenizer's files, written anew".into(), needs.tokenizer, Place::Host);
