@@ -23,9 +23,13 @@ use std::ops::Range;
 
 /// What elements are compared by.
 pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync {
-    /// [`partition::partition`] by the processor's widest registers.
+    /// [`partition::partition`] by hand for AVX-512, where the processor has it; else nothing is done.
     #[cfg(target_arch = "x86_64")]
-    fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> usize;
+    fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
+
+    /// The portable one compiled for AVX2, likewise.
+    #[cfg(target_arch = "x86_64")]
+    fn partition_compiled(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
 }
 
 /// Keys that all partitions look at, by element, as a rule; where the median of three does badly there are more, until a heap takes over.
@@ -244,6 +248,12 @@ mod tests {
             };
             let plain = run(partition::plain);
             assert_eq!(run(partition::partition), plain, "{n} {distinct}");
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(
+                run(|keys, moved| u16::partition_compiled(keys, moved)
+                    .unwrap_or_else(|| partition::plain(keys, moved))),
+                plain
+            );
             let (mut keys, mut moved) = (wide, vec![0; n.div_ceil(64)]);
             assert_eq!(partition::partition(&mut keys, &mut moved), plain.0);
             assert!(moved == plain.2 && keys.iter().zip(&plain.1).all(|(a, b)| *a == u32::from(*b)));

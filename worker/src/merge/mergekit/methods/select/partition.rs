@@ -19,8 +19,8 @@ pub(super) type Keys<K> = [K; WORD];
 /// begins. Sets the bits of the keys that changed their places: the outermost two with each other, and so on inwards.
 pub(super) fn partition<K: Key>(keys: &mut [K], moved: &mut [u64]) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if super::wide::here() {
-        return K::partition_wide(keys, moved);
+    if let Some(cut) = K::partition_wide(keys, moved).or_else(|| K::partition_compiled(keys, moved)) {
+        return cut;
     }
     plain(keys, moved)
 }
@@ -46,17 +46,18 @@ pub(super) trait Words<K> {
 /// A bit for each key of a group.
 pub(super) type Bits = [u64; GROUP];
 
-struct Plain;
+/// As any processor does it.
+pub(super) struct Plain;
 
 impl<K: Key> Words<K> for Plain {
     #[inline(always)]
     fn at_least(keys: &Keys<K>, pivot: K) -> u64 {
-        keys.iter().rev().fold(0, |bits, key| bits << 1 | u64::from(*key >= pivot))
+        bits_of(keys.map(|key| u8::from(key >= pivot)))
     }
 
     #[inline(always)]
     fn at_most(keys: &Keys<K>, pivot: K) -> u64 {
-        keys.iter().rev().fold(0, |bits, key| bits << 1 | u64::from(*key <= pivot))
+        bits_of(keys.map(|key| u8::from(key <= pivot)))
     }
 
     #[inline(always)]
@@ -69,6 +70,19 @@ impl<K: Key> Words<K> for Plain {
     fn exchange(low: &mut [Keys<K>; GROUP], from: &Bits, high: &mut [Keys<K>; GROUP], to: &Bits) {
         exchange(low, from, high, to);
     }
+}
+
+/// Bit `i` is number `i`, of zeros and ones.
+#[inline(always)]
+fn bits_of(numbers: [u8; WORD]) -> u64 {
+    // Number `i` of eight, at bit 8 i, is moved to bit 56 + i; nothing else meets there.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    numbers
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .rev()
+        .fold(0, |bits, eight| bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56)
 }
 
 /// [`Words::exchange`], one pair after the other.

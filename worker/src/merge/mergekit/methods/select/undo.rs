@@ -49,37 +49,34 @@ pub(super) fn plain(marks: &mut [u64], first: usize, moved: &[u64]) {
     by_words::<Plain>(marks, first, moved);
 }
 
-/// Bits of a word picked by a mask, and put back where one says.
+/// What is done with words of marks.
 pub(super) trait Scatter {
-    /// The bits where `mask` is set, side by side from the lowest up.
-    fn extract(bits: u64, mask: u64) -> u64;
-    /// The lowest bits, each where `mask` is set.
-    fn deposit(bits: u64, mask: u64) -> u64;
+    /// The `count` lowest set bits.
+    fn lowest(bits: u64, count: u32) -> u64;
+    /// Exchanges the bits of `low` that `from` names, in rising order, with those of `high` that `to` names, in falling order; `count` in
+    /// either.
+    fn exchange(low: &mut u64, from: u64, high: &mut u64, to: u64, count: u32);
 }
 
+/// As any processor does it.
 struct Plain;
 
 impl Scatter for Plain {
     #[inline(always)]
-    fn extract(bits: u64, mut mask: u64) -> u64 {
-        let (mut out, mut at) = (0, 0);
-        while mask != 0 {
-            out |= (bits >> mask.trailing_zeros() & 1) << at;
-            at += 1;
-            mask &= mask - 1;
-        }
-        out
+    fn lowest(bits: u64, count: u32) -> u64 {
+        bits & !(0..count).fold(bits, |bits, _| bits & bits.wrapping_sub(1))
     }
 
     #[inline(always)]
-    fn deposit(mut bits: u64, mut mask: u64) -> u64 {
-        let mut out = 0;
-        while mask != 0 {
-            out |= (bits & 1) << mask.trailing_zeros();
-            bits >>= 1;
-            mask &= mask - 1;
+    fn exchange(low: &mut u64, mut from: u64, high: &mut u64, mut to: u64, count: u32) {
+        for _ in 0..count {
+            let (l, r) = (from.trailing_zeros(), 63 - to.leading_zeros());
+            let differ = (*low >> l ^ *high >> r) & 1;
+            *low ^= differ << l;
+            *high ^= differ << r;
+            from &= from - 1;
+            to ^= 1 << r;
         }
-        out
     }
 }
 
@@ -131,13 +128,9 @@ pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64
         let (in_low, in_high) = (low.moved.count_ones(), high.moved.count_ones());
         let count = in_low.min(in_high);
         if count > 0 {
-            let from = S::deposit(ones(count), low.moved);
-            let left = S::deposit(ones(in_high - count), high.moved);
-            let to = high.moved & !left;
-            let lower = S::extract(low.marks, from);
-            let upper = S::extract(high.marks, to);
-            low.marks = low.marks & !from | S::deposit(turned(upper, count), from);
-            high.marks = high.marks & !to | S::deposit(turned(lower, count), to);
+            let from = S::lowest(low.moved, count);
+            let left = S::lowest(high.moved, in_high - count);
+            S::exchange(&mut low.marks, from, &mut high.marks, high.moved & !left, count);
             low.moved &= !from;
             high.moved = left;
             pairs -= u64::from(count);
@@ -162,22 +155,9 @@ pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64
         }
     };
     let count = last.moved.count_ones() / 2;
-    let from = S::deposit(ones(count), last.moved);
-    let to = last.moved & !from;
-    let (lower, upper) = (S::extract(last.marks, from), S::extract(last.marks, to));
-    last.marks &= !last.moved;
-    last.marks |= S::deposit(turned(upper, count), from) | S::deposit(turned(lower, count), to);
+    let from = S::lowest(last.moved, count);
+    let (mut lower, mut upper) = (last.marks & from, last.marks & last.moved & !from);
+    S::exchange(&mut lower, from, &mut upper, last.moved & !from, count);
+    last.marks = last.marks & !last.moved | lower | upper;
     set_window(marks, first + 64 * last.word, last.marks);
-}
-
-/// The `count` lowest bits in the other order.
-#[inline(always)]
-fn turned(bits: u64, count: u32) -> u64 {
-    bits.reverse_bits() >> (64 - count)
-}
-
-/// The `count` lowest bits.
-#[inline(always)]
-fn ones(count: u32) -> u64 {
-    if count == 64 { u64::MAX } else { (1 << count) - 1 }
 }

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 
 use super::Key;
-use super::partition::{self, Bits, GROUP, Keys, Words, by_groups};
+use super::partition::{self, Bits, GROUP, Keys, Plain, Words, by_groups};
 use super::undo::{self, Scatter};
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -21,28 +21,47 @@ pub(super) fn here() -> bool {
         && is_x86_feature_detected!("lzcnt")
 }
 
+/// Whether this processor has the instructions that portable code is compiled for beside those of any.
+#[inline]
+fn avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("lzcnt")
+}
+
 /// Its functions are only called inlined into those that name the instructions, after [`here`] has said that they are there.
 struct Wide;
 
 macro_rules! key {
-    ($key:ty, $partition:ident) => {
+    ($key:ty, $partition:ident, $compiled:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
         fn $partition(keys: &mut [$key], moved: &mut [u64]) -> usize {
             by_groups::<$key, Wide>(keys, moved)
         }
 
+        #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
+        fn $compiled(keys: &mut [$key], moved: &mut [u64]) -> usize {
+            by_groups::<$key, Plain>(keys, moved)
+        }
+
         impl Key for $key {
-            fn partition_wide(keys: &mut [$key], moved: &mut [u64]) -> usize {
-                assert!(here(), "asked for first");
+            fn partition_wide(keys: &mut [$key], moved: &mut [u64]) -> Option<usize> {
                 // SAFETY: the processor has every instruction that the function names.
-                unsafe { $partition(keys, moved) }
+                here().then(|| unsafe { $partition(keys, moved) })
+            }
+
+            fn partition_compiled(keys: &mut [$key], moved: &mut [u64]) -> Option<usize> {
+                // SAFETY: as above.
+                avx2().then(|| unsafe { $compiled(keys, moved) })
             }
         }
     };
 }
 
-key!(u16, partition_u16);
-key!(u32, partition_u32);
+key!(u16, partition_u16, compiled_u16);
+key!(u32, partition_u32, compiled_u32);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
 fn undo_wide(marks: &mut [u64], first: usize, moved: &[u64]) {
@@ -57,22 +76,25 @@ pub(super) fn undo(marks: &mut [u64], first: usize, moved: &[u64]) {
 
 impl Scatter for Wide {
     #[inline(always)]
-    fn extract(bits: u64, mask: u64) -> u64 {
+    fn lowest(bits: u64, count: u32) -> u64 {
+        let ones = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
         // SAFETY: see `Wide`.
-        unsafe { _pext_u64(bits, mask) }
+        unsafe { _pdep_u64(ones, bits) }
     }
 
     #[inline(always)]
-    fn deposit(bits: u64, mask: u64) -> u64 {
+    fn exchange(low: &mut u64, from: u64, high: &mut u64, to: u64, count: u32) {
+        if count == 0 {
+            return;
+        }
         // SAFETY: see `Wide`.
-        unsafe { _pdep_u64(bits, mask) }
+        unsafe {
+            let turned = |bits: u64| bits.reverse_bits() >> (64 - count);
+            let (lower, upper) = (turned(_pext_u64(*low, from)), turned(_pext_u64(*high, to)));
+            *low = *low & !from | _pdep_u64(upper, from);
+            *high = *high & !to | _pdep_u64(lower, to);
+        }
     }
-}
-
-#[inline(always)]
-fn lowest(bits: u64, count: u32) -> u64 {
-    let ones = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
-    Wide::deposit(ones, bits)
 }
 
 /// Keys of a register.
@@ -103,7 +125,7 @@ impl Words<u16> for Wide {
 
     #[inline(always)]
     fn lowest(bits: u64, count: u32) -> u64 {
-        lowest(bits, count)
+        <Wide as Scatter>::lowest(bits, count)
     }
 
     #[inline(always)]
@@ -239,7 +261,7 @@ impl Words<u32> for Wide {
 
     #[inline(always)]
     fn lowest(bits: u64, count: u32) -> u64 {
-        lowest(bits, count)
+        <Wide as Scatter>::lowest(bits, count)
     }
 
     #[inline(always)]
