@@ -122,22 +122,31 @@ pub fn digest_file(name: String, path: &Path) -> Result<FileDigest, FilesError> 
 
 /// Digests the deciding files of the model called `name` as `models/<name>/<file>`.
 pub fn digest_model(name: &str, folder: &Path) -> Result<Vec<FileDigest>, FilesError> {
-    digest_opened_model(name, folder, |_| None)
+    digest_opened_model(name, folder, |_| None, &|| true)
 }
 
+/// Bytes between which [`digest_opened_model`] asks whether to go on.
+const PIECE_BYTES: usize = 256 << 20;
+
 /// The same where some files are mapped already: `mapped` gives the content of the file of a name. To map them once more would cost
-/// as much as to digest them.
+/// as much as to digest them. Gives up, with an error that nobody need see, once `go_on` says no.
 pub fn digest_opened_model<'a>(
     name: &str,
     folder: &Path,
     mapped: impl Fn(&str) -> Option<&'a [u8]>,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<Vec<FileDigest>, FilesError> {
     let digest = |path: PathBuf| {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let name = format!("models/{name}/{file}");
         let Some(content) = mapped(&file) else { return digest_file(name, &path) };
         let mut hasher = blake3::Hasher::new();
-        hasher.update_rayon(content);
+        for piece in content.chunks(PIECE_BYTES) {
+            if !go_on() {
+                return Err(FilesError { path, message: "not digested: stopped on request".into() });
+            }
+            hasher.update_rayon(piece);
+        }
         Ok(FileDigest { name, bytes: content.len() as u64, digest: hasher.finalize().into() })
     };
     model_files(folder)?.into_iter().map(digest).collect()

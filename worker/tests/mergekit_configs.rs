@@ -163,7 +163,7 @@ fn models(home: &Path) {
 }
 
 fn origin(yaml: &str) -> Origin<'_> {
-    Origin { title: "out", yaml, sources: &[], digests: &[] }
+    Origin { title: "out", yaml, sources: &[] }
 }
 
 fn merge(home: &Path, yaml: &str, options: Options, out: &str) -> Result<Vec<String>, String> {

@@ -85,7 +85,7 @@ fn planned_and_held(home: &Path, text: &str, threads: usize) -> (f64, f64) {
         let merge = Merge::plan(config, Options::default(), folder).unwrap();
         let needs = merge.needs(threads).unwrap();
         let out = home.join("out");
-        let origin = Origin { title: "merged", yaml: text, sources: &[], digests: &[] };
+        let origin = Origin { title: "merged", yaml: text, sources: &[] };
         let (written, held) = held(|| merge.write(&out, &origin, &AtomicBool::new(false)));
         written.unwrap();
         std::fs::remove_dir_all(out).unwrap();

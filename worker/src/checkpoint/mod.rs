@@ -253,13 +253,17 @@ impl Checkpoint {
         files
     }
 
-    /// Digests of these files, as [`files::digest_model`] of the folder gives them.
+    /// Digests of these files, as [`files::digest_model`] of the folder gives them. Ends early, with an error, once `go_on` says no.
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn digests(&self, name: &str) -> std::result::Result<Vec<FileDigest>, files::FilesError> {
+    pub fn digests(
+        &self,
+        name: &str,
+        go_on: &dyn Fn() -> bool,
+    ) -> std::result::Result<Vec<FileDigest>, files::FilesError> {
         let mapped = |file: &str| self.weights.iter().find(|(f, _)| f == file).map(|(_, map)| map.bytes());
-        files::digest_opened_model(name, &self.folder, mapped)
+        files::digest_opened_model(name, &self.folder, mapped, go_on)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {

@@ -41,19 +41,14 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     part::check_space(&args.out, &merge.specs())?;
     memory::guard(&memory::for_mergekit(&merge)?, args.memory.ignore_memory_plan)?;
-    let (mut digests, mut sources) = (Vec::new(), Vec::new());
+    let mut sources = Vec::new();
     for (model, checkpoint) in merge.models() {
         let (name, folder) = (model.to_string(), checkpoint.folder());
         let path = pinned.borrow().get(folder).map_or_else(|| model.path.clone(), HubRef::to_string);
         sources.push(Source::of_folder(&name, &path, &std::path::absolute(folder)?));
-        digests.extend(checkpoint.digests(&name)?);
     }
     let title = title(&args.out)?;
-    merge.write(
-        &args.out,
-        &Origin { title: &title, yaml: text, sources: &sources, digests: &digests },
-        stop,
-    )?;
+    merge.write(&args.out, &Origin { title: &title, yaml: text, sources: &sources }, stop)?;
     report(&args.out, &sources, began);
     Ok(OK)
 }

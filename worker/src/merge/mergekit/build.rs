@@ -48,8 +48,6 @@ pub struct Origin<'a> {
     pub yaml: &'a str,
     /// The models with their licences.
     pub sources: &'a [Source],
-    /// The files that the merge is made from; may be empty.
-    pub digests: &'a [FileDigest],
 }
 
 /// A merge of which every tensor can be computed. Holds no weights itself.
@@ -208,6 +206,15 @@ impl Merge {
         Ok((0..models.len()).map(one).collect())
     }
 
+    /// Digests of the files that the merge is made from.
+    fn digests(&self, go_on: &dyn Fn() -> bool) -> Result<Vec<FileDigest>> {
+        let mut all = Vec::new();
+        for model in &self.models {
+            all.extend(model.checkpoint.digests(&model.name.to_string(), go_on)?);
+        }
+        Ok(all)
+    }
+
     /// Writes the folder `out`, whole or not at all, with a few pieces of the result in memory. `stop` is looked at between
     /// tensors.
     ///
@@ -226,9 +233,6 @@ impl Merge {
         let changed = self.plan.tensors.iter().any(|t| t.rows != Rows::Same);
         let config = folder::config(&self.config, &self.models, &self.plan, rows.filter(|_| changed));
         files.push(("config.json".into(), config));
-        let random = self.method.random().then_some(self.options.seed);
-        let card = folder::card(&self.config, random, origin);
-        files.push(("README.md".into(), card.into_bytes()));
         files.push(("mergekit_config.yml".into(), origin.yaml.as_bytes().to_vec()));
         files.extend(licence_texts(origin.sources));
 
@@ -238,13 +242,29 @@ impl Merge {
         }
         drop(files);
         let specs = self.specs();
-        writer.pieces(&specs, self.options.shard_bytes, PIECE_BYTES, |spec, pieces| {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Stopped);
-            }
-            let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
-            self.tensor_pieces(position, &mut |bytes, fill| pieces.put(bytes, fill))
-        })?;
+        let failed = AtomicBool::new(false);
+        // The disk is waited for more than the processor, so the models are digested meanwhile.
+        let (written, digests) = std::thread::scope(|scope| {
+            let go_on = || !failed.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
+            let digesting = scope.spawn(move || self.digests(&go_on));
+            let written = writer.pieces(&specs, self.options.shard_bytes, PIECE_BYTES, |spec, pieces| {
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::Stopped);
+                }
+                let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
+                self.tensor_pieces(position, &mut |bytes, fill| pieces.put(bytes, fill))
+            });
+            failed.store(written.is_err(), Ordering::Relaxed);
+            let digests = digesting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (written, digests)
+        });
+        written?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
+        let digests = digests?;
+        let random = self.method.random().then_some(self.options.seed);
+        writer.file("README.md", folder::card(&self.config, random, origin, &digests).as_bytes())?;
         Ok(writer.finish()?)
     }
 }

@@ -10,6 +10,9 @@ pub enum Error {
     /// A model folder cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// A file of a model cannot be digested.
+    #[error(transparent)]
+    Digest(#[from] common::files::FilesError),
     /// A tensor's inputs or parameters do not suit the method.
     #[error(transparent)]
     Method(#[from] MethodError),

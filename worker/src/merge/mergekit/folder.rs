@@ -7,6 +7,7 @@ use super::plan::Plan;
 use crate::card::markdown::{code, text};
 use crate::card::sources;
 use crate::checkpoint::beside;
+use common::digest::FileDigest;
 use common::mergekit::Config;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -148,7 +149,12 @@ fn template(model: &Model) -> Option<String> {
 }
 
 /// The text of README.md. `random` is the seed of a method that draws masks.
-pub(super) fn card(config: &Config, random: Option<u64>, origin: &Origin<'_>) -> String {
+pub(super) fn card(
+    config: &Config,
+    random: Option<u64>,
+    origin: &Origin<'_>,
+    digests: &[FileDigest],
+) -> String {
     let mut out = String::from("---\n");
     sources::front_matter(&mut out, origin.sources, "merge");
     // Writing to a String cannot fail.
@@ -179,7 +185,7 @@ pub(super) fn card(config: &Config, random: Option<u64>, origin: &Origin<'_>) ->
     let longest = origin.yaml.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest + 1));
     let _ = write!(out, "{fence}yaml\n{}\n{fence}\n\n", origin.yaml.trim_end());
-    sources::files(&mut out, origin.digests);
+    sources::files(&mut out, digests);
     out
 }
 
@@ -201,7 +207,7 @@ mod tests {
             licence: Licence { id: Some(id.into()), ..Licence::default() },
         };
         let sources = [source("o/a", "llama3"), source("o/b", "mit")];
-        let text = card(&config, Some(7), &Origin { title: "merged", yaml, sources: &sources, digests: &[] });
+        let text = card(&config, Some(7), &Origin { title: "merged", yaml, sources: &sources }, &[]);
         let block = text.strip_prefix("---\n").unwrap().split_once("---\n").unwrap().0;
         for line in
             ["base_model:\n- \"o/a\"\n- \"o/b\"\n", "license: \"other\"", "base_model_relation: merge"]

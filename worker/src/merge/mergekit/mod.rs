@@ -18,7 +18,7 @@
 //! use worker::merge::mergekit::{Merge, Options, Origin};
 //! let parsed = common::mergekit::parse("merge.yml", text)?;
 //! let merge = Merge::plan(parsed.config, Options::default(), |model| Ok(PathBuf::from(&model.path)))?;
-//! let origin = Origin { title: "merged", yaml: text, sources: &[], digests: &[] };
+//! let origin = Origin { title: "merged", yaml: text, sources: &[] };
 //! merge.write("merged".as_ref(), &origin, &AtomicBool::new(false))?;
 //! # Ok(())
 //! # }
