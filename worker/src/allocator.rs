@@ -10,6 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 
 /// From this many bytes on, huge pages are asked for: twice the usual size of one.
+#[cfg(any(target_os = "linux", test))]
 const LARGE: usize = 4 << 20;
 
 /// The system's allocator, with huge pages for large allocations.
@@ -51,6 +52,8 @@ fn advised(pointer: *mut u8, size: usize) -> *mut u8 {
             let _ = unsafe { rustix::mm::madvise(pointer.add(skipped).cast(), whole / page * page, advice) };
         }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = size;
     pointer
 }
 

@@ -150,8 +150,8 @@ impl Writer {
         };
         let mut weight_map = serde_json::Map::new();
         let mut total_bytes = 0u64;
-        // A tensor, or a piece, is written while the next one is made.
-        let (sender, receiver) = mpsc::sync_channel(0);
+        // A tensor, or a piece, is written while the next one is made; of pieces one may wait between them.
+        let (sender, receiver) = mpsc::sync_channel(usize::from(back.is_some()));
         std::thread::scope(|scope| {
             let writing = scope.spawn(move || write_parts(receiver, back));
             let made = (|| {
@@ -254,8 +254,8 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Makes room for a piece of so many bytes, has `fill` write all of them, and sends it to be written. Does not call `fill` when that can come to
-    /// nothing any more.
+    /// Makes room for a piece of so many bytes, has `fill` write all of them, and sends it to be written. Does not call
+    /// `fill` when that can come to nothing any more.
     pub fn put(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8])) {
         self.bytes += bytes;
         let room = if self.taken { self.rooms.recv().ok() } else { None };
@@ -274,7 +274,7 @@ impl Pieces<'_> {
 enum Part {
     /// A file begins, with these bytes.
     Begin(PathBuf, Vec<u8>),
-    /// A tensor of it.
+    /// A tensor of it, or a piece of one.
     Bytes(Vec<u8>),
 }
 
@@ -420,6 +420,27 @@ mod tests {
         };
         let fault = writer.pieces(&specs(), SHARD_BYTES, 3, short).unwrap_err().to_string();
         assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
+    }
+
+    #[test]
+    fn a_disk_that_fails_midway_is_told_and_the_rest_is_not_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let writer = Writer::create(&parent.path().join("out")).unwrap();
+        let many: Vec<Spec> =
+            (0..20).map(|n| Spec { name: n.to_string(), dtype: Dtype::F16, shape: vec![2] }).collect();
+        let mut made = 0;
+        let fill = |_: &Spec, pieces: &mut Pieces<'_>| -> Result<()> {
+            // This shard may be begun already; the next one has no folder to go to.
+            let _ = fs::remove_dir_all(writer.folder());
+            pieces.put(4, |room| {
+                room.fill(0);
+                made += 1;
+            });
+            Ok(())
+        };
+        let fault = writer.pieces(&many, 4, 4, fill).unwrap_err().to_string();
+        assert!(fault.contains("create") && fault.contains("-of-00020.safetensors"), "{fault}");
+        assert!(made < 20, "{made}");
     }
 
     #[test]

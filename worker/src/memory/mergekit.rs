@@ -1,7 +1,7 @@
 //! The plan of a merge by a mergekit configuration.
 //!
-//! One tensor is made at a time, so the largest sum over all tensors counts ([`Needs`]). Sorting for trims holds as many
-//! task vectors as threads work, which is the one thing that can be had smaller: by fewer threads.
+//! One tensor is made at a time, so the largest sum over all tensors counts ([`Needs`]). Ranking for trims holds as many
+//! task vectors as threads work and a gigabyte holds, which is the one thing that can be had smaller: by fewer threads.
 
 use super::plan::{Item, MemoryPlan, Phase, Place, summed};
 use super::{Machine, words};

@@ -151,7 +151,8 @@ impl LlamaWeights {
 
     /// Writes new values into the storage in use; the next pass sees them.
     ///
-    /// A value of another dtype or on another device is converted and moved in strips of rows, so that what this takes
+    /// On a CPU, float32 weights are written where they lie. Elsewhere a value of another dtype or on another device is
+    /// converted and moved in strips of rows, so that what this takes
     /// beside `value` and the storage itself is [`STRIP_BYTES`] a conversion, however large the tensor.
     ///
     /// # Errors

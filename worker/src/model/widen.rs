@@ -9,8 +9,8 @@ use rayon::prelude::*;
 /// Numbers that one task converts.
 const CHUNK: usize = 1 << 16;
 
-/// Writes `values`, of any type that weights are stored in, over `target`; false, with nothing done, unless both are on the CPU, apart from each
-/// other and contiguous, and `target` is float32.
+/// Writes `values`, of any type that weights are stored in, over `target`; false, with nothing done, unless both are on
+/// the CPU, apart from each other and contiguous, and `target` is float32.
 ///
 /// # Errors
 /// None for tensors as they are described.

@@ -124,25 +124,8 @@ impl Merge {
         self.plan.tensors.iter().map(spec).collect()
     }
 
-    /// Computes the tensor at that position of [`Merge::specs`], as little-endian bytes.
-    ///
-    /// # Errors
-    /// [`Error::Method`] for parameters out of range; [`Error::Config`] for a token's setting that does not fit.
-    ///
-    /// # Panics
-    /// When there is no such position.
-    pub fn tensor(&self, position: usize) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.tensor_pieces(position, &mut |count, fill| {
-            let from = bytes.len();
-            bytes.resize(from + count, 0);
-            fill(&mut bytes[from..]);
-        })?;
-        Ok(bytes)
-    }
-
-    /// The same, piece by piece.
-    fn tensor_pieces(&self, position: usize, put: Put) -> Result<()> {
+    /// Computes the tensor at that position of [`Merge::specs`], as little-endian bytes, piece by piece.
+    fn tensor(&self, position: usize, put: Put) -> Result<()> {
         let tensor = &self.plan.tensors[position];
         let matrices = self.inputs(tensor)?;
         let stored = stored_type(tensor.compute);
@@ -216,10 +199,11 @@ impl Merge {
     }
 
     /// Writes the folder `out`, whole or not at all, with a few pieces of the result in memory. `stop` is looked at between
-    /// tensors.
+    /// tensors. Not to be called from a thread of rayon's global pool, whose threads it waits for.
     ///
     /// # Errors
-    /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; as [`Merge::tensor`].
+    /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; [`Error::Digest`];
+    /// [`Error::Method`] for parameters out of range; [`Error::Config`] for a token's setting that does not fit.
     pub fn write(&self, out: &Path, origin: &Origin<'_>, stop: &AtomicBool) -> Result<()> {
         let mut files = match &self.tokens {
             Some(tokens) => tokens.files()?,
@@ -242,30 +226,47 @@ impl Merge {
         }
         drop(files);
         let specs = self.specs();
-        let failed = AtomicBool::new(false);
-        // The disk is waited for more than the processor, so the models are digested meanwhile.
+        let over = AtomicBool::new(false);
+        let stopped = || stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
+        // The disk is waited for more than the processor, so the models are digested meanwhile. What fails ends the other.
         let (written, digests) = std::thread::scope(|scope| {
-            let go_on = || !failed.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
-            let digesting = scope.spawn(move || self.digests(&go_on));
+            let digesting = scope.spawn(|| {
+                let digests = self.digests(&|| !stopped());
+                over.fetch_or(digests.is_err(), Ordering::Relaxed);
+                digests
+            });
+            let unless_written = SetOnDrop(&over);
             let written = writer.pieces(&specs, self.options.shard_bytes, PIECE_BYTES, |spec, pieces| {
-                if stop.load(Ordering::Relaxed) {
+                if stopped() {
                     return Err(Error::Stopped);
                 }
                 let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
-                self.tensor_pieces(position, &mut |bytes, fill| pieces.put(bytes, fill))
+                self.tensor(position, &mut |bytes, fill| pieces.put(bytes, fill))
             });
-            failed.store(written.is_err(), Ordering::Relaxed);
-            let digests = digesting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (written, digests)
+            if written.is_ok() {
+                std::mem::forget(unless_written);
+            } else {
+                drop(unless_written);
+            }
+            (written, digesting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        written?;
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped);
-        }
-        let digests = digests?;
+        let digests = match (written, digests) {
+            (Err(Error::Stopped), Err(fault)) if !stop.load(Ordering::Relaxed) => return Err(fault),
+            _ if stop.load(Ordering::Relaxed) => return Err(Error::Stopped),
+            (written, digests) => written.and(digests)?,
+        };
         let random = self.method.random().then_some(self.options.seed);
         writer.file("README.md", folder::card(&self.config, random, origin, &digests).as_bytes())?;
         Ok(writer.finish()?)
+    }
+}
+
+/// Tells another thread that this one is not going on, be it by a panic.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

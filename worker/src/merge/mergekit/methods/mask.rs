@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const WORD: usize = 64;
+
 /// Bytes of a mask.
 pub(super) fn bits_bytes(elements: usize) -> u64 {
     (elements.div_ceil(WORD) * size_of::<u64>()) as u64

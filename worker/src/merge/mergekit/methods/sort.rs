@@ -27,15 +27,16 @@ pub(super) fn sort(items: &mut [Item]) {
     introsort(items, 0, depth(items.len()), &wanted);
 }
 
-/// The statement that `select` must equal: arranges `items` so that for each of the `ranks` the elements before it are those that `std::sort` would put
-/// there, in any order.
+/// The statement that `select` must equal: arranges `items` so that for each of the `ranks` the elements before it are
+/// those that `std::sort` would put there, in any order.
 #[cfg(test)]
 pub(super) fn split(items: &mut [Item], ranks: &[usize]) {
     let wanted = |from: usize, to: usize| ranks.iter().any(|&r| from < r && r < to);
     introsort(items, 0, depth(items.len()), &wanted);
 }
 
-/// The statement that `select` must equal: arranges `items` so that the first `count` are those that torch's selection of the smallest finds.
+/// The statement that `select` must equal: arranges `items` so that the first `count` are those that torch's selection of
+/// the smallest finds.
 #[cfg(test)]
 pub(super) fn smallest(items: &mut [Item], count: usize) {
     if count == 0 || count >= items.len() {

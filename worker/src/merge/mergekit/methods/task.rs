@@ -149,6 +149,7 @@ impl Rule {
     }
 
     /// Whether the columns up to `end` are added up plainly.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn columns_are_plain(&self, end: usize) -> bool {
         self.columns.plain(end)
     }

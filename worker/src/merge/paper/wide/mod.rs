@@ -17,6 +17,7 @@ use crate::merge::field::Key;
 
 /// Sources whose elements are kept in registers together.
 pub(super) const MOST: usize = 8;
+
 /// One source's share of a block.
 #[derive(Clone, Copy)]
 struct Share<'a> {

@@ -1,5 +1,5 @@
 //! The same by AVX-512: 64 keys are compared by two or four instructions, and what is exchanged moves in whole registers,
-//! listed by compression in the order of its scan, and spread by expansion.
+//! listed by compression, and taken from the list's end and spread by expansion.
 
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 

@@ -1,7 +1,7 @@
 //! The kernels: sixteen elements of every source at a time, each operation rounded as the portable ones round it.
 
 use super::{BF16, F16, Lanes, MOST, Rest, Source, Words};
-use crate::merge::avx512::{LANES, Stored, VECTORS, load, store};
+use crate::merge::avx512::{LANES, Stored, load, store};
 use crate::merge::block::Block;
 use std::arch::x86_64::*;
 
@@ -116,13 +116,13 @@ pub(super) fn add_magnitudes<const TYPE: u8>(
 ) {
     let mut sums = [lanes(all), lanes(kept)];
     for v in (0..vectors / 4 * 4).step_by(4) {
-        let mut four = [[_mm512_setzero_ps(); 4]; 2];
-        for i in 0..4 {
-            let x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v + i), base.widen(v + i)));
-            four[0][i] = _mm512_abs_ps(x);
-            four[1][i] = _mm512_abs_ps(source.kept.map_or(x, |words| keep(part(words, v + i), x)));
+        let [mut of_all, mut of_kept] = [[_mm512_setzero_ps(); 4]; 2];
+        for (v, (all, kept)) in (v..).zip(of_all.iter_mut().zip(&mut of_kept)) {
+            let x = round::<TYPE>(_mm512_sub_ps(source.model.widen(v), base.widen(v)));
+            *all = _mm512_abs_ps(x);
+            *kept = _mm512_abs_ps(source.kept.map_or(x, |words| keep(part(words, v), x)));
         }
-        for ([low, high], [a, b, c, d]) in sums.iter_mut().zip(four) {
+        for ([low, high], [a, b, c, d]) in sums.iter_mut().zip([of_all, of_kept]) {
             if pairs {
                 *low = _mm512_add_ps(*low, halves_added(a, b));
                 *high = _mm512_add_ps(*high, halves_added(c, d));
@@ -155,8 +155,8 @@ fn halves_added(a: __m512, b: __m512) -> __m512 {
 
 /// A block of a task vector.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub(super) fn difference<const TYPE: u8>(base: Stored, model: Stored, out: &mut [[f32; LANES]; VECTORS]) {
-    for (v, out) in out.iter_mut().enumerate() {
+pub(super) fn difference<const TYPE: u8>(base: Stored, model: Stored, out: &mut Block) {
+    for (v, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
         store(out, round::<TYPE>(_mm512_sub_ps(model.widen(v), base.widen(v))));
     }
 }

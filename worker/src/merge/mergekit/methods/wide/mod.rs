@@ -97,7 +97,7 @@ pub(super) fn add_magnitudes(
 
 /// A block of a task vector; false, with nothing done, where it does not fit.
 pub(super) fn difference(compute: Compute, base: Stored, model: Stored, out: &mut [f32]) -> bool {
-    let Some(out) = out.as_chunks_mut().0.as_mut_array() else { return false };
+    let Ok(out) = <&mut Block>::try_from(out) else { return false };
     if !here() {
         return false;
     }
@@ -107,7 +107,10 @@ pub(super) fn difference(compute: Compute, base: Stored, model: Stored, out: &mu
 
 /// The bits of a block that are kept, by [`crate::merge::field`]; false, with nothing done, where the processor lacks the instructions.
 pub(super) fn draw(key: Key, first: u64, drop: u32, words: &mut [u64]) -> bool {
-    let Some(words) = words.as_mut_array::<{ BLOCK / 64 }>().filter(|_| here()) else { return false };
+    let Ok(words) = <&mut Words>::try_from(words) else { return false };
+    if !here() {
+        return false;
+    }
     if drop >= DROP_ALL {
         words.fill(0);
         return true;
