@@ -120,7 +120,7 @@ impl<K: Key> Run<K> {
         self.order(first, end, sort::insertion);
     }
 
-    /// [`sort::smallest`], without its heap for few.
+    /// What `sort::smallest` states, without its heap for few.
     fn introselect(&mut self, nth: usize, mut depth: usize) {
         let (mut first, mut end) = (0, self.keys.len());
         while end - first > 3 {
