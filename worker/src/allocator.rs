@@ -1,9 +1,9 @@
 //! The system's allocator, which asks for huge pages for what is large.
 //!
-//! Memory that is new to a process is given page by page as it is first written. By pages of 4 KiB that takes a million faults for the
-//! weights of 4 GB, and was most of the time of loading and of a merge's first tensors (docs/BENCHMARKS.md). Where a
-//! machine gives huge pages only on request (`madvise` in `/sys/kernel/mm/transparent_hugepage/enabled`, as most do), this is the
-//! request; elsewhere it changes nothing.
+//! Memory that is new to a process is given page by page as it is first written: by pages of 4 KiB, a million faults for the
+//! weights of 4 GB. Where a machine gives huge pages only on request (`madvise` in
+//! `/sys/kernel/mm/transparent_hugepage/enabled`, as many do), this is the request; elsewhere it changes nothing. Measured: a
+//! merge of 0.25 G parameters to a folder took 0.9 to 1.2 s after 1.25, loading 1.2 G into float32 5.5 s after 7.4.
 
 #![expect(unsafe_code, reason = "an allocator cannot be written without")]
 
