@@ -93,11 +93,11 @@ fn main() {
     }
 }
 
-/// Plans and merges twice; the first round brings the files into the page tables.
+/// Plans and merges four times; the first round brings the files into the page tables.
 fn run<T: Element + Default>(recipe: &Recipe, bytes: usize, floor: f64) {
     let merger = Merger::for_recipe(recipe, |m| m.path.clone().into()).expect("models that open");
     let mut out = vec![T::default(); TENSOR];
-    for round in ["first", "again"] {
+    for round in ["first", "again", "again", "again"] {
         let start = Stopwatch::start();
         let merge = merger.plan(recipe, &AtomicBool::new(false)).expect("a recipe that fits");
         start.print(&format!("{round}: plan "), bytes, floor);

@@ -169,12 +169,6 @@ impl<'a> Delta<'a> {
         Some(Source { model: self.input.values.block(self.compute, first)?, kept, scale, weight })
     }
 
-    /// Asks for the source's block of elements from `first` on.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn prefetch(&self, first: usize) {
-        self.input.values.prefetch(first);
-    }
-
     /// Writes the elements from `first` on, at most a block of them, given the base's.
     pub(super) fn read(&self, base: &[f32], first: usize, out: &mut [f32]) {
         read(self, base, first, out);
@@ -231,17 +225,12 @@ impl Magnitudes<'_> {
     /// [`Rows::add`] by hand; false, with nothing done, where the block does not fit.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn add_wide(&self, first: usize, count: usize, lanes: &mut [Lanes; 2]) -> bool {
-        let Delta { base, input, compute, work, .. } = self.delta;
+        let Delta { base, compute, work, .. } = self.delta;
         let (Some(source), Some(block)) = (self.delta.source(first, 1.0), base.values.block(*compute, first))
         else {
             return false;
         };
-        if !wide::add_magnitudes(*compute, *work, block, &source, count, lanes) {
-            return false;
-        }
-        base.values.prefetch(first + count);
-        input.values.prefetch(first + count);
-        true
+        wide::add_magnitudes(*compute, *work, block, &source, count, lanes)
     }
 }
 

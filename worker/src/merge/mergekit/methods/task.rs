@@ -56,12 +56,7 @@ pub(super) fn wide_block(base: &Input, deltas: &[Delta], rule: &Rule, first: usi
         *place = source;
     }
     let rest = wide::Rest { divisor: rule.divisor, normalize: rule.normalize, lambda: rule.lambda };
-    if !wide::merge(rule.compute, stored, &sources[..deltas.len()], rest, block) {
-        return false;
-    }
-    base.values.prefetch(first + BLOCK);
-    deltas.iter().for_each(|delta| delta.prefetch(first + BLOCK));
-    true
+    wide::merge(rule.compute, stored, &sources[..deltas.len()], rest, block)
 }
 
 widest! {

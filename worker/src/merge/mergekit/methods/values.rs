@@ -119,17 +119,6 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// Asks for the block of elements from `first` on.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub(super) fn prefetch(&self, first: usize) {
-        if let Held::Stored(elements, count) = self.0
-            && first < count
-        {
-            elements.prefetch(first, BLOCK);
-        }
-    }
-
     #[inline(always)]
     fn stored_as(&self, compute: Compute) -> bool {
         match (self.0, compute) {

@@ -11,7 +11,7 @@
 mod kernel;
 
 use super::{Scratch, Term, Whole};
-use crate::merge::avx512::{Kept, Stored, VECTORS, draw, here};
+use crate::merge::avx512::{Brain, Kept, Stored, VECTORS, draw, here};
 use crate::merge::block::{BLOCK, Elements};
 use crate::merge::field::Key;
 
@@ -20,14 +20,26 @@ pub(super) const MOST: usize = 8;
 
 /// One source's share of a block.
 #[derive(Clone, Copy)]
-struct Share<'a> {
-    model: Stored<'a>,
-    base: Option<Stored<'a>>,
+struct Share<'a, S> {
+    model: S,
+    base: Option<S>,
     kept: &'a Kept,
     /// [`super::Rule`], in the order of its use.
     threshold: u32,
     keep: f32,
     weight: f32,
+}
+
+impl<'a> Share<'a, Stored<'a>> {
+    /// The same where all its elements are bfloat16 numbers.
+    fn brain(self) -> Option<Share<'a, Brain<'a>>> {
+        let Share { model, base, kept, threshold, keep, weight } = self;
+        let base = match base {
+            Some(own) => Some(own.brain()?),
+            None => None,
+        };
+        Some(Share { model: model.brain()?, base, kept, threshold, keep, weight })
+    }
 }
 
 /// Masks that were drawn last, by term.
@@ -63,9 +75,20 @@ impl Masks {
 }
 
 /// What a kernel works on, where the block fits.
-struct Ready<'a> {
-    base: Stored<'a>,
-    shares: [Share<'a>; MOST],
+struct Ready<'a, S> {
+    base: S,
+    shares: [Share<'a, S>; MOST],
+}
+
+impl<'a> Ready<'a, Stored<'a>> {
+    /// The same where all elements are bfloat16 numbers.
+    fn brain(&self) -> Option<Ready<'a, Brain<'a>>> {
+        let mut shares = [self.shares[0].brain()?; MOST];
+        for (place, share) in shares.iter_mut().zip(&self.shares).skip(1) {
+            *place = share.brain()?;
+        }
+        Some(Ready { base: self.base.brain()?, shares })
+    }
 }
 
 fn ready<'a>(
@@ -75,7 +98,7 @@ fn ready<'a>(
     terms: &[Term<'a>],
     first: usize,
     count: usize,
-) -> Option<Ready<'a>> {
+) -> Option<Ready<'a, Stored<'a>>> {
     if !here() || f16 || count != BLOCK || !(1..=MOST).contains(&terms.len()) {
         return None;
     }
@@ -105,32 +128,39 @@ fn ready<'a>(
     for (place, s) in shares.iter_mut().zip(0..terms.len()).skip(1) {
         *place = share(s)?;
     }
-    base.prefetch(first + BLOCK, BLOCK);
-    for term in terms {
-        term.model.prefetch(first + BLOCK, BLOCK);
-        if let Some(own) = &term.base {
-            own.prefetch(first + BLOCK, BLOCK);
-        }
-    }
     Some(Ready { base: stored, shares })
 }
 
-/// Calls a kernel for the number of sources at hand.
-macro_rules! for_as_many {
+/// Calls a kernel for the elements at hand, and for whether any of the terms is rescaled.
+macro_rules! call {
     ($kernel:ident, $ready:expr, $terms:expr, $($argument:expr),*) => {{
+        let ready = $ready;
+        // Dividing by 1 changes nothing.
+        match ($terms.iter().any(|term| term.rule.keep != 1.0), ready.brain()) {
+            (true, Some(brain)) => for_as_many!($kernel, true, brain, $terms, $($argument),*),
+            (false, Some(brain)) => for_as_many!($kernel, false, brain, $terms, $($argument),*),
+            (true, None) => for_as_many!($kernel, true, ready, $terms, $($argument),*),
+            (false, None) => for_as_many!($kernel, false, ready, $terms, $($argument),*),
+        }
+    }};
+}
+
+/// Calls it for the number of sources.
+macro_rules! for_as_many {
+    ($kernel:ident, $rescaled:literal, $ready:expr, $terms:expr, $($argument:expr),*) => {{
         let Ready { base, shares } = $ready;
         // SAFETY: `ready` has found the features that the kernels are compiled for.
         #[expect(unsafe_code, reason = "functions compiled for features that were found")]
         unsafe {
-            match $terms {
-                1 => kernel::$kernel::<1>(base, &shares, $($argument),*),
-                2 => kernel::$kernel::<2>(base, &shares, $($argument),*),
-                3 => kernel::$kernel::<3>(base, &shares, $($argument),*),
-                4 => kernel::$kernel::<4>(base, &shares, $($argument),*),
-                5 => kernel::$kernel::<5>(base, &shares, $($argument),*),
-                6 => kernel::$kernel::<6>(base, &shares, $($argument),*),
-                7 => kernel::$kernel::<7>(base, &shares, $($argument),*),
-                _ => kernel::$kernel::<MOST>(base, &shares, $($argument),*),
+            match $terms.len() {
+                1 => kernel::$kernel::<1, $rescaled, _>(base, &shares, $($argument),*),
+                2 => kernel::$kernel::<2, $rescaled, _>(base, &shares, $($argument),*),
+                3 => kernel::$kernel::<3, $rescaled, _>(base, &shares, $($argument),*),
+                4 => kernel::$kernel::<4, $rescaled, _>(base, &shares, $($argument),*),
+                5 => kernel::$kernel::<5, $rescaled, _>(base, &shares, $($argument),*),
+                6 => kernel::$kernel::<6, $rescaled, _>(base, &shares, $($argument),*),
+                7 => kernel::$kernel::<7, $rescaled, _>(base, &shares, $($argument),*),
+                _ => kernel::$kernel::<MOST, $rescaled, _>(base, &shares, $($argument),*),
             }
         }
     }};
@@ -147,7 +177,7 @@ pub(super) fn merge(
 ) -> bool {
     let Scratch { masks, merged, f16, .. } = scratch;
     let Some(ready) = ready(masks, *f16, &base, terms, first, count) else { return false };
-    for_as_many!(merge, ready, terms.len(), whole, &mut merged.block);
+    call!(merge, ready, terms, whole, &mut merged.block);
     true
 }
 
@@ -160,7 +190,7 @@ pub(super) fn signs(
     count: usize,
 ) -> Option<i64> {
     let ready = ready(&mut scratch.masks, scratch.f16, &base, terms, first, count)?;
-    Some(for_as_many!(signs, ready, terms.len(),))
+    Some(call!(signs, ready, terms,))
 }
 
 /// As [`super::magnitudes`]; false, with nothing done, where the block does not fit.
@@ -173,14 +203,14 @@ pub(super) fn magnitudes(
     out: &mut [u32; BLOCK],
 ) -> bool {
     let Scratch { masks, f16, .. } = scratch;
-    let Some(Ready { base, shares }) = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)
-    else {
+    let Some(ready) = ready(masks, *f16, &base, std::slice::from_ref(term), first, count) else {
         return false;
     };
     // SAFETY: as above.
-    #[expect(unsafe_code, reason = "a function compiled for features that were found")]
-    unsafe {
-        kernel::magnitudes(base, &shares[0], out)
+    #[expect(unsafe_code, reason = "functions compiled for features that were found")]
+    match ready.brain() {
+        Some(brain) => unsafe { kernel::magnitudes(brain.base, &brain.shares[0], out) },
+        None => unsafe { kernel::magnitudes(ready.base, &ready.shares[0], out) },
     };
     true
 }
@@ -195,9 +225,12 @@ pub(super) fn tally(
     inside: &mut [u64],
 ) -> Option<u64> {
     let Scratch { masks, f16, .. } = scratch;
-    let Ready { base, shares } = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)?;
+    let ready = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)?;
     // SAFETY: as above.
-    #[expect(unsafe_code, reason = "a function compiled for features that were found")]
-    let below = unsafe { kernel::tally(base, &shares[0], from, inside) };
+    #[expect(unsafe_code, reason = "functions compiled for features that were found")]
+    let below = match ready.brain() {
+        Some(brain) => unsafe { kernel::tally(brain.base, &brain.shares[0], from, inside) },
+        None => unsafe { kernel::tally(ready.base, &ready.shares[0], from, inside) },
+    };
     Some(below)
 }

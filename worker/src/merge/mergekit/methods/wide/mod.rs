@@ -12,7 +12,7 @@ mod tests;
 
 use super::reduce::Lanes;
 use super::values::Compute;
-use crate::merge::avx512::{self, Kept, LANES, Stored, VECTORS, here};
+use crate::merge::avx512::{self, Brain, Kept, LANES, Stored, VECTORS, here};
 use crate::merge::block::{BLOCK, Block};
 use crate::merge::field::{DROP_ALL, Key};
 
@@ -24,11 +24,19 @@ pub(super) type Words = [u64; BLOCK / 64];
 
 /// One source's share of a block.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) model: Stored<'a>,
+pub(super) struct Source<'a, S = Stored<'a>> {
+    pub(super) model: S,
     pub(super) kept: Option<&'a Words>,
     pub(super) scale: Option<f32>,
     pub(super) weight: f32,
+}
+
+impl<'a> Source<'a> {
+    /// The same where all its elements are bfloat16 numbers.
+    fn brain(&self) -> Option<Source<'a, Brain<'a>>> {
+        let Source { model, kept, scale, weight } = *self;
+        Some(Source { model: model.brain()?, kept, scale, weight })
+    }
 }
 
 /// What is done with the sum; see [`super::task`].
@@ -43,35 +51,43 @@ const F32: u8 = 0;
 const BF16: u8 = 1;
 const F16: u8 = 2;
 
-/// Calls a kernel for a type.
-macro_rules! for_type {
-    ($compute:expr, $call:ident $(, $count:literal)*; $($argument:expr),*) => {
+/// Calls the kernel for the number of sources.
+macro_rules! for_as_many {
+    ($type:ident; $base:expr, $sources:expr, $rest:expr, $out:expr) => {
         // SAFETY: whoever uses this has asked `here`.
         unsafe {
-            match $compute {
-                Compute::F32 => kernel::$call::<F32 $(, $count)*>($($argument),*),
-                Compute::Bf16 => kernel::$call::<BF16 $(, $count)*>($($argument),*),
-                Compute::F16 => kernel::$call::<F16 $(, $count)*>($($argument),*),
+            match $sources.len() {
+                1 => kernel::merge::<$type, 1, _>($base, $sources, $rest, $out),
+                2 => kernel::merge::<$type, 2, _>($base, $sources, $rest, $out),
+                3 => kernel::merge::<$type, 3, _>($base, $sources, $rest, $out),
+                4 => kernel::merge::<$type, 4, _>($base, $sources, $rest, $out),
+                5 => kernel::merge::<$type, 5, _>($base, $sources, $rest, $out),
+                6 => kernel::merge::<$type, 6, _>($base, $sources, $rest, $out),
+                7 => kernel::merge::<$type, 7, _>($base, $sources, $rest, $out),
+                _ => kernel::merge::<$type, MOST, _>($base, $sources, $rest, $out),
             }
         }
     };
 }
 
-/// One block of a merge; false, with nothing done, where the processor lacks the instructions or there are too many sources.
+/// One block of a merge; false, with nothing done, where the processor lacks the instructions, there are too many sources, or numbers
+/// are not stored as those of the type.
 pub(super) fn merge(compute: Compute, base: Stored, sources: &[Source], rest: Rest, out: &mut Block) -> bool {
-    if !here() {
+    if !here() || !(1..=MOST).contains(&sources.len()) {
         return false;
     }
-    match sources.len() {
-        1 => for_type!(compute, merge, 1; base, sources, rest, out),
-        2 => for_type!(compute, merge, 2; base, sources, rest, out),
-        3 => for_type!(compute, merge, 3; base, sources, rest, out),
-        4 => for_type!(compute, merge, 4; base, sources, rest, out),
-        5 => for_type!(compute, merge, 5; base, sources, rest, out),
-        6 => for_type!(compute, merge, 6; base, sources, rest, out),
-        7 => for_type!(compute, merge, 7; base, sources, rest, out),
-        MOST => for_type!(compute, merge, 8; base, sources, rest, out),
-        _ => return false,
+    match compute {
+        Compute::F32 => for_as_many!(F32; base, sources, rest, out),
+        Compute::F16 => for_as_many!(F16; base, sources, rest, out),
+        Compute::Bf16 => {
+            let (Some(base), Some(one)) = (base.brain(), sources[0].brain()) else { return false };
+            let mut brains = [one; MOST];
+            for (place, source) in brains.iter_mut().zip(sources).skip(1) {
+                let Some(brain) = source.brain() else { return false };
+                *place = brain;
+            }
+            for_as_many!(BF16; base, &brains[..sources.len()], rest, out);
+        }
     }
     true
 }
@@ -90,8 +106,18 @@ pub(super) fn add_magnitudes(
     if !fits || !here() {
         return false;
     }
-    let pairs = work != Compute::F32;
-    for_type!(compute, add_magnitudes; base, source, count / LANES, pairs, all, kept);
+    let (vectors, pairs) = (count / LANES, work != Compute::F32);
+    // SAFETY: `here` has found the features that the functions are compiled for.
+    unsafe {
+        match compute {
+            Compute::F32 => kernel::add_magnitudes::<F32, _>(base, source, vectors, pairs, all, kept),
+            Compute::F16 => kernel::add_magnitudes::<F16, _>(base, source, vectors, pairs, all, kept),
+            Compute::Bf16 => {
+                let (Some(base), Some(source)) = (base.brain(), source.brain()) else { return false };
+                kernel::add_magnitudes::<BF16, _>(base, &source, vectors, pairs, all, kept);
+            }
+        }
+    }
     true
 }
 
@@ -101,7 +127,17 @@ pub(super) fn difference(compute: Compute, base: Stored, model: Stored, out: &mu
     if !here() {
         return false;
     }
-    for_type!(compute, difference; base, model, out);
+    // SAFETY: `here` has found the features that the functions are compiled for.
+    unsafe {
+        match compute {
+            Compute::F32 => kernel::difference::<F32, _>(base, model, out),
+            Compute::F16 => kernel::difference::<F16, _>(base, model, out),
+            Compute::Bf16 => {
+                let (Some(base), Some(model)) = (base.brain(), model.brain()) else { return false };
+                kernel::difference::<BF16, _>(base, model, out);
+            }
+        }
+    }
     true
 }
 
