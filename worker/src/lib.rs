@@ -6,6 +6,7 @@
 
 pub mod allocator;
 pub mod asking;
+mod background;
 pub mod card;
 pub mod checkpoint;
 pub mod cli;

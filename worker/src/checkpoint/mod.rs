@@ -23,6 +23,7 @@ mod map;
 pub mod part;
 mod rename;
 mod safetensors;
+mod sink;
 #[cfg(test)]
 mod tests;
 mod torch;

@@ -3,10 +3,11 @@
 //! Everything goes to a temporary folder beside the target, is flushed to the disk and then renamed, so a
 //! reader sees either nothing or a complete model. Tensors are asked for one at a time in the order of the
 //! files, so memory holds one tensor and the one before, which is being written; or a few pieces of them
-//! ([`Writer::pieces`]). Deliberately absent: changing an existing model.
+//! ([`Writer::pieces`]). How bytes reach the disk: `sink.rs`. Deliberately absent: changing an existing model.
 
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
+use super::sink::Sink;
 use super::{Checkpoint, SAFETENSORS, SAFETENSORS_INDEX, beside, part};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -157,7 +158,9 @@ impl Writer {
             let made = (|| {
                 for (shard, name) in shards.iter().zip(&names) {
                     let path = self.folder().join(name);
-                    if sender.send(Part::Begin(path.clone(), header(shard))).is_err() {
+                    let header = header(shard);
+                    let bytes = header.len() + shard.iter().map(|(_, bytes)| bytes).sum::<usize>();
+                    if sender.send(Part::Begin(path.clone(), bytes as u64, header)).is_err() {
                         return Ok(());
                     }
                     for (spec, bytes) in shard {
@@ -241,6 +244,8 @@ fn check_bytes(path: &Path, spec: &Spec, made: usize, wanted: usize) -> Result<(
     Err(Error::malformed(path, &spec.name, fault))
 }
 
+pub use super::sink::STAGE_BYTES;
+
 /// Pieces that are held: one in the making, one that is written, and one between them.
 pub const PIECES: usize = 3;
 
@@ -272,51 +277,38 @@ impl Pieces<'_> {
 
 /// What goes to who writes.
 enum Part {
-    /// A file begins, with these bytes.
-    Begin(PathBuf, Vec<u8>),
+    /// A file begins, of so many bytes, with these.
+    Begin(PathBuf, u64, Vec<u8>),
     /// A tensor of it, or a piece of one.
     Bytes(Vec<u8>),
 }
 
-/// Bytes that may wait for the disk. Flushed as it goes, little is left for the end, when nothing else is to be done.
-const UNFLUSHED: usize = 64 << 20;
-
 /// Writes files until no more comes. A tensor stays in memory until the next one is there, so that how much is held does not
 /// depend on the disk; unless it is to go back.
 fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Vec<u8>>>) -> Result<()> {
-    let mut open: Option<(File, PathBuf)> = None;
-    let (mut unflushed, mut held) = (0, Vec::new());
+    let mut open: Option<Sink> = None;
+    let mut held = Vec::new();
     for part in parts {
         match part {
-            Part::Begin(path, header) => {
-                finish_file(open.take())?;
-                let mut file = File::create(&path).map_err(Error::io("create", &path))?;
-                file.write_all(&header).map_err(Error::io("write", &path))?;
-                open = Some((file, path));
+            Part::Begin(path, bytes, header) => {
+                open.take().map_or(Ok(()), Sink::finish)?;
+                let mut sink = Sink::create(&path, bytes)?;
+                sink.write(&header)?;
+                open = Some(sink);
             }
             Part::Bytes(bytes) => {
                 held = bytes;
-                let Some((file, path)) = &mut open else { continue };
-                let path = &*path;
-                file.write_all(&held).map_err(Error::io("write", path))?;
-                unflushed += held.len();
+                let Some(sink) = &mut open else { continue };
+                sink.write(&held)?;
                 if let Some(back) = &back {
                     // Who made it may have stopped.
                     let _ = back.send(std::mem::take(&mut held));
-                }
-                if unflushed >= UNFLUSHED {
-                    file.sync_data().map_err(Error::io("flush", path))?;
-                    unflushed = 0;
                 }
             }
         }
     }
     drop(held);
-    finish_file(open)
-}
-
-fn finish_file(open: Option<(File, PathBuf)>) -> Result<()> {
-    open.map_or(Ok(()), |(file, path)| file.sync_all().map_err(Error::io("flush", &path)))
+    open.map_or(Ok(()), Sink::finish)
 }
 
 type Shard<'a> = Vec<(&'a Spec, usize)>;

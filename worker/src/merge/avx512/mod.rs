@@ -78,7 +78,10 @@ impl<'a> Stored<'a> {
     }
 }
 
-#[expect(unsafe_code, reason = "the instructions take addresses, or are such that have to be looked for first")]
+#[expect(
+    unsafe_code,
+    reason = "the instructions take addresses, or are such that have to be looked for first"
+)]
 impl Vectors for Brain<'_> {
     #[inline(always)]
     unsafe fn widen(self, v: usize) -> __m512 {
@@ -95,7 +98,10 @@ impl Vectors for Brain<'_> {
     }
 }
 
-#[expect(unsafe_code, reason = "the instructions take addresses, or are such that have to be looked for first")]
+#[expect(
+    unsafe_code,
+    reason = "the instructions take addresses, or are such that have to be looked for first"
+)]
 impl Vectors for Stored<'_> {
     #[inline(always)]
     unsafe fn widen(self, v: usize) -> __m512 {

@@ -6,6 +6,7 @@ use super::methods::{self, Call, Compute, Method, PIECE_BYTES, Put, Values};
 use super::model::{EMBEDDING, Model};
 use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
+use crate::background;
 use crate::card::{Source, licence_texts};
 use crate::checkpoint::write::{SHARD_BYTES, Spec, Writer};
 use crate::checkpoint::{Checkpoint, Dtype};
@@ -228,10 +229,10 @@ impl Merge {
         let specs = self.specs();
         let over = AtomicBool::new(false);
         let stopped = || stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
-        // The disk is waited for more than the processor, so the models are digested meanwhile. What fails ends the other.
+        // The models are digested meanwhile, by what processors the merge and the disk leave. What fails ends the other.
         let (written, digests) = std::thread::scope(|scope| {
             let digesting = scope.spawn(|| {
-                let digests = self.digests(&|| !stopped());
+                let digests = background::beside_others(|| self.digests(&|| !stopped()));
                 over.fetch_or(digests.is_err(), Ordering::Relaxed);
                 digests
             });

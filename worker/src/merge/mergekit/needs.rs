@@ -8,7 +8,7 @@ use super::build::{Merge, stored_type};
 use super::error::Result;
 use super::methods::{self, PIECE_BYTES};
 use super::plan::{Rows, Tensor};
-use crate::checkpoint::write::PIECES;
+use crate::checkpoint::write::{PIECES, STAGE_BYTES};
 use std::collections::BTreeMap;
 
 /// Bytes of an element of rows that are gathered.
@@ -23,7 +23,7 @@ pub struct Needs {
     pub inputs: u64,
     /// What the method keeps beside them.
     pub method: u64,
-    /// Pieces of the result.
+    /// Pieces of the result, and what is on its way to the disk.
     pub result: u64,
     /// The tokenizer's files, where they are written anew; not at the same time as the rest.
     pub tokenizer: u64,
@@ -44,7 +44,8 @@ impl Merge {
     pub fn needs(&self, threads: usize) -> Result<Needs> {
         let size = |t: &Tensor| t.shape.iter().product::<usize>() * t.dtype.width();
         let largest = self.plan.tensors.iter().map(size).max().unwrap_or(0);
-        let result = (PIECES * PIECE_BYTES.min(largest)) as u64;
+        let all: usize = self.plan.tensors.iter().map(size).sum();
+        let result = (PIECES * PIECE_BYTES.min(largest) + STAGE_BYTES.min(all)) as u64;
         let mut most = Needs { result, ..Needs::default() };
         for tensor in &self.plan.tensors {
             for moment in self.moments(tensor, threads)? {

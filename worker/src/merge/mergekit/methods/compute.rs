@@ -11,7 +11,7 @@ pub(super) fn blocks(n: usize) -> Vec<Block> {
 }
 
 /// Bytes of a merged tensor that are made at once, so that how much is held does not depend on how large tensors are.
-pub const PIECE_BYTES: usize = 32 << 20;
+pub const PIECE_BYTES: usize = 8 << 20;
 
 /// Takes a merged tensor, piece by piece: makes room for so many bytes, has them written, and takes them. Who has no use for more of it
 /// need not have them written.

@@ -1,6 +1,9 @@
 //! The kernels: sixteen elements of every source at a time, in the order of operations of the portable ones.
 
-#![expect(unsafe_code, reason = "vectors are read by functions that are inlined into those compiled for features")]
+#![expect(
+    unsafe_code,
+    reason = "vectors are read by functions that are inlined into those compiled for features"
+)]
 
 use super::super::{MAGNITUDE, Whole};
 use super::{MOST, Share};

@@ -22,7 +22,7 @@ use partition::partition;
 use std::ops::Range;
 
 /// What elements are compared by.
-pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync {
+pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync + keys::Room {
     /// [`partition::partition`] by hand for AVX-512, where the processor has it; else nothing is done.
     #[cfg(target_arch = "x86_64")]
     fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
@@ -170,7 +170,7 @@ impl<K: Key> Run<K> {
     fn marked(self, from: usize, to: usize) -> Bits {
         let Run { keys, moved: words, steps, .. } = self;
         let mut marks = undo::marks(keys.len(), from, to);
-        drop(keys);
+        K::kept().give(keys);
         for step in steps.into_iter().rev() {
             match step {
                 Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),

@@ -1,6 +1,9 @@
 //! The kernels: sixteen elements of every source at a time, each operation rounded as the portable ones round it.
 
-#![expect(unsafe_code, reason = "vectors are read by functions that are inlined into those compiled for features")]
+#![expect(
+    unsafe_code,
+    reason = "vectors are read by functions that are inlined into those compiled for features"
+)]
 
 use super::{BF16, F16, Lanes, MOST, Rest, Source, Words};
 use crate::merge::avx512::{LANES, Vectors, load, store};
