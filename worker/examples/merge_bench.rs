@@ -4,7 +4,7 @@
 //!
 //! CASE is `independent`, `shared` or `float16`; all three where it is left out.
 //!
-//! Writes random checkpoints to a temporary folder (which ends up in the page cache), plans and merges, and prints
+//! Writes random checkpoints to a temporary folder and reads them into the page cache, plans and merges, and prints
 //! seconds and GB/s of each stage. The floor counts every source and base element read once and every merged
 //! element written once, at the speed of a multi-threaded copy on this machine. Beside the seconds on the clock
 //! stand those that the processors worked, for machines that others use at the same time.
@@ -185,4 +185,12 @@ fn write(folder: &Path, tensors: usize, dtype: Dtype, source: u32) {
     };
     writer.tensors(&specs, SHARD_BYTES, fill).expect("space for the model");
     writer.finish().expect("a folder that appears");
+    // What is written goes past the page cache.
+    for file in std::fs::read_dir(folder).expect("a folder") {
+        std::io::copy(
+            &mut std::fs::File::open(file.expect("a file").path()).expect("a file"),
+            &mut std::io::sink(),
+        )
+        .expect("a file that is read");
+    }
 }

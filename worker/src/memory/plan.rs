@@ -8,11 +8,11 @@ use super::activations::{decode_bytes, prefill_bytes};
 use super::advice::advice;
 use super::words;
 use super::{Machine, Workload};
-use crate::merge::{Merger, staging_bytes, trim_scratch_bytes};
+use crate::merge::{Merger, mask_bytes, staging_bytes, trim_scratch_bytes};
 use crate::model::weights::STRIP_BYTES;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
-use common::recipe::Recipe;
+use common::recipe::{Convention, Recipe};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -194,9 +194,16 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
     // The tensor before is being written meanwhile. They come in this order where all elements are of one width.
     let before = |position: usize| position.checked_sub(1).map_or(0, |before| sizes[before]);
     let making = (0..sizes.len()).map(|position| copies * sizes[position] + before(position)).max();
+    let dropping =
+        recipe.sources.iter().filter(|s| s.drop_rate.numbers().iter().any(|(_, rate)| *rate > 0.0));
+    let masked = match recipe.convention {
+        Convention::Paper => dropping.count(),
+        Convention::Linear => 0,
+    };
     let items = vec![
         item("program (as measured)", own, Phase::Merge),
         item("kept by the allocator", kept, Phase::Merge),
+        item("masks of what is dropped", mask_bytes(masked, elements), Phase::Merge),
         item(
             "making the largest tensor while the one before is written, or trimming",
             making.unwrap_or(0).max(trimming(recipe.sources.len(), elements, machine)),
@@ -270,6 +277,10 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
     add(each("merging the largest tensor, or trimming"), slots * merging, Place::Host, &[Merge]);
     // Taken at the first merge, shared by the slots, and kept.
     let merged: &[Phase] = if slots > 1 { later } else { &[Merge, Prefill, Decode] };
+    if !by_kernels && !work.mapped.is_empty() {
+        let masks = mask_bytes(work.masked, work.elements());
+        add(each("masks of what is dropped"), slots * masks, Place::Host, merged);
+    }
     if by_kernels {
         let staging = staging_bytes(work.sources, work.own_bases, work.largest, work.merged_width);
         add("pieces of base and sources, histograms".into(), staging, Place::Device, merged);

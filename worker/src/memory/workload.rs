@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use candle_core::DType;
 use common::recipe::Convention;
 use common::run::RunPlan;
+use common::space::{Coefficient, Origin};
 
 /// Weights that stay in their files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Workload {
     pub sources: usize,
     /// Those of them that have a base of their own.
     pub own_bases: usize,
+    /// Those of which elements may be dropped at random.
+    pub masked: usize,
     /// Whether a GPU is to merge: the convention is one that it knows, and nobody asked otherwise.
     pub kernels: bool,
     /// Bytes of the widest element among base and sources.
@@ -57,6 +60,11 @@ pub struct Workload {
     pub options: Options,
     /// Candidates at once, each with its own weights and cache.
     pub slots: usize,
+}
+
+/// Whether a drop rate is anything but 0 for good.
+fn drops(rate: &Coefficient) -> bool {
+    rate.origins().iter().any(|origin| !matches!(origin, Origin::Fixed(0.0)))
 }
 
 impl Workload {
@@ -88,6 +96,10 @@ impl Workload {
             mapped,
             sources: sources.len(),
             own_bases: sources.iter().filter(|s| s.base.is_some()).count(),
+            masked: match run.merge.convention {
+                Convention::Paper => run.space.sources.iter().filter(|c| drops(&c.drop_rate)).count(),
+                Convention::Linear => 0,
+            },
             kernels: vlm.chosen.merges_on_gpu && run.merge.convention == Convention::Paper,
             merged_width,
             merge_copies: if bench.placement.resized().next().is_some() { 2 } else { 1 },
@@ -117,6 +129,7 @@ impl Workload {
             mapped: Vec::new(),
             sources: 0,
             own_bases: 0,
+            masked: 0,
             kernels: false,
             merged_width: 0,
             language: vlm.family.language().clone(),

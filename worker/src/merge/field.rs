@@ -29,7 +29,7 @@ pub(crate) const ROUNDS: usize = 10;
 const LOW: u64 = 0xFFFF_FFFF;
 
 /// What selects one field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub [u32; 2]);
 
 impl Key {

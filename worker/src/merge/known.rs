@@ -4,6 +4,7 @@
 //! A threshold depends on a source's task vector, its mask and the rank; the sign for ties on all sources' masks and
 //! thresholds. Neither depends on weights or on λ. Models are known by name: a [`super::Merger`] opens each once.
 
+use super::masks::Masks;
 use common::digest::Digest;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,6 +18,7 @@ const MOST: usize = 4096;
 pub(crate) struct Known {
     thresholds: Mutex<HashMap<Digest, u32>>,
     signs: Mutex<HashMap<Digest, i64>>,
+    masks: Mutex<Masks>,
 }
 
 impl Known {
@@ -34,6 +36,15 @@ impl Known {
 
     pub(super) fn keep_signs(&self, question: Digest, total: i64) {
         keep(&self.signs, question, total);
+    }
+
+    /// The masks of the merge before.
+    pub(super) fn masks(&self) -> Masks {
+        self.masks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn keep_masks(&self, masks: Masks) {
+        *self.masks.lock().unwrap_or_else(PoisonError::into_inner) = masks;
     }
 }
 

@@ -7,6 +7,7 @@ use super::fit::{Fit, Fitted};
 use super::flat::{Flat, Tensor};
 use super::known::{Known, Question};
 use super::language::{Language, Place, is_merged};
+use super::masks::Masks;
 use super::numbers::{self, Rules};
 use super::paper::{self, Rule, Term, Whole};
 use super::placement::Placement;
@@ -34,6 +35,7 @@ pub struct Prepared {
     arithmetic: Arithmetic,
     /// Base and VLM, by which the merged tensors are known.
     begun: Question,
+    masks: Masks,
 }
 
 /// One source of the recipe.
@@ -62,6 +64,8 @@ impl Prepared {
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
         if let Method::Paper(_) = prepared.method {
+            prepared.masks = Masks::of(prepared.fields(), &known.masks());
+            known.keep_masks(prepared.masks.clone());
             prepared.trim(survey, known, stop)?;
             prepared.method = Method::Paper(prepared.tie(survey, known, stop)?);
         }
@@ -98,7 +102,9 @@ impl Prepared {
         let (mask, seed, arithmetic) = (recipe.mask, recipe.mask_seed, recipe.arithmetic);
         let begun = Question::of("merge").text(&recipe.base.name).text(&recipe.vlm.name);
         let begun = begun.text(&format!("{mask:?} {arithmetic:?}")).number(seed);
-        let prepared = Prepared { base, names, sources, scales, method, mask, seed, arithmetic, begun };
+        let masks = Masks::default();
+        let prepared =
+            Prepared { base, names, sources, scales, method, mask, seed, arithmetic, begun, masks };
         prepared.check_models()?;
         Ok(prepared)
     }
@@ -247,15 +253,35 @@ impl Prepared {
         let ruled = self.sources.iter().enumerate().filter(|(_, s)| present(s));
         let live = ruled.filter_map(|(source, s)| Some((source, s, s.rules.of(position)?)));
         live.map(|(source, s, rule)| {
+            let key = self.key(s, name);
             Ok(Term {
                 source,
                 rule,
-                key: Key::new(self.mask, self.seed, &s.model.opened.name, name),
+                key,
+                drawn: self.masks.get(key, rule.drop),
                 model: s.model.elements(name)?,
                 base: s.own.as_ref().map(|own| own.elements(name)).transpose()?,
             })
         })
         .collect()
+    }
+
+    /// What decides which elements of a tensor a source drops.
+    fn key(&self, source: &Source, name: &str) -> Key {
+        Key::new(self.mask, self.seed, &source.model.opened.name, name)
+    }
+
+    /// What masks may be drawn of: keys, drop rates and numbers of elements.
+    fn fields(&self) -> impl Iterator<Item = (Key, u32, usize)> {
+        let all = self
+            .names
+            .iter()
+            .enumerate()
+            .flat_map(|(position, name)| self.sources.iter().map(move |source| (position, name, source)));
+        all.filter_map(|(position, name, source)| {
+            let rule = source.rules.of(position)?;
+            Some((self.key(source, name), rule.drop, self.info(name)?.elements))
+        })
     }
 
     /// The position of a merged tensor.

@@ -208,7 +208,7 @@ mod tests {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let rule = Rule { weight: 1.0, drop: 0, keep: 1.0, threshold: 0 };
         let model = Elements::new(&bytes, Dtype::F32);
-        let terms = vec![Term { source: 3, rule, key: Key([0; 2]), model, base: None }];
+        let terms = vec![Term { source: 3, rule, key: Key([0; 2]), model, base: None, drawn: None }];
         let base = Elements::new(&zeros, Dtype::F32);
         let flat = Flat::new(vec![Tensor { base, elements: values.len(), terms }], Arithmetic::Float32);
         let mut sorted: Vec<u32> = values.iter().map(|v| v.abs().to_bits()).collect();

@@ -15,8 +15,7 @@ pub(crate) const LANES: usize = 16;
 /// Vectors of a block.
 pub(crate) const VECTORS: usize = BLOCK / LANES;
 
-/// One bit per element of a block, set where it is kept.
-pub(crate) type Kept = [u16; VECTORS];
+pub(crate) use super::masks::Kept;
 
 /// Whether the processor at hand has what the kernels are compiled for.
 #[inline]

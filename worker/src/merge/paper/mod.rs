@@ -35,8 +35,13 @@ mod wide;
 
 use super::block::{BLOCK, Elements};
 use super::field::{self, Key};
+use super::masks::{Drawn, Kept};
 use super::simd::widest;
 use common::recipe::Arithmetic;
+use std::sync::Arc;
+
+/// Bits of a word of a mask.
+const WORD: usize = u16::BITS as usize;
 
 /// The bits of an f32 without its sign.
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -106,6 +111,16 @@ pub(crate) struct Term<'a> {
     pub(crate) model: Elements<'a>,
     /// The source's own base, where it is not the recipe's.
     pub(crate) base: Option<Elements<'a>>,
+    /// The mask, where it is kept.
+    pub(crate) drawn: Option<Arc<Drawn>>,
+}
+
+impl Term<'_> {
+    /// The mask of the block of `count` elements from `first` on, where it is kept.
+    #[inline]
+    fn kept(&self, first: usize, count: usize) -> Option<&Kept> {
+        if count == BLOCK { self.drawn.as_ref()?.block(first) } else { None }
+    }
 }
 
 /// Elements that are summed up while all sources are gone through. Measured: 32 and 64 are equal, at 16 the
@@ -192,6 +207,12 @@ impl Scratch {
         if term.rule.drop == 0 {
             for (tau, base) in tau.iter_mut().zip(base) {
                 *tau = round::<F16>(round::<F16>(*tau) - base);
+            }
+        } else if let Some(kept) = term.kept(first, count) {
+            for ((i, tau), base) in (0..).zip(tau.iter_mut()).zip(base) {
+                let delta = round::<F16>(round::<F16>(*tau) - base);
+                let scaled = if F16 { round::<F16>(delta / term.rule.keep) } else { delta };
+                *tau = if kept[i / WORD] >> (i % WORD) & 1 == 0 { 0.0 } else { scaled };
             }
         } else {
             if self.drawn != Some((term.key, first)) {

@@ -109,7 +109,9 @@ mod by_hand {
                     // Two sources of one key, as a shared mask has.
                     let key = Key([s as u32 / 2, case]);
                     let base = (case % 2 == 1 && s.is_multiple_of(2)).then(|| elements(10 + s));
-                    Term { source: s, rule, key, model: elements(1 + s), base }
+                    let drawn = (case >= 3 && drop > 0.0)
+                        .then(|| Arc::new(Drawn::new(key, rule.drop, if s == 1 { BLOCK } else { count })));
+                    Term { source: s, rule, key, model: elements(1 + s), base, drawn }
                 };
                 let list: Vec<Term> = (0..terms).map(term).collect();
                 let whole = Whole { scale: 0.7, tie: [1.0, -1.0, 0.0][case as usize % 3] };
@@ -153,7 +155,7 @@ mod by_hand {
         let bytes = stored(Dtype::F32, 1, 2 * BLOCK);
         let elements = Elements::new(&bytes, Dtype::F32);
         let rule = Rule { weight: 1.0, drop: 0, keep: 1.0, threshold: 0 };
-        let term = |s| Term { source: s, rule, key: Key([0; 2]), model: elements, base: None };
+        let term = |s| Term { source: s, rule, key: Key([0; 2]), model: elements, base: None, drawn: None };
         let whole = Whole { scale: 1.0, tie: 0.0 };
         let many: Vec<Term> = (0..wide::MOST + 1).map(term).collect();
         let scratch = || Scratch::new(many.len(), Arithmetic::Float32);

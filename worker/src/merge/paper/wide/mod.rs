@@ -94,8 +94,8 @@ impl<'a> Ready<'a, Stored<'a>> {
 fn ready<'a>(
     masks: &'a mut Masks,
     f16: bool,
-    base: &Elements<'a>,
-    terms: &[Term<'a>],
+    base: &'a Elements,
+    terms: &'a [Term],
     first: usize,
     count: usize,
 ) -> Option<Ready<'a, Stored<'a>>> {
@@ -105,7 +105,9 @@ fn ready<'a>(
     let stored = Stored::of(base, first)?;
     for (s, term) in terms.iter().enumerate() {
         Stored::of(&term.model, first)?;
-        masks.draw(s, term, first);
+        if term.kept(first, count).is_none() {
+            masks.draw(s, term, first);
+        }
     }
     let masks = &*masks;
     let share = |s: usize| {
@@ -117,7 +119,7 @@ fn ready<'a>(
                 Some(own) => Some(Stored::of(own, first)?),
                 None => None,
             },
-            kept: &masks.kept[s],
+            kept: term.kept(first, count).unwrap_or(&masks.kept[s]),
             threshold: term.rule.threshold,
             keep: term.rule.keep,
             weight: term.rule.weight,
