@@ -70,6 +70,7 @@ fn mergekit(bencher: Bencher, name: &str) {
         parameters: &shared,
         seed: 0,
         threads: 1,
+        spill: None,
     };
     let moved = (inputs.len() + 1) * ELEMENTS * 2;
     let merge = || methods::merge_as(method, &call, Dtype::Bf16).expect("a call that is in order");

@@ -84,6 +84,7 @@ fn run(job: &Json, data: &SafeTensors) -> Result<(Vec<usize>, Stored, Vec<u8>)> 
             parameters: &shared,
             seed: job["seed"].as_u64().context("a seed")?,
             threads: job["threads"].as_u64().context("a number of threads")? as usize,
+            spill: None,
         },
     )?;
     let (stored, bytes) = bytes(&merged, compute);

@@ -1,7 +1,8 @@
 //! Work beside what is waited for.
 
-/// Runs `work` in a pool of threads of its own, as many as others have, that take what processors are left over: where the system
-/// knows priorities of threads (Linux), theirs is the lowest.
+/// Runs `work` in a pool of threads of its own, as many as others have, that give way to others: where the system knows priorities of
+/// threads (Linux), theirs is lower. Not the lowest, with which they would come to nothing on a node that is busy with
+/// somebody else's work; and it cannot be raised again when this is all that is waited for.
 pub fn beside_others<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let threads = rayon::current_num_threads();
     let pool = rayon::ThreadPoolBuilder::new()
@@ -16,10 +17,14 @@ pub fn beside_others<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     }
 }
 
+/// A third of what a thread gets that does not give way.
+#[cfg(target_os = "linux")]
+const GIVES_WAY: i32 = 5;
+
 fn give_way() {
     // Elsewhere it would be the whole process that gives way.
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(19);
+    let _ = rustix::process::nice(GIVES_WAY);
 }
 
 #[cfg(test)]
@@ -35,7 +40,7 @@ mod tests {
         });
         assert_eq!(sum, 4950);
         if cfg!(target_os = "linux") {
-            assert_eq!(within, 19);
+            assert!(within > before || within == 19);
         }
         assert_eq!(rustix::process::getpriority_process(None).unwrap(), before);
     }

@@ -91,6 +91,7 @@ fn merge(job: &Json, compute: Compute) -> Vec<f32> {
         parameters: &parameters(&job["parameters"]),
         seed: job["seed"].as_u64().unwrap(),
         threads: job["threads"].as_u64().unwrap() as usize,
+        spill: None,
     };
     methods::merge(Method::from_str(job["method"].as_str().unwrap()).unwrap(), &call).unwrap()
 }

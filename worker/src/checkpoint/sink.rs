@@ -1,11 +1,11 @@
 //! A large file, written past the page cache where the file system lets.
 //!
 //! A model that is written is flushed in any case, so what the page cache brings is a copy of every byte and the clearing out of
-//! the models that are read. Measured (docs/BENCHMARKS.md): half the time of merges to a folder that calculate little. What
+//! the models that are read. What
 //! does not fill a page, the end of a file, goes by way of the cache, and so does everything where the file system refuses.
 
 use super::error::{Error, Result};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Sink {
     pub(super) fn create(path: &Path, bytes: u64) -> Result<Sink> {
         let file = File::create(path).map_err(Error::io("create", path))?;
         let direct = if bytes >= STAGE_BYTES as u64 { open_direct(path) } else { None };
-        let stage = usize::try_from(bytes).map_or(STAGE_BYTES, |bytes| bytes.min(STAGE_BYTES));
+        let stage = usize::try_from(bytes).map_or(STAGE_BYTES, |bytes| bytes.clamp(1, STAGE_BYTES));
         let room = vec![0; stage + ALIGNED];
         let from = room.as_ptr().align_offset(ALIGNED).min(ALIGNED);
         Ok(Sink { path: path.into(), file, direct, room, from, filled: 0, written: 0, unflushed: 0 })
@@ -100,7 +100,7 @@ fn open_direct(path: &Path) -> Option<File> {
     {
         use std::os::unix::fs::OpenOptionsExt;
         let flags = rustix::fs::OFlags::DIRECT.bits().cast_signed();
-        OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+        std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -154,8 +154,17 @@ mod tests {
         sink.finish().unwrap();
         assert!(std::fs::read(&path).unwrap() == all);
         // Of more bytes than were announced none is lost.
-        let mut sink = Sink::create(&path, 5).unwrap();
-        sink.write(&all).unwrap();
+        for announced in [0, 5] {
+            let mut sink = Sink::create(&path, announced).unwrap();
+            sink.write(&all[..100_000]).unwrap();
+            sink.finish().unwrap();
+            assert!(std::fs::read(&path).unwrap() == all[..100_000]);
+        }
+        // A disk that refuses after it has taken some.
+        let mut sink = Sink::create(&path, all.len() as u64).unwrap();
+        sink.write(&all[..STAGE_BYTES + 9]).unwrap();
+        sink.direct = sink.direct.is_some().then(|| File::open(&path).unwrap());
+        sink.write(&all[STAGE_BYTES + 9..]).unwrap();
         sink.finish().unwrap();
         assert!(std::fs::read(&path).unwrap() == all);
     }

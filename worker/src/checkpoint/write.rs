@@ -199,7 +199,8 @@ impl Writer {
         self.target.parent().map_or(Ok(()), sync_folder)
     }
 
-    fn folder(&self) -> &Path {
+    /// The temporary folder.
+    pub(crate) fn folder(&self) -> &Path {
         self.work.as_deref().expect("the folder is there until finish consumes the writer")
     }
 }

@@ -8,7 +8,8 @@ use super::activations::{decode_bytes, prefill_bytes};
 use super::advice::advice;
 use super::words;
 use super::{Machine, Workload};
-use crate::merge::{Merger, mask_bytes, staging_bytes, trim_scratch_bytes};
+use crate::checkpoint::write::STAGE_BYTES;
+use crate::merge::{Merger, mask_bytes, mask_elements, staging_bytes, trim_scratch_bytes};
 use crate::model::weights::STRIP_BYTES;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
@@ -182,7 +183,8 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
     let (base, vlm) = (open(&recipe.base.name)?, open(&recipe.vlm.name)?);
     let infos = vlm.names().filter_map(|name| vlm.info(name));
     let sizes: Vec<u64> = infos.map(|i| (i.elements * i.dtype.width()) as u64).collect();
-    let elements = base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64).sum();
+    let all = || base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64);
+    let (elements, largest) = (all().sum(), all().max().unwrap_or(0));
     let item =
         |what: &str, bytes, phase| Item { what: what.into(), bytes, place: Place::Host, phases: vec![phase] };
     let own = machine.host.as_ref().map_or(0, |h| h.own);
@@ -197,18 +199,19 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
     let dropping =
         recipe.sources.iter().filter(|s| s.drop_rate.numbers().iter().any(|(_, rate)| *rate > 0.0));
     let masked = match recipe.convention {
-        Convention::Paper => dropping.count(),
+        Convention::Paper => mask_elements(recipe.mask, dropping.count(), elements, largest),
         Convention::Linear => 0,
     };
     let items = vec![
         item("program (as measured)", own, Phase::Merge),
         item("kept by the allocator", kept, Phase::Merge),
-        item("masks of what is dropped", mask_bytes(masked, elements), Phase::Merge),
+        item("masks of what is dropped", mask_bytes(masked), Phase::Merge),
         item(
             "making the largest tensor while the one before is written, or trimming",
             making.unwrap_or(0).max(trimming(recipe.sources.len(), elements, machine)),
             Phase::Merge,
         ),
+        item("on its way to the disk", STAGE_BYTES as u64, Phase::Merge),
     ];
     Ok(summed(items, machine, 0))
 }
@@ -278,7 +281,7 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
     // Taken at the first merge, shared by the slots, and kept.
     let merged: &[Phase] = if slots > 1 { later } else { &[Merge, Prefill, Decode] };
     if !by_kernels && !work.mapped.is_empty() {
-        let masks = mask_bytes(work.masked, work.elements());
+        let masks = mask_bytes(work.masked);
         add(each("masks of what is dropped"), slots * masks, Place::Host, merged);
     }
     if by_kernels {

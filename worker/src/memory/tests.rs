@@ -51,7 +51,7 @@ fn workload(samples: usize, batch_size: usize, new_tokens: usize) -> Workload {
         mapped: vec![Mapped { name: "base".into(), bytes: 300 << 20 }],
         sources: 4,
         own_bases: 0,
-        masked: 4,
+        masked: 4 << 20,
         kernels: true,
         merged_width: 2,
         merge_copies: 1,
@@ -130,6 +130,26 @@ fn machine(free: u64, gpu: Option<u64>) -> Machine {
 }
 
 #[test]
+fn masks_are_counted_where_the_host_merges() {
+    let masks = |work: &Workload, gpu: Option<u64>| {
+        let plan = plan(work, &machine(64 << 30, gpu)).expect("room");
+        let item = plan.items.iter().find(|i| i.what.starts_with("masks of what is dropped"));
+        item.map(|i| (i.bytes, i.place, i.phases.clone()))
+    };
+    let merged = vec![Phase::Merge, Phase::Prefill, Phase::Decode];
+    let mut work = workload(2, 2, 4);
+    assert_eq!(masks(&work, None), Some((1 << 19, Place::Host, merged.clone())));
+    assert_eq!(masks(&work, Some(8 << 30)), None);
+    work.masked = u64::MAX;
+    assert_eq!(masks(&work, None), Some((1 << 30, Place::Host, merged)));
+    (work.masked, work.slots) = (4 << 20, 2);
+    let later = [Phase::Load, Phase::Merge, Phase::Prefill, Phase::Decode].to_vec();
+    assert_eq!(masks(&work, None), Some((1 << 20, Place::Host, later)));
+    work.masked = 0;
+    assert_eq!(masks(&work, None), None);
+}
+
+#[test]
 fn what_is_missing_is_named_with_what_helps() {
     let mut work = workload(400, 400, 100);
     let roomy = plan(&work, &machine(8 << 30, None)).expect("room");
@@ -184,7 +204,7 @@ fn paper(dtype: DType) -> Workload {
         mapped: (0..5).map(|i| Mapped { name: i.to_string(), bytes: 16_060_522_496 }).collect(),
         sources: 4,
         own_bases: 0,
-        masked: 4,
+        masked: 4 * 8_030_261_248,
         kernels: true,
         merged_width: 2,
         merge_copies: 1,

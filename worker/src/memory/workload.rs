@@ -4,13 +4,14 @@ use super::Machine;
 use super::activations::VisionNeeds;
 use crate::asking::Question;
 use crate::generate::{Options, Sizes};
+use crate::merge::mask_elements;
 use crate::model::weights::expected_parameters;
 use crate::model::{LlamaConfig, Prompt};
 use crate::pipeline::{Bench, options};
 use crate::vlm::Vlm;
 use anyhow::{Context, Result};
 use candle_core::DType;
-use common::recipe::Convention;
+use common::recipe::{Convention, Mask};
 use common::run::RunPlan;
 use common::space::{Coefficient, Origin};
 
@@ -32,8 +33,8 @@ pub struct Workload {
     pub sources: usize,
     /// Those of them that have a base of their own.
     pub own_bases: usize,
-    /// Those of which elements may be dropped at random.
-    pub masked: usize,
+    /// Elements of the masks that sources may be thinned out by.
+    pub masked: u64,
     /// Whether a GPU is to merge: the convention is one that it knows, and nobody asked otherwise.
     pub kernels: bool,
     /// Bytes of the widest element among base and sources.
@@ -92,14 +93,18 @@ impl Workload {
         }
         let prompt: Prompt = vlm.longest_prompt(&run.task, run.generation.image_resize)?;
         let sources = &run.models.sources;
+        let dropping = match run.merge.convention {
+            Convention::Paper => run.space.sources.iter().filter(|c| drops(&c.drop_rate)).count(),
+            Convention::Linear => 0,
+        };
+        let sizes = || base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64);
+        // Where the mask is searched for, it may be one for each tensor.
+        let mask = if run.space.mask.is_some() { Mask::Independent } else { run.merge.mask };
         Ok(Workload {
             mapped,
+            masked: mask_elements(mask, dropping, sizes().sum(), sizes().max().unwrap_or(0)),
             sources: sources.len(),
             own_bases: sources.iter().filter(|s| s.base.is_some()).count(),
-            masked: match run.merge.convention {
-                Convention::Paper => run.space.sources.iter().filter(|c| drops(&c.drop_rate)).count(),
-                Convention::Linear => 0,
-            },
             kernels: vlm.chosen.merges_on_gpu && run.merge.convention == Convention::Paper,
             merged_width,
             merge_copies: if bench.placement.resized().next().is_some() { 2 } else { 1 },
@@ -185,5 +190,16 @@ impl Workload {
     /// Bytes that a merge reads: every source and base element.
     pub fn merge_reads(&self) -> u64 {
         self.mapped.iter().map(|m| m.bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_is_zero_for_good_drops_nothing() {
+        assert!(!drops(&Coefficient::Fixed(0.0)));
+        assert!(drops(&Coefficient::Fixed(0.1)) && drops(&Coefficient::Searched(0)));
     }
 }

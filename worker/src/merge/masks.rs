@@ -9,6 +9,7 @@ use super::avx512;
 use super::block::{BLOCK, CHUNK};
 use super::field::{self, DROP_ALL, Key};
 use super::simd::widest;
+use common::recipe::Mask;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
@@ -127,9 +128,15 @@ impl Masks {
     }
 }
 
-/// What the masks of a merge come to, with so many elements in all tensors together.
-pub fn mask_bytes(sources: usize, elements: u64) -> u64 {
-    (sources as u64 * elements / 8).min(MOST_BYTES)
+/// What masks of so many elements come to.
+pub fn mask_bytes(elements: u64) -> u64 {
+    (elements / 8).min(MOST_BYTES)
+}
+
+/// Elements of the masks of as many sources, with so many elements in all tensors and in the largest: a mask that is shared is the
+/// same in every tensor, though each source may have a drop rate of its own.
+pub fn mask_elements(mask: Mask, sources: usize, all: u64, largest: u64) -> u64 {
+    sources as u64 * if mask == Mask::Shared { largest } else { all }
 }
 
 #[cfg(test)]
@@ -181,7 +188,8 @@ mod tests {
         assert!(
             kept.get(key(1), 5).is_some() && kept.get(key(2), 5).is_none() && kept.get(key(3), 5).is_some()
         );
-        assert_eq!(mask_bytes(4, 80), 40);
-        assert_eq!(mask_bytes(4, 1 << 40), MOST_BYTES);
+        assert_eq!(mask_bytes(mask_elements(Mask::Independent, 4, 80, 16)), 40);
+        assert_eq!(mask_bytes(mask_elements(Mask::Shared, 4, 80, 16)), 8);
+        assert_eq!(mask_bytes(1 << 40), MOST_BYTES);
     }
 }

@@ -57,7 +57,7 @@ pub use block::Element;
 pub use error::{Error, Result};
 pub use export::{Export, Part};
 pub use fit::Fit;
-pub use masks::mask_bytes;
+pub use masks::{mask_bytes, mask_elements};
 pub use mill::{Mill, mill, staging_bytes};
 pub use placement::Placement;
 pub use prepare::Prepared;

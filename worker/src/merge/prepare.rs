@@ -48,6 +48,12 @@ struct Source {
     vocabulary: Vocabulary,
 }
 
+impl Source {
+    fn has(&self, name: &str) -> bool {
+        self.model.opened.model.info(name).is_some()
+    }
+}
+
 enum Method {
     /// The sign of elements whose sum is zero, see [`Whole::tie`].
     Paper(f32),
@@ -64,8 +70,10 @@ impl Prepared {
     ) -> Result<Prepared> {
         let mut prepared = Prepared::fitted(recipe, open)?;
         if let Method::Paper(_) = prepared.method {
-            prepared.masks = Masks::of(prepared.fields(), &known.masks());
-            known.keep_masks(prepared.masks.clone());
+            if survey.on_host() {
+                prepared.masks = Masks::of(prepared.fields(), &known.masks());
+                known.keep_masks(prepared.masks.clone());
+            }
             prepared.trim(survey, known, stop)?;
             prepared.method = Method::Paper(prepared.tie(survey, known, stop)?);
         }
@@ -249,8 +257,7 @@ impl Prepared {
     /// What the live sources contribute to one tensor. A source that lacks it contributes nothing.
     fn terms(&self, name: &str) -> Result<Vec<Term<'_>>> {
         let position = self.position(name)?;
-        let present = |s: &Source| s.model.opened.model.info(name).is_some();
-        let ruled = self.sources.iter().enumerate().filter(|(_, s)| present(s));
+        let ruled = self.sources.iter().enumerate().filter(|(_, s)| s.has(name));
         let live = ruled.filter_map(|(source, s)| Some((source, s, s.rules.of(position)?)));
         live.map(|(source, s, rule)| {
             let key = self.key(s, name);
@@ -273,14 +280,11 @@ impl Prepared {
 
     /// What masks may be drawn of: keys, drop rates and numbers of elements.
     fn fields(&self) -> impl Iterator<Item = (Key, u32, usize)> {
-        let all = self
-            .names
-            .iter()
-            .enumerate()
-            .flat_map(|(position, name)| self.sources.iter().map(move |source| (position, name, source)));
-        all.filter_map(|(position, name, source)| {
-            let rule = source.rules.of(position)?;
-            Some((self.key(source, name), rule.drop, self.info(name)?.elements))
+        self.names.iter().enumerate().flat_map(move |(position, name)| {
+            self.sources.iter().filter(|source| source.has(name)).filter_map(move |source| {
+                let rule = source.rules.of(position)?;
+                Some((self.key(source, name), rule.drop, self.info(name)?.elements))
+            })
         })
     }
 

@@ -21,6 +21,11 @@ pub(crate) trait Survey {
     /// # Errors
     /// As [`Survey::thresholds`].
     fn signs(&self, flat: &Flat, stop: &AtomicBool) -> Result<i64>;
+
+    /// Whether the host passes over the models, and so draws masks more than once.
+    fn on_host(&self) -> bool {
+        true
+    }
 }
 
 /// On the threads of the current pool.

@@ -112,7 +112,7 @@ impl Family {
             mapped: folders.collect(),
             sources: self.sources,
             own_bases: 0,
-            masked: self.sources,
+            masked: self.sources as u64 * language,
             kernels: chosen.merges_on_gpu,
             merged_width: self.dtype.width().max(2) as u64,
             merge_copies: 1,

@@ -209,6 +209,10 @@ impl<R: Runner> Engine<R> {
 }
 
 impl<R: Runner> Survey for Engine<R> {
+    fn on_host(&self) -> bool {
+        false
+    }
+
     fn thresholds(&self, flat: &Flat, queries: &[Query], stop: &AtomicBool) -> Result<Vec<u32>> {
         if !Self::can_survey(flat) {
             return OnHost.thresholds(flat, queries, stop);

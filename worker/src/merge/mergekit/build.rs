@@ -125,9 +125,14 @@ impl Merge {
         self.plan.tensors.iter().map(spec).collect()
     }
 
-    /// Computes the tensor at that position of [`Merge::specs`], as little-endian bytes, piece by piece.
-    fn tensor(&self, position: usize, put: Put) -> Result<()> {
+    /// Computes the tensor at that position of [`Merge::specs`], as little-endian bytes, piece by piece. Files that are needed
+    /// meanwhile lie in the folder `spill`.
+    fn tensor(&self, position: usize, spill: &Path, put: Put) -> Result<()> {
         let tensor = &self.plan.tensors[position];
+        if tensor.rows == Rows::Aligned {
+            // Putting rows in order takes memory of its own.
+            methods::forget_room();
+        }
         let matrices = self.inputs(tensor)?;
         let stored = stored_type(tensor.compute);
         let sources: Vec<String> =
@@ -150,6 +155,7 @@ impl Merge {
             parameters: &tensor.shared,
             seed: self.options.seed,
             threads: self.options.torch_threads,
+            spill: Some(spill),
         };
         Ok(methods::merge_pieces(tensor.method, &call, tensor.dtype, put)?)
     }
@@ -200,7 +206,7 @@ impl Merge {
     }
 
     /// Writes the folder `out`, whole or not at all, with a few pieces of the result in memory. `stop` is looked at between
-    /// tensors. Not to be called from a thread of rayon's global pool, whose threads it waits for.
+    /// tensors.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; [`Error::Digest`];
@@ -242,8 +248,9 @@ impl Merge {
                     return Err(Error::Stopped);
                 }
                 let position = specs.iter().position(|s| s.name == spec.name).expect("a spec of the plan");
-                self.tensor(position, &mut |bytes, fill| pieces.put(bytes, fill))
+                self.tensor(position, writer.folder(), &mut |bytes, fill| pieces.put(bytes, fill))
             });
+            methods::forget_room();
             if written.is_ok() {
                 std::mem::forget(unless_written);
             } else {

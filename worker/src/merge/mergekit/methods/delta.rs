@@ -74,7 +74,7 @@ impl<'a> Delta<'a> {
                     return Ok(delta);
                 }
                 let ranks = (0, size(density).max(1));
-                delta.kept = Kept::Some(delta.ranked(elements, ranks, Order::Falling));
+                delta.kept = Kept::Some(delta.ranked(call, ranks, Order::Falling));
             }
             Method::Breadcrumbs | Method::BreadcrumbsTies => {
                 let gamma = settled.number("gamma").unwrap_or_default();
@@ -85,7 +85,7 @@ impl<'a> Delta<'a> {
                 }
                 let keep = size(density);
                 let from = elements.saturating_sub(keep).saturating_sub(size(gamma));
-                delta.kept = Kept::Some(delta.ranked(elements, (from, from + keep), Order::Rising));
+                delta.kept = Kept::Some(delta.ranked(call, (from, from + keep), Order::Rising));
             }
             Method::DareLinear | Method::DareTies => {
                 if density < 0.0 {
@@ -124,8 +124,16 @@ impl<'a> Delta<'a> {
         Ok(delta)
     }
 
-    fn ranked(&self, elements: usize, ranks: (usize, usize), order: Order) -> Mask {
-        Mask::ranks(elements, self.compute, |first, out| self.difference(first, out), ranks, order)
+    fn ranked(&self, call: &Call, ranks: (usize, usize), order: Order) -> Mask {
+        let elements = self.input.values.len();
+        Mask::ranks(
+            elements,
+            call.spill,
+            self.compute,
+            |first, out| self.difference(first, out),
+            ranks,
+            order,
+        )
     }
 
     /// The source's elements less the base's.

@@ -7,6 +7,7 @@ use crate::merge::block::{BLOCK, CHUNK};
 use crate::merge::field::{self, Key};
 use crate::merge::simd::widest;
 use rayon::prelude::*;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const WORD: usize = 64;
@@ -78,9 +79,10 @@ impl Mask {
     }
 
     /// The elements whose place is in `from..to` once all are sorted by magnitude, given what writes them from an index on as
-    /// numbers of the type.
+    /// numbers of the type. In the folder `spill` files may lie that are needed for it.
     pub(super) fn ranks(
         elements: usize,
+        spill: Option<&Path>,
         compute: Compute,
         numbers: impl Fn(usize, &mut [f32]) + Sync,
         (from, to): (usize, usize),
@@ -88,7 +90,7 @@ impl Mask {
     ) -> Mask {
         let to = to.min(elements);
         let ranks = (from.min(to), to);
-        let keys = Keys::of(elements, compute, order != Order::Rising, numbers);
+        let keys = Keys::of(elements, spill, compute, order != Order::Rising, numbers);
         Mask(match (keys, order) {
             (Keys::Narrow(keys), Order::Largest) => select::selected(keys, to),
             (Keys::Wide(keys), Order::Largest) => select::selected(keys, to),

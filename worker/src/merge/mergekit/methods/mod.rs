@@ -42,6 +42,7 @@ pub use values::{Compute, Values};
 
 use crate::checkpoint::Dtype;
 use parameters::Settled;
+use std::path::Path;
 use std::str::FromStr;
 
 /// A merge method, by mergekit's name in snake case.
@@ -222,6 +223,8 @@ pub struct Call<'a> {
     /// elements into one part a thread, and the parts' sums are rounded: mergekit's results depend in the last
     /// bits on how many threads it runs with. It changes numbers here as there, and never how many threads work here.
     pub threads: usize,
+    /// A folder for files without names, which hold what else would be much memory for very large tensors.
+    pub spill: Option<&'a Path>,
 }
 
 impl<'a> Call<'a> {
@@ -273,6 +276,11 @@ pub fn merge_as(method: Method, call: &Call, output: Dtype) -> Result<Vec<u8>> {
         fill(&mut bytes[from..]);
     })?;
     Ok(bytes)
+}
+
+/// Gives up memory that merges keep for the tensors that follow.
+pub fn forget_room() {
+    select::forget();
 }
 
 /// The same in pieces of at most [`PIECE_BYTES`], in order.

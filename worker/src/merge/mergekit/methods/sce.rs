@@ -14,6 +14,7 @@ use super::values::{Compute, round_all};
 use super::{Checked, Input};
 use crate::merge::block::{BLOCK, Block};
 use rayon::prelude::*;
+use std::path::Path;
 
 /// Weights whose sum is below this are all the same.
 const TINY_SUM: f64 = 1e-6;
@@ -27,7 +28,7 @@ pub(super) fn merge(checked: &Checked, base: &Input, put: Put) {
     let share = checked.shared.number("select_topk").unwrap_or(1.0);
     let mut tensor = Tensor { compute, base, sources, kept: None };
     if share < 1.0 {
-        tensor.kept = Some(tensor.select(checked.elements, share));
+        tensor.kept = Some(tensor.select(checked.call.spill, checked.elements, share));
     }
     let weights = tensor.weights(checked.elements, checked.call.threads);
     let columns = Columns::new(compute, weights.len(), checked.elements);
@@ -78,7 +79,7 @@ impl Tensor<'_> {
     }
 
     /// Which elements vary most.
-    fn select(&self, elements: usize, share: f64) -> Mask {
+    fn select(&self, spill: Option<&Path>, elements: usize, share: f64) -> Mask {
         let variances = |first: usize, out: &mut [f32]| {
             let mut terms = blocks(self.sources.len());
             let mut base = [0.0; BLOCK];
@@ -99,7 +100,7 @@ impl Tensor<'_> {
             .sum();
         // torch multiplies a count by a number in float32.
         let count = if share <= 0.0 { 0 } else { (varying as f32 * share as f32) as usize };
-        Mask::ranks(elements, self.compute, variances, (0, count), Order::Largest)
+        Mask::ranks(elements, spill, self.compute, variances, (0, count), Order::Largest)
     }
 
     /// Each source's share of the energy.

@@ -35,6 +35,7 @@ fn run(
         parameters: shared,
         seed: 1,
         threads: 1,
+        spill: None,
     };
     merge(method, &call)
 }
@@ -139,6 +140,7 @@ fn a_base_that_is_not_there_is_refused() {
             parameters: &none,
             seed: 0,
             threads: 1,
+            spill: None,
         };
         assert!(matches!(merge(Method::Sce, &call), Err(MethodError::Inputs { .. })));
     }

@@ -4,19 +4,20 @@
 //! Numbers of sixteen bits have keys of sixteen.
 
 use super::super::values::Compute;
+use super::room::Room;
 use crate::merge::block::{BLOCK, CHUNK};
 use crate::merge::simd::widest;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 /// The keys of all elements of a tensor.
 pub(in super::super) enum Keys {
     /// Of sixteen-bit numbers.
-    Narrow(Vec<u16>),
+    Narrow(Room<u16>),
     /// Of float32.
-    Wide(Vec<u32>),
+    Wide(Room<u32>),
 }
 
 impl Keys {
@@ -24,26 +25,29 @@ impl Keys {
     /// an index on.
     pub(in super::super) fn of(
         elements: usize,
+        spill: Option<&Path>,
         compute: Compute,
         falling: bool,
         numbers: impl Fn(usize, &mut [f32]) + Sync,
     ) -> Keys {
         match compute {
-            Compute::F32 => Keys::Wide(all(elements, numbers, |x, keys| f32_keys(x, falling, keys))),
-            Compute::Bf16 => Keys::Narrow(all(elements, numbers, |x, keys| bf16_keys(x, falling, keys))),
-            Compute::F16 => Keys::Narrow(all(elements, numbers, |x, keys| f16_keys(x, falling, keys))),
+            Compute::F32 => Keys::Wide(all(elements, spill, numbers, |x, keys| f32_keys(x, falling, keys))),
+            Compute::Bf16 => {
+                Keys::Narrow(all(elements, spill, numbers, |x, keys| bf16_keys(x, falling, keys)))
+            }
+            Compute::F16 => Keys::Narrow(all(elements, spill, numbers, |x, keys| f16_keys(x, falling, keys))),
         }
     }
 }
 
-fn all<K: super::Key + Default>(
+fn all<K: super::Key>(
     elements: usize,
+    spill: Option<&Path>,
     numbers: impl Fn(usize, &mut [f32]) + Sync,
     key: impl Fn(&[f32], &mut [K]) + Sync,
-) -> Vec<K> {
-    let mut keys = K::kept().take(elements);
+) -> Room<K> {
     // What is in it from before is overwritten.
-    keys.resize(elements, K::default());
+    let mut keys = Room::take(elements, spill);
     keys.par_chunks_mut(CHUNK).enumerate().for_each(|(c, keys)| {
         let mut block = [0.0; BLOCK];
         for (b, keys) in keys.chunks_mut(BLOCK).enumerate() {
@@ -53,61 +57,6 @@ fn all<K: super::Key + Default>(
         }
     });
     keys
-}
-
-/// Room for keys that was used before, for tensors that follow: a system clears memory that it gives, which took an eighth of the time of
-/// `ties` to a folder.
-#[derive(Debug)]
-pub(in super::super) struct Kept<K>(Mutex<Vec<Vec<K>>>);
-
-/// What is not kept: of larger tensors a model has two, and ranking two at once is not done either ([`super::super::delta::at_once`]).
-const LARGEST_KEPT: usize = 256 << 20;
-/// Room that is kept, as many tensors as are ranked at once on few threads.
-const MOST_KEPT: usize = 4;
-
-impl<K> Kept<K> {
-    pub(super) const fn new() -> Kept<K> {
-        Kept(Mutex::new(Vec::new()))
-    }
-
-    /// Room for so many keys, with others in it. Where none is large enough, all of it goes, so that no more is held than is ranked.
-    pub(super) fn take(&self, keys: usize) -> Vec<K> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.iter().position(|room| room.capacity() >= keys) {
-            Some(fits) => kept.swap_remove(fits),
-            None => {
-                kept.clear();
-                Vec::with_capacity(keys)
-            }
-        }
-    }
-
-    /// Takes room back.
-    pub(super) fn give(&self, room: Vec<K>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if room.capacity() * size_of::<K>() <= LARGEST_KEPT && kept.len() < MOST_KEPT {
-            kept.push(room);
-        }
-    }
-}
-
-/// Where room for keys is kept.
-pub(in super::super) trait Room: Sized + 'static {
-    fn kept() -> &'static Kept<Self>;
-}
-
-impl Room for u16 {
-    fn kept() -> &'static Kept<u16> {
-        static KEPT: Kept<u16> = Kept::new();
-        &KEPT
-    }
-}
-
-impl Room for u32 {
-    fn kept() -> &'static Kept<u32> {
-        static KEPT: Kept<u32> = Kept::new();
-        &KEPT
-    }
 }
 
 /// Magnitude bits of a float32.

@@ -11,6 +11,7 @@
 
 mod keys;
 mod partition;
+mod room;
 mod undo;
 #[cfg(target_arch = "x86_64")]
 mod wide;
@@ -19,10 +20,12 @@ use super::sort::{self, Item, SHORT};
 use super::values::Compute;
 pub(super) use keys::{Keys, magnitude_bits};
 use partition::partition;
+pub(super) use room::forget;
+use room::{Number, Room, SPILLED_BYTES};
 use std::ops::Range;
 
 /// What elements are compared by.
-pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync + keys::Room {
+pub(super) trait Key: Number + Ord + Into<u32> {
     /// [`partition::partition`] by hand for AVX-512, where the processor has it; else nothing is done.
     #[cfg(target_arch = "x86_64")]
     fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
@@ -37,10 +40,13 @@ pub(super) trait Key: Copy + Ord + Into<u32> + Send + Sync + keys::Room {
 const LOOKED_AT: usize = 3;
 
 /// Bytes that ranking takes beside its result: a key an element, and a bit for each that a partition looks at. Numbers in an order that
-/// is made to be hard on the median of three are left to a heap, which takes 24 bytes an element; tensors have no such order.
+/// is made to be hard on the median of three are left to a heap, which takes 24 bytes an element; tensors have no such order. The keys of
+/// the largest tensors are in a file (`room.rs`).
 pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
     let key = if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() };
-    (elements * key + LOOKED_AT * elements / 8) as u64
+    let keys = elements * key;
+    let in_memory = if keys > SPILLED_BYTES { 0 } else { keys };
+    (in_memory + LOOKED_AT * elements / 8) as u64
 }
 
 /// One bit a place, 64 a word.
@@ -63,7 +69,7 @@ enum Step {
 }
 
 /// The elements at the places `from..to` after `std::sort`, given the keys of all.
-pub(super) fn sorted<K: Key>(keys: Vec<K>, (from, to): (usize, usize)) -> Bits {
+pub(super) fn sorted<K: Key>(keys: Room<K>, (from, to): (usize, usize)) -> Bits {
     let elements = keys.len();
     let mut run = Run::new(keys, [from, to]);
     run.introsort(0, elements, sort::depth(elements));
@@ -71,7 +77,7 @@ pub(super) fn sorted<K: Key>(keys: Vec<K>, (from, to): (usize, usize)) -> Bits {
 }
 
 /// The elements that torch's selection of the `count` smallest finds.
-pub(super) fn selected<K: Key>(keys: Vec<K>, count: usize) -> Bits {
+pub(super) fn selected<K: Key>(keys: Room<K>, count: usize) -> Bits {
     let elements = keys.len();
     if count == 0 || count >= elements {
         return undo::marks(elements, 0, count.min(elements));
@@ -89,8 +95,8 @@ pub(super) fn selected<K: Key>(keys: Vec<K>, count: usize) -> Bits {
     run.marked(0, count)
 }
 
-struct Run<K> {
-    keys: Vec<K>,
+struct Run<K: Key> {
+    keys: Room<K>,
     /// Which keys each partition moved, one after the other.
     moved: Bits,
     steps: Vec<Step>,
@@ -99,7 +105,7 @@ struct Run<K> {
 }
 
 impl<K: Key> Run<K> {
-    fn new(keys: Vec<K>, ranks: [usize; 2]) -> Run<K> {
+    fn new(keys: Room<K>, ranks: [usize; 2]) -> Run<K> {
         let moved = Vec::with_capacity((LOOKED_AT * keys.len()).div_ceil(64));
         Run { keys, moved, steps: Vec::new(), ranks }
     }
@@ -170,7 +176,7 @@ impl<K: Key> Run<K> {
     fn marked(self, from: usize, to: usize) -> Bits {
         let Run { keys, moved: words, steps, .. } = self;
         let mut marks = undo::marks(keys.len(), from, to);
-        K::kept().give(keys);
+        keys.give();
         for step in steps.into_iter().rev() {
             match step {
                 Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),
@@ -213,13 +219,13 @@ mod tests {
         let mut plain = items.clone();
         sort::split(&mut plain, &[other, rank]);
         let expected = set(&plain[other..rank], elements);
-        assert_eq!(sorted(keys.to_vec(), (other, rank)), expected, "sorted {what}");
-        assert_eq!(sorted(narrow(), (other, rank)), expected, "sorted, two bytes, {what}");
+        assert_eq!(sorted(keys.to_vec().into(), (other, rank)), expected, "sorted {what}");
+        assert_eq!(sorted(narrow().into(), (other, rank)), expected, "sorted, two bytes, {what}");
         let mut plain = items;
         sort::smallest(&mut plain, rank);
         let expected = set(&plain[..rank], elements);
-        assert_eq!(selected(keys.to_vec(), rank), expected, "selected {what}");
-        assert_eq!(selected(narrow(), rank), expected, "selected, two bytes, {what}");
+        assert_eq!(selected(keys.to_vec().into(), rank), expected, "selected {what}");
+        assert_eq!(selected(narrow().into(), rank), expected, "selected, two bytes, {what}");
     }
 
     #[test]
