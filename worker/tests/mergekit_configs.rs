@@ -383,6 +383,11 @@ chat_template: auto
     assert_eq!(text("generation_config.json"), "{}");
     assert!(text("README.md").contains("```yaml\nmerge_method: linear"), "{}", text("README.md"));
     assert!(out.join("model.safetensors.index.json").is_file());
+    assert!(text("README.md").contains("| BLAKE3 |"), "{}", text("README.md"));
+    let options = Options { digests: false, ..Options::default() };
+    merge(home, yaml, options, "untold").unwrap();
+    let card = std::fs::read_to_string(home.join("untold/README.md")).unwrap();
+    assert!(card.contains("were not digested") && !card.contains("BLAKE3"), "{card}");
     let whole = merge(home, yaml, Options::default(), "whole")
         .map(|_| Checkpoint::open(&home.join("whole")).unwrap());
     let (sharded, whole) = (Checkpoint::open(&out).unwrap(), whole.unwrap());

@@ -64,19 +64,19 @@ fn needs(home: &Path, method: &str, threads: usize) -> Needs {
     merge.needs(threads).unwrap()
 }
 
-/// Whatever the size, but that ranking a tensor takes 2.4 bytes an element: of the embedding of 70B models, 2.5 GB.
+/// Whatever the size: pieces of the result, a bit an element and source, and what ranking one tensor takes; the keys of the largest,
+/// the embedding of 70B models, are in a file.
 #[test]
 fn a_merge_holds_less_than_two_gigabytes() {
     for (size, shape) in [("8B", LLAMA_8B), ("70B", LLAMA_70B)] {
         let home = tempfile::tempdir().unwrap();
         ["base", "a", "b", "c", "d"].iter().for_each(|name| write_model(&home.path().join(name), &shape));
         for method in ["linear", "task_arithmetic", "ties", "dare_ties", "breadcrumbs"] {
-            let ranks = ["ties", "breadcrumbs"].contains(&method);
-            let limit = if ranks && size == "70B" { 3_200_000_000 } else { 2_000_000_000 };
             for threads in [1, 2, 64] {
                 let needs = needs(home.path(), method, threads);
                 let told = format!("{size} {method} with {threads} threads: {needs:?}");
-                assert!(needs.bytes() < limit, "{told}");
+                println!("{told}, {} bytes", needs.bytes());
+                assert!(needs.bytes() < 2_000_000_000, "{told}");
             }
         }
     }

@@ -32,11 +32,19 @@ pub struct Options {
     pub torch_threads: usize,
     /// Bound on a shard's data, in bytes.
     pub shard_bytes: u64,
+    /// Whether the model card tells the digests of the models' files.
+    pub digests: bool,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 0, truncate_embeddings: false, torch_threads: 1, shard_bytes: SHARD_BYTES }
+        Options {
+            seed: 0,
+            truncate_embeddings: false,
+            torch_threads: 1,
+            shard_bytes: SHARD_BYTES,
+            digests: true,
+        }
     }
 }
 
@@ -238,6 +246,9 @@ impl Merge {
         // The models are digested meanwhile, by what processors the merge and the disk leave. What fails ends the other.
         let (written, digests) = std::thread::scope(|scope| {
             let digesting = scope.spawn(|| {
+                if !self.options.digests {
+                    return Ok(Vec::new());
+                }
                 let digests = background::beside_others(|| self.digests(&|| !stopped()));
                 over.fetch_or(digests.is_err(), Ordering::Relaxed);
                 digests
@@ -264,7 +275,11 @@ impl Merge {
             (written, digests) => written.and(digests)?,
         };
         let random = self.method.random().then_some(self.options.seed);
-        writer.file("README.md", folder::card(&self.config, random, origin, &digests).as_bytes())?;
+        writer.file(
+            "README.md",
+            folder::card(&self.config, random, origin, self.options.digests.then_some(&digests[..]))
+                .as_bytes(),
+        )?;
         Ok(writer.finish()?)
     }
 }

@@ -153,7 +153,7 @@ pub(super) fn card(
     config: &Config,
     random: Option<u64>,
     origin: &Origin<'_>,
-    digests: &[FileDigest],
+    digests: Option<&[FileDigest]>,
 ) -> String {
     let mut out = String::from("---\n");
     sources::front_matter(&mut out, origin.sources, "merge");
@@ -185,7 +185,10 @@ pub(super) fn card(
     let longest = origin.yaml.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(3.max(longest + 1));
     let _ = write!(out, "{fence}yaml\n{}\n{fence}\n\n", origin.yaml.trim_end());
-    sources::files(&mut out, digests);
+    match digests {
+        Some(digests) => sources::files(&mut out, digests),
+        None => out.push_str("The models' files were not digested (`--no-digests`).\n"),
+    }
     out
 }
 
@@ -207,7 +210,7 @@ mod tests {
             licence: Licence { id: Some(id.into()), ..Licence::default() },
         };
         let sources = [source("o/a", "llama3"), source("o/b", "mit")];
-        let text = card(&config, Some(7), &Origin { title: "merged", yaml, sources: &sources }, &[]);
+        let text = card(&config, Some(7), &Origin { title: "merged", yaml, sources: &sources }, Some(&[]));
         let block = text.strip_prefix("---\n").unwrap().split_once("---\n").unwrap().0;
         for line in
             ["base_model:\n- \"o/a\"\n- \"o/b\"\n", "license: \"other\"", "base_model_relation: merge"]
