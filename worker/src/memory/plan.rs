@@ -13,7 +13,7 @@ use crate::merge::{Merger, mask_bytes, mask_elements, staging_bytes, trim_scratc
 use crate::model::weights::STRIP_BYTES;
 use anyhow::{Context, Result, bail};
 use candle_core::DType;
-use common::recipe::{Convention, Recipe};
+use common::recipe::{Convention, Mask, Recipe};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -199,7 +199,12 @@ pub(super) fn plan_merge(merger: &Merger, recipe: &Recipe, machine: &Machine) ->
     let dropping =
         recipe.sources.iter().filter(|s| s.drop_rate.numbers().iter().any(|(_, rate)| *rate > 0.0));
     let masked = match recipe.convention {
-        Convention::Paper => mask_elements(recipe.mask, dropping.count(), elements, largest),
+        Convention::Paper => {
+            // Where rates differ from layer to layer, so do masks.
+            let one_rate = recipe.sources.iter().all(|s| s.drop_rate.same().is_some());
+            let mask = if one_rate { recipe.mask } else { Mask::Independent };
+            mask_elements(mask, dropping.count(), elements, largest)
+        }
         Convention::Linear => 0,
     };
     let items = vec![

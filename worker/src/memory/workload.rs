@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use candle_core::DType;
 use common::recipe::{Convention, Mask};
 use common::run::RunPlan;
-use common::space::{Coefficient, Origin};
+use common::space::{Coefficient, Origin, SourceCoefficients};
 
 /// Weights that stay in their files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,8 +98,10 @@ impl Workload {
             Convention::Linear => 0,
         };
         let sizes = || base.names().filter_map(|name| base.info(name)).map(|i| i.elements as u64);
-        // Where the mask is searched for, it may be one for each tensor.
-        let mask = if run.space.mask.is_some() { Mask::Independent } else { run.merge.mask };
+        // Where the mask is searched for, it may be one for each tensor; where rates differ from layer to layer, so do masks.
+        let by_layers = |c: &SourceCoefficients| matches!(c.drop_rate, Coefficient::Cases(_));
+        let many = run.space.mask.is_some() || run.space.sources.iter().any(by_layers);
+        let mask = if many { Mask::Independent } else { run.merge.mask };
         Ok(Workload {
             mapped,
             masked: mask_elements(mask, dropping, sizes().sum(), sizes().max().unwrap_or(0)),

@@ -137,8 +137,12 @@ impl Merge {
     /// meanwhile lie in the folder `spill`.
     fn tensor(&self, position: usize, spill: &Path, put: Put) -> Result<()> {
         let tensor = &self.plan.tensors[position];
-        if tensor.rows == Rows::Aligned {
-            // Putting rows in order takes memory of its own.
+        let mut copies = tensor.rows == Rows::Aligned;
+        for input in &tensor.inputs {
+            copies |= self.models[input.model].checkpoint.stored(&input.stored)?.1.is_some();
+        }
+        if copies {
+            // Putting elements in order takes memory of its own.
             methods::forget_room();
         }
         let matrices = self.inputs(tensor)?;
@@ -214,7 +218,7 @@ impl Merge {
     }
 
     /// Writes the folder `out`, whole or not at all, with a few pieces of the result in memory. `stop` is looked at between
-    /// tensors.
+    /// tensors. Not to be called from a thread of rayon's global pool, whose threads it may wait for.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Checkpoint`] when `out` is not empty or cannot be written; [`Error::Digest`];

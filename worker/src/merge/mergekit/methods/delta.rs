@@ -17,7 +17,7 @@ use super::parameters::Settled;
 #[cfg(target_arch = "x86_64")]
 use super::reduce::Lanes;
 use super::reduce::{self, Rows};
-use super::select::rank_bytes;
+use super::select::{key_bytes, rank_bytes};
 use super::values::{Compute, round_inline};
 #[cfg(target_arch = "x86_64")]
 use super::wide::{self, Source};
@@ -269,7 +269,9 @@ const RANKED_AT_ONCE: u64 = 1 << 30;
 
 /// Task vectors of so many elements that are searched side by side.
 pub(super) fn at_once(elements: usize, compute: Compute, threads: usize) -> usize {
-    let fit = RANKED_AT_ONCE / rank_bytes(elements, compute).max(1);
+    // Wherever keys are: a file that cannot be had is memory after all.
+    let all = rank_bytes(elements, compute).max(key_bytes(elements, compute) as u64);
+    let fit = RANKED_AT_ONCE / all.max(1);
     threads.min(fit as usize).max(1)
 }
 

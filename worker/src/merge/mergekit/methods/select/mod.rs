@@ -43,10 +43,14 @@ const LOOKED_AT: usize = 3;
 /// is made to be hard on the median of three are left to a heap, which takes 24 bytes an element; tensors have no such order. The keys of
 /// the largest tensors are in a file (`room.rs`).
 pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
-    let key = if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() };
-    let keys = elements * key;
+    let keys = key_bytes(elements, compute);
     let in_memory = if keys > SPILLED_BYTES { 0 } else { keys };
     (in_memory + LOOKED_AT * elements / 8) as u64
+}
+
+/// Bytes of the keys of a tensor, wherever they are.
+pub(super) fn key_bytes(elements: usize, compute: Compute) -> usize {
+    elements * if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() }
 }
 
 /// One bit a place, 64 a word.
@@ -241,6 +245,22 @@ mod tests {
                     check(&keys, rank, &format!("{n} {distinct} {rank}"));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn keys_in_a_file_lead_to_the_same_elements() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<u16> = keys(20_001, 300, 5).into_iter().map(|k| k as u16).collect();
+        let in_file = || {
+            let mut room = Room::take_above(keys.len(), Some(folder.path()), 0);
+            assert!(matches!(room, Room::File(_)));
+            room.copy_from_slice(&keys);
+            room
+        };
+        for rank in [400, 7000, 19_000] {
+            assert_eq!(sorted(in_file(), (rank / 3, rank)), sorted(keys.clone().into(), (rank / 3, rank)));
+            assert_eq!(selected(in_file(), rank), selected(keys.clone().into(), rank));
         }
     }
 

@@ -56,9 +56,10 @@ impl<K: Number> Room<K> {
         Room::take_above(keys, spill, SPILLED_BYTES)
     }
 
-    fn take_above(keys: usize, spill: Option<&Path>, bytes: usize) -> Room<K> {
+    pub(super) fn take_above(keys: usize, spill: Option<&Path>, bytes: usize) -> Room<K> {
         let wanted = keys * size_of::<K>();
         if let Some(folder) = spill.filter(|_| wanted > bytes) {
+            forget();
             match map(folder, wanted) {
                 Ok(map) => return Room::File(map),
                 Err(e) => tracing::warn!(
@@ -78,15 +79,30 @@ impl<K: Number> Room<K> {
     }
 }
 
-/// A file without a name, of which every byte has its place on the disk: else a full disk would end the process.
+/// A file without a name, of which every byte has its place on the disk: else a full disk would end the process. File systems
+/// that write elsewhere what is written again (btrfs) keep that promise for the first time only.
 fn map(folder: &Path, bytes: usize) -> std::io::Result<MmapMut> {
     let file = tempfile::tempfile_in(folder)?;
-    #[cfg(target_os = "linux")]
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes as u64)?;
-    #[cfg(not(target_os = "linux"))]
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes as u64), &mut &file)?;
+    if !allocate(&file, bytes)? {
+        std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes as u64), &mut &file)?;
+    }
     // SAFETY: the file has no name, so that nobody else changes or truncates it.
     unsafe { memmap2::MmapOptions::new().len(bytes).map_mut(&file) }
+}
+
+/// Gives every byte its place; false where the file system knows no such request.
+#[cfg(target_os = "linux")]
+fn allocate(file: &std::fs::File, bytes: usize) -> std::io::Result<bool> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes as u64) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &std::fs::File, _: usize) -> std::io::Result<bool> {
+    Ok(false)
 }
 
 impl<K: Number> Deref for Room<K> {
