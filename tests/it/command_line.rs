@@ -179,6 +179,21 @@ fn doctor_plans_a_mergekit_configuration() {
 }
 
 #[test]
+fn options_of_a_configuration_are_refused_for_other_merges() {
+    let run = Run::new(2, 4);
+    let (folder, out) = (run.path("."), run.path("out"));
+    let model = folder.to_str().unwrap();
+    for option in [&["--no-digests"][..], &["--seed", "1"], &["--truncate-embeddings"]] {
+        let mut arguments = vec!["merge", model, "--text-only", "--out", out.to_str().unwrap()];
+        arguments.extend(option);
+        let output = worker(&arguments);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("are for mergekit configurations") && said.contains(option[0]), "{said}");
+    }
+}
+
+#[test]
 fn a_run_file_given_to_merge_is_called_by_its_name() {
     let run = Run::new(2, 4);
     let out = run.path("out");

@@ -174,8 +174,8 @@ pub struct Merge {
     /// last bits of some methods.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub torch_threads: u32,
-    /// Do not digest the models of a mergekit configuration, which takes up to two fifths of the time. The model card
-    /// then does not tell which files they were.
+    /// Do not digest the models of a mergekit configuration, as mergekit does not: faster where they are in memory. The
+    /// model card then does not tell which files they were.
     #[arg(long)]
     pub no_digests: bool,
     #[command(flatten)]

@@ -1,8 +1,8 @@
 //! A large file, written past the page cache where the file system lets.
 //!
 //! A model that is written is flushed in any case, so what the page cache brings is a copy of every byte and the clearing out of
-//! the models that are read. What
-//! does not fill a page, the end of a file, goes by way of the cache, and so does everything where the file system refuses.
+//! the models that are read. What does not fill a page, the end of a file, goes by way of the cache, and so does everything where the
+//! file system refuses.
 
 use super::error::{Error, Result};
 use std::fs::File;

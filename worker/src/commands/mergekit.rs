@@ -144,8 +144,8 @@ fn find(
 pub fn refuse_options(args: &cli::Merge) -> Result<()> {
     if args.truncate_embeddings || args.seed.is_some() || args.no_digests {
         bail!(
-            "--seed, --truncate-embeddings and --no-digests are for mergekit configurations; a recipe says itself what its seed is and \
-             how vocabularies are matched"
+            "--seed, --truncate-embeddings and --no-digests are for mergekit configurations; a recipe says itself what its \
+             seed is and how vocabularies are matched, and its models are always digested"
         );
     }
     Ok(())

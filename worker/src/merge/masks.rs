@@ -128,7 +128,7 @@ impl Masks {
     }
 }
 
-/// What masks of so many elements come to.
+/// Bytes that are kept of masks of so many elements.
 pub fn mask_bytes(elements: u64) -> u64 {
     (elements / 8).min(MOST_BYTES)
 }

@@ -52,6 +52,37 @@ fn rounds_as_the_half_crate() {
     }
 }
 
+/// Masks that are kept as bits give what masks that are drawn give, on any processor and in either arithmetic.
+#[test]
+fn kept_masks_are_those_that_are_drawn() {
+    use crate::checkpoint::Dtype;
+    let bytes = |scale: f32| -> Vec<u8> {
+        let numbers = (0..2 * BLOCK as u32).map(|i| scale * (i.wrapping_mul(2_654_435_761) >> 20) as f32);
+        numbers.flat_map(f32::to_le_bytes).collect()
+    };
+    let (base, model) = (bytes(1e-4), bytes(3e-4));
+    let rule = Rule { weight: 0.5, drop: field::drop_limit(0.4), keep: 0.6, threshold: 0 };
+    let key = Key([5, 6]);
+    let merged = |drawn: Option<Arc<Drawn>>, arithmetic, first| {
+        let model = Elements::new(&model, Dtype::F32);
+        let terms = [Term { source: 0, rule, key, model, base: None, drawn }];
+        let mut scratch = Scratch::new(1, arithmetic);
+        let (base, whole) = (Elements::new(&base, Dtype::F32), Whole { scale: 1.0, tie: 0.0 });
+        portable_merge(&mut scratch, base, &terms, whole, first, BLOCK);
+        scratch.merged(BLOCK).to_vec()
+    };
+    for arithmetic in [Arithmetic::Float32, Arithmetic::Float16] {
+        let kept = Arc::new(Drawn::new(key, rule.drop, 2 * BLOCK));
+        for first in [0, BLOCK] {
+            let (found, expected) =
+                (merged(Some(kept.clone()), arithmetic, first), merged(None, arithmetic, first));
+            assert_eq!(found, expected, "{arithmetic:?} from {first}");
+            let other = Arc::new(Drawn::new(Key([5, 7]), rule.drop, 2 * BLOCK));
+            assert_ne!(merged(Some(other), arithmetic, first), expected, "another mask, another merge");
+        }
+    }
+}
+
 /// The kernels by hand, on a processor that they are for, against what is compiled for every one: everything that a
 /// merge may be asked, with numbers of all kinds.
 #[cfg(target_arch = "x86_64")]

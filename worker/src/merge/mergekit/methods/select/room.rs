@@ -1,9 +1,9 @@
 //! Room for keys: memory that was used before, or a file where a tensor is so large that its keys alone would be most of what a
 //! merge holds.
 //!
-//! A system clears memory that it gives, which took an eighth of the time of `ties` to a folder; so what is
-//! used by one tensor is kept for the next ones of its size. The file has no name, is gone with the process, and holds nothing of a model but the order of
-//! magnitudes; its pages are page cache, which a system can write out.
+//! A system clears memory that it gives, which took an eighth of the time of `ties` to a folder; so what is used by one tensor is kept
+//! for the next ones of its size. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
+//! pages are page cache, which a system can write out.
 
 #![expect(unsafe_code, reason = "the file is mapped, and its bytes seen as numbers")]
 
