@@ -17,7 +17,6 @@ use super::parameters::Settled;
 #[cfg(target_arch = "x86_64")]
 use super::reduce::Lanes;
 use super::reduce::{self, Rows};
-use super::select::{key_bytes, rank_bytes};
 use super::values::{Compute, round_inline};
 #[cfg(target_arch = "x86_64")]
 use super::wide::{self, Source};
@@ -262,17 +261,6 @@ widest! {
         all.iter_mut().for_each(|x| *x = x.abs());
         kept.iter_mut().for_each(|x| *x = x.abs());
     }
-}
-
-/// Memory that task vectors may take while they are ranked side by side, in bytes; one is always ranked.
-const RANKED_AT_ONCE: u64 = 1 << 30;
-
-/// Task vectors of so many elements that are searched side by side.
-pub(super) fn at_once(elements: usize, compute: Compute, threads: usize) -> usize {
-    // Wherever keys are: a file that cannot be had is memory after all.
-    let all = rank_bytes(elements, compute).max(key_bytes(elements, compute) as u64);
-    let fit = RANKED_AT_ONCE / all.max(1);
-    threads.min(fit as usize).max(1)
 }
 
 /// float16 masks are drawn in float32.

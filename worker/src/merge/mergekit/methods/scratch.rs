@@ -2,10 +2,10 @@
 //!
 //! Follows the allocations of `delta`, `mask`, `select`, `sce`, `nuslerp` and `model_stock`; blocks that fit a cache are left out.
 
-use super::delta::{at_once, lines};
+use super::delta::lines;
 use super::mask::bits_bytes;
 use super::nuslerp::ARC_BYTES;
-use super::select::rank_bytes;
+use super::select::{at_once, rank_bytes};
 use super::sort::ITEM_BYTES;
 use super::values::Compute;
 use super::{Fallback, Method, Parameters, Value};

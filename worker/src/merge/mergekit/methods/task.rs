@@ -8,10 +8,11 @@
 //! One pass over the elements does all of it; what a trim or a mask needs to know of the whole tensor is found before.
 
 use super::compute::{Put, blocks, each_block, map, zip};
-use super::delta::{Delta, at_once};
+use super::delta::Delta;
 use super::error::Result;
 use super::parameters::Settled;
 use super::reduce::{self, Columns};
+use super::select::at_once;
 use super::values::{Compute, round_inline};
 use super::{Checked, Input, Method};
 use crate::merge::block::{BLOCK, Block};

@@ -48,6 +48,24 @@ pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
     (in_memory + LOOKED_AT * elements / 8) as u64
 }
 
+/// Memory that task vectors may take while they are ranked side by side, in bytes; one is always ranked.
+const RANKED_AT_ONCE: u64 = 1 << 30;
+
+/// Task vectors of so many elements that are ranked side by side.
+pub(super) fn at_once(elements: usize, compute: Compute, threads: usize) -> usize {
+    // Wherever keys are: a file that cannot be had is memory after all.
+    let all = rank_bytes(elements, compute).max(key_bytes(elements, compute) as u64);
+    let fit = RANKED_AT_ONCE / all.max(1);
+    threads.min(fit as usize).max(1)
+}
+
+/// Whether as many tensors with so many keys are ranked at a time as there are threads.
+fn side_by_side<K: Number>(keys: usize) -> bool {
+    let compute = if size_of::<K>() == size_of::<u32>() { Compute::F32 } else { Compute::Bf16 };
+    let threads = rayon::current_num_threads();
+    at_once(keys, compute, threads) == threads
+}
+
 /// Bytes of the keys of a tensor, wherever they are.
 pub(super) fn key_bytes(elements: usize, compute: Compute) -> usize {
     elements * if compute == Compute::F32 { size_of::<u32>() } else { size_of::<u16>() }
@@ -101,6 +119,8 @@ pub(super) fn selected<K: Key>(keys: Room<K>, count: usize) -> Bits {
 
 struct Run<K: Key> {
     keys: Room<K>,
+    /// Whether the memory is for the next tensors too.
+    keep: bool,
     /// Which keys each partition moved, one after the other.
     moved: Bits,
     steps: Vec<Step>,
@@ -110,8 +130,10 @@ struct Run<K: Key> {
 
 impl<K: Key> Run<K> {
     fn new(keys: Room<K>, ranks: [usize; 2]) -> Run<K> {
-        let moved = Vec::with_capacity((LOOKED_AT * keys.len()).div_ceil(64));
-        Run { keys, moved, steps: Vec::new(), ranks }
+        let keep = side_by_side::<K>(keys.len());
+        let mut moved = u64::kept().take((LOOKED_AT * keys.len()).div_ceil(64));
+        moved.clear();
+        Run { keys, keep, moved, steps: Vec::new(), ranks }
     }
 
     /// [`sort::sort`] of the places `first..end`, as far as a rank falls between two of them.
@@ -153,13 +175,16 @@ impl<K: Key> Run<K> {
     }
 
     fn partition(&mut self, first: usize, end: usize) -> usize {
+        let more = self.keys.len() / 4 / 64;
         let keys = &mut self.keys[first..end];
         let median = sort::median(keys.len(), |i| keys[i]);
         keys.swap(0, median);
-        let from = self.moved.len();
-        // Beyond what was expected, no more than is needed.
-        self.moved.reserve_exact(keys.len().div_ceil(64));
-        self.moved.resize(from + keys.len().div_ceil(64), 0);
+        let (from, words) = (self.moved.len(), keys.len().div_ceil(64));
+        if from + words > self.moved.capacity() {
+            // Beyond what was expected, little more than is needed.
+            self.moved.reserve_exact(words.max(more));
+        }
+        self.moved.resize(from + words, 0);
         let cut = first + partition(keys, &mut self.moved[from..]);
         self.steps.push(Step::Exchange(first, first + median));
         self.steps.push(Step::Partition { first, moved: from..self.moved.len() });
@@ -178,15 +203,18 @@ impl<K: Key> Run<K> {
 
     /// Where the elements began that are at the places `from..to` now.
     fn marked(self, from: usize, to: usize) -> Bits {
-        let Run { keys, moved: words, steps, .. } = self;
+        let Run { keys, keep, moved: words, steps, .. } = self;
         let mut marks = undo::marks(keys.len(), from, to);
-        keys.give();
+        keys.give(keep);
         for step in steps.into_iter().rev() {
             match step {
                 Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),
                 Step::Partition { first, moved } => undo::partition(&mut marks, first, &words[moved]),
                 Step::Order { first, order } => undo::order(&mut marks, first, &order),
             }
+        }
+        if keep {
+            u64::kept().give(words);
         }
         marks
     }

@@ -1,8 +1,9 @@
-//! Room for keys: memory that was used before, or a file where a tensor is so large that its keys alone would be most of what a
-//! merge holds.
+//! Room for keys and bits: memory that was used before, or for keys a file where a tensor is so large that they alone would be most of
+//! what a merge holds.
 //!
 //! A system clears memory that it gives, which took an eighth of the time of `ties` to a folder; so what is used by one tensor is kept
-//! for the next ones of its size. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
+//! for the next ones, unless fewer such tensors would be ranked at a time than there are threads: then no more rooms are there than
+//! threads, none larger than what each of them was planned to have. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
 //! pages are page cache, which a system can write out.
 
 #![expect(unsafe_code, reason = "the file is mapped, and its bytes seen as numbers")]
@@ -14,10 +15,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Keys of more bytes than this are kept in a file, if there is a folder for one. Those of an 8B's embedding in 16 bits are not.
 pub(in super::super) const SPILLED_BYTES: usize = 1 << 30;
-/// Memory that is kept for tensors that follow is at most this part larger than what they need, so that a merge that was planned
-/// for what is needed holds little more.
-const LARGER: usize = 4;
-
 /// Room for the keys of a tensor. What is in it at first is of no meaning.
 pub(in super::super) enum Room<K: Number> {
     Memory(Vec<K>),
@@ -28,18 +25,25 @@ pub(in super::super) enum Room<K: Number> {
 pub(in super::super) fn forget() {
     u16::kept().forget();
     u32::kept().forget();
+    u64::kept().forget();
 }
 
-/// A key as it lies in memory; every pattern of bits is one.
+/// A key, or a word of bits, as it lies in memory; every pattern of bits is one.
 pub(in super::super) trait Number: Copy + Default + Send + Sync + 'static {
-    /// Room for keys of this type that was used before.
+    /// Room for numbers of this type that was used before.
     fn kept() -> &'static Kept<Self>;
+    /// Gives up what is kept for keys of the other width.
+    fn forget_others();
 }
 
 impl Number for u16 {
     fn kept() -> &'static Kept<u16> {
         static KEPT: Kept<u16> = Kept::new();
         &KEPT
+    }
+
+    fn forget_others() {
+        u32::kept().forget();
     }
 }
 
@@ -48,18 +52,33 @@ impl Number for u32 {
         static KEPT: Kept<u32> = Kept::new();
         &KEPT
     }
+
+    fn forget_others() {
+        u16::kept().forget();
+    }
+}
+
+impl Number for u64 {
+    fn kept() -> &'static Kept<u64> {
+        static KEPT: Kept<u64> = Kept::new();
+        &KEPT
+    }
+
+    fn forget_others() {}
 }
 
 impl<K: Number> Room<K> {
     /// Room for so many keys, in a file of the folder `spill` if there are very many.
     pub(super) fn take(keys: usize, spill: Option<&Path>) -> Room<K> {
+        if !super::side_by_side::<K>(keys) {
+            forget();
+        }
         Room::take_above(keys, spill, SPILLED_BYTES)
     }
 
     pub(super) fn take_above(keys: usize, spill: Option<&Path>, bytes: usize) -> Room<K> {
         let wanted = keys * size_of::<K>();
         if let Some(folder) = spill.filter(|_| wanted > bytes) {
-            forget();
             match map(folder, wanted) {
                 Ok(map) => return Room::File(map),
                 Err(e) => tracing::warn!(
@@ -71,9 +90,9 @@ impl<K: Number> Room<K> {
         Room::Memory(K::kept().take(keys))
     }
 
-    /// Gives the room back.
-    pub(super) fn give(self) {
-        if let Room::Memory(room) = self {
+    /// Gives the room back, for the next ones if it is to be kept.
+    pub(super) fn give(self, keep: bool) {
+        if let (Room::Memory(room), true) = (self, keep) {
             K::kept().give(room);
         }
     }
@@ -138,7 +157,7 @@ impl<K: Number> From<Vec<K>> for Room<K> {
     }
 }
 
-/// Memory for keys that was used before.
+/// Memory for numbers that was used before.
 #[derive(Debug)]
 pub(in super::super) struct Kept<K>(Mutex<Vec<Vec<K>>>);
 
@@ -147,19 +166,22 @@ impl<K: Number> Kept<K> {
         Kept(Mutex::new(Vec::new()))
     }
 
-    /// Room for so many keys. Where none fits, all that is kept goes, whatever its keys, so that no more is held than is ranked.
-    fn take(&self, keys: usize) -> Vec<K> {
+    /// So many numbers, of no meaning. Where nothing that is kept is large enough, all of it goes first.
+    pub(super) fn take(&self, numbers: usize) -> Vec<K> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |room: &Vec<K>| (keys..=keys + keys / LARGER).contains(&room.capacity());
-        let Some(fits) = kept.iter().position(fits) else {
+        let smallest = (0..kept.len())
+            .filter(|i| kept[*i].capacity() >= numbers)
+            .min_by_key(|i| kept[*i].capacity());
+        let Some(smallest) = smallest else {
+            kept.clear();
             drop(kept);
-            forget();
-            self.forget();
+            K::forget_others();
             // Cleared by the system, if it is so much.
-            return vec![K::default(); keys];
+            return vec![K::default(); numbers];
         };
-        let mut room = kept.swap_remove(fits);
-        room.resize(keys, K::default());
+        let mut room = kept.swap_remove(smallest);
+        drop(kept);
+        room.resize(numbers, K::default());
         room
     }
 
@@ -167,7 +189,7 @@ impl<K: Number> Kept<K> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn give(&self, room: Vec<K>) {
+    pub(super) fn give(&self, room: Vec<K>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(room);
     }
 }
@@ -208,8 +230,9 @@ mod tests {
         kept.give(grown);
         assert_eq!(kept.take(101).len(), 101);
         assert!(kept.0.lock().unwrap().is_empty(), "what is too small goes");
-        kept.give(vec![0; 100]);
-        assert_eq!(kept.take(79).capacity(), 79, "so does what is much too large");
-        assert!(kept.0.lock().unwrap().is_empty());
+        [300, 100, 200].map(|numbers| kept.give(vec![0; numbers]));
+        assert_eq!(kept.take(90).capacity(), 100, "the smallest that is large enough");
+        assert_eq!(kept.take(90).capacity(), 200);
+        assert_eq!(kept.take(90).capacity(), 300);
     }
 }

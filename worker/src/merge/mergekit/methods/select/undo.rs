@@ -1,5 +1,7 @@
 //! Steps of an arrangement taken back, with a mark for each place instead of its key.
 
+use std::ops::Range;
+
 /// `elements` bits, of which those from `from` up to `to` are set.
 pub(super) fn marks(elements: usize, from: usize, to: usize) -> Vec<u64> {
     let word = |at: usize| {
@@ -53,9 +55,14 @@ pub(super) fn plain(marks: &mut [u64], first: usize, moved: &[u64]) {
 pub(super) trait Scatter {
     /// The `count` lowest set bits.
     fn lowest(bits: u64, count: u32) -> u64;
-    /// Exchanges the bits of `low` that `from` names, in rising order, with those of `high` that `to` names, in falling order; `count` in
-    /// either.
-    fn exchange(low: &mut u64, from: u64, high: &mut u64, to: u64, count: u32);
+    /// The bits of `from` at the places that are set, side by side from the lowest on; above them nothing.
+    fn gather(from: u64, places: u64) -> u64;
+    /// The lowest bits of `bits`, each at the next place that is set.
+    fn scatter(bits: u64, places: u64) -> u64;
+    /// The lowest bit becomes the highest.
+    fn turned(bits: u64) -> u64 {
+        bits.reverse_bits()
+    }
 }
 
 /// As any processor does it.
@@ -68,15 +75,25 @@ impl Scatter for Plain {
     }
 
     #[inline(always)]
-    fn exchange(low: &mut u64, mut from: u64, high: &mut u64, mut to: u64, count: u32) {
-        for _ in 0..count {
-            let (l, r) = (from.trailing_zeros(), 63 - to.leading_zeros());
-            let differ = (*low >> l ^ *high >> r) & 1;
-            *low ^= differ << l;
-            *high ^= differ << r;
-            from &= from - 1;
-            to ^= 1 << r;
+    fn gather(from: u64, mut places: u64) -> u64 {
+        let (mut bits, mut at) = (0, 0);
+        while places != 0 {
+            bits |= (from >> places.trailing_zeros() & 1) << at;
+            places &= places - 1;
+            at += 1;
         }
+        bits
+    }
+
+    #[inline(always)]
+    fn scatter(mut bits: u64, mut places: u64) -> u64 {
+        let mut scattered = 0;
+        while places != 0 {
+            scattered |= (bits & 1) << places.trailing_zeros();
+            places &= places - 1;
+            bits >>= 1;
+        }
+        scattered
     }
 }
 
@@ -100,64 +117,156 @@ fn set_window(marks: &mut [u64], at: usize, bits: u64) {
     }
 }
 
-/// A word of moved places that is under way, and its marks.
-struct Side {
-    word: usize,
-    /// Those that are still to be exchanged.
-    moved: u64,
-    marks: u64,
+/// Words of a side that are looked at together.
+const GROUP: usize = 8;
+/// Words that a list of marks has room for, and one more.
+const ROOM: usize = 8 * GROUP;
+
+/// Marks that are to cross over, in the order in which they find their places.
+struct List {
+    words: [u64; ROOM + 1],
+    /// In bits.
+    first: usize,
+    end: usize,
+}
+
+impl List {
+    fn new() -> List {
+        List { words: [0; ROOM + 1], first: 0, end: 0 }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.end - self.first
+    }
+
+    /// Makes room for a group.
+    #[inline(always)]
+    fn make_room(&mut self) {
+        if self.end + GROUP * 64 > ROOM * 64 {
+            let word = self.first / 64;
+            self.words.copy_within(word..=self.end / 64, 0);
+            self.first -= 64 * word;
+            self.end -= 64 * word;
+        }
+    }
+
+    /// Appends `count` bits; above them there is nothing.
+    #[inline(always)]
+    fn append(&mut self, bits: u64, count: u32) {
+        let (word, shifted) = (self.end / 64, u128::from(bits) << (self.end % 64));
+        let kept = self.words[word] & !(u64::MAX << (self.end % 64));
+        self.words[word] = kept | shifted as u64;
+        self.words[word + 1] = (shifted >> 64) as u64;
+        self.end += count as usize;
+    }
+
+    /// The next bits, of which `count` are taken.
+    #[inline(always)]
+    fn take(&mut self, count: u32) -> u64 {
+        let word = self.first / 64;
+        let both = u128::from(self.words[word + 1]) << 64 | u128::from(self.words[word]);
+        let bits = (both >> (self.first % 64)) as u64;
+        self.first += count as usize;
+        bits
+    }
 }
 
 #[inline(always)]
 pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64]) {
-    let mut pairs = moved.iter().map(|w| u64::from(w.count_ones())).sum::<u64>() / 2;
-    if pairs == 0 {
-        return;
+    // What one side is ahead of the other in the end is within a group of it, then within a word.
+    let (mut many, mut one) = ([0; GROUP], [0; 1]);
+    if let Some(words) = cross::<S, GROUP>(marks, first, moved, &mut many)
+        && let first = first + 64 * words.start
+        && let Some(word) = cross::<S, 1>(marks, first, &many[..words.len()], &mut one)
+    {
+        within_word::<S>(marks, first + 64 * word.start, one[0]);
     }
-    let side = |marks: &[u64], word: usize| Side {
-        word,
-        moved: moved[word],
-        marks: window(marks, first + 64 * word),
-    };
-    let (mut low, mut high) = (side(marks, 0), side(marks, moved.len() - 1));
-    // A word's marks stay in registers until all of it is done.
-    let mut last = loop {
-        if low.word == high.word {
-            break low;
-        }
-        let (in_low, in_high) = (low.moved.count_ones(), high.moved.count_ones());
-        let count = in_low.min(in_high);
-        if count > 0 {
-            let from = S::lowest(low.moved, count);
-            let left = S::lowest(high.moved, in_high - count);
-            S::exchange(&mut low.marks, from, &mut high.marks, high.moved & !left, count);
-            low.moved &= !from;
-            high.moved = left;
-            pairs -= u64::from(count);
-        }
-        if pairs == 0 {
-            set_window(marks, first + 64 * low.word, low.marks);
-            set_window(marks, first + 64 * high.word, high.marks);
-            return;
-        }
-        if low.moved == 0 {
-            set_window(marks, first + 64 * low.word, low.marks);
-            if low.word + 1 == high.word {
-                break high;
+}
+
+/// Exchanges the marks of one half of the places with those of the other, as far as these are in other groups of `N` words. The places that
+/// are left, all on one side within a group, are in `rest`, for the words that are returned.
+#[inline(always)]
+fn cross<S: Scatter, const N: usize>(
+    marks: &mut [u64],
+    first: usize,
+    moved: &[u64],
+    rest: &mut [u64; N],
+) -> Option<Range<usize>> {
+    // Words that were looked at, and those of them whose marks have been replaced.
+    let (mut low, mut low_done) = (0, 0);
+    let (mut high, mut high_done) = (moved.len(), moved.len());
+    let (mut lower, mut upper) = (List::new(), List::new());
+    let (mut in_lower, mut in_upper) = (0, 0);
+    while low < high {
+        let some = N.min(high - low);
+        if in_lower <= in_upper {
+            lower.make_room();
+            for word in low..low + some {
+                let (places, count) = (moved[word], moved[word].count_ones());
+                lower.append(S::gather(window(marks, first + 64 * word), places), count);
+                in_lower += count as usize;
             }
-            low = side(marks, low.word + 1);
+            low += some;
         } else {
-            set_window(marks, first + 64 * high.word, high.marks);
-            if low.word + 1 == high.word {
-                break low;
+            upper.make_room();
+            for word in (high - some..high).rev() {
+                let (places, count) = (S::turned(moved[word]), moved[word].count_ones());
+                upper.append(S::gather(S::turned(window(marks, first + 64 * word)), places), count);
+                in_upper += count as usize;
             }
-            high = side(marks, high.word - 1);
+            high -= some;
         }
-    };
-    let count = last.moved.count_ones() / 2;
-    let from = S::lowest(last.moved, count);
-    let (mut lower, mut upper) = (last.marks & from, last.marks & last.moved & !from);
-    S::exchange(&mut lower, from, &mut upper, last.moved & !from, count);
-    last.marks = last.marks & !last.moved | lower | upper;
-    set_window(marks, first + 64 * last.word, last.marks);
+        while low_done < low && moved[low_done].count_ones() as usize <= upper.len() {
+            let places = moved[low_done];
+            put::<S>(marks, first + 64 * low_done, places, upper.take(places.count_ones()));
+            low_done += 1;
+        }
+        while high < high_done && moved[high_done - 1].count_ones() as usize <= lower.len() {
+            high_done -= 1;
+            let places = moved[high_done];
+            put_turned::<S>(marks, first + 64 * high_done, places, lower.take(places.count_ones()));
+        }
+    }
+    if low_done < low {
+        let count = upper.len() as u32;
+        let taken = S::lowest(moved[low_done], count);
+        put::<S>(marks, first + 64 * low_done, taken, upper.take(count));
+        rest.iter_mut().zip(&moved[low_done..low]).for_each(|(rest, places)| *rest = *places);
+        rest[0] &= !taken;
+        return Some(low_done..low);
+    }
+    if high < high_done {
+        let count = lower.len() as u32;
+        let last = moved[high_done - 1];
+        let left = S::lowest(last, last.count_ones() - count);
+        put_turned::<S>(marks, first + 64 * (high_done - 1), last & !left, lower.take(count));
+        rest.iter_mut().zip(&moved[high..high_done]).for_each(|(rest, places)| *rest = *places);
+        rest[high_done - 1 - high] = left;
+        return Some(high..high_done);
+    }
+    None
+}
+
+/// Exchanges the marks of 64 places from `first` on, the outermost two of `moved` and so on.
+#[inline(always)]
+fn within_word<S: Scatter>(marks: &mut [u64], first: usize, moved: u64) {
+    let from = S::lowest(moved, moved.count_ones() / 2);
+    let now = window(marks, first);
+    put::<S>(marks, first, from, S::gather(S::turned(now), S::turned(moved & !from)));
+    put_turned::<S>(marks, first, moved & !from, S::gather(now, from));
+}
+
+/// Sets the marks at the places that are set, of 64 from `first` on, in rising order.
+#[inline(always)]
+fn put<S: Scatter>(marks: &mut [u64], first: usize, places: u64, bits: u64) {
+    let now = window(marks, first);
+    set_window(marks, first, now & !places | S::scatter(bits, places));
+}
+
+/// The same in falling order.
+#[inline(always)]
+fn put_turned<S: Scatter>(marks: &mut [u64], first: usize, places: u64, bits: u64) {
+    let now = window(marks, first);
+    set_window(marks, first, now & !places | S::turned(S::scatter(bits, S::turned(places))));
 }

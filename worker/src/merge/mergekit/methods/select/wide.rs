@@ -1,13 +1,12 @@
-//! The same by AVX-512: 64 keys are compared by two or four instructions, and what is exchanged moves in whole registers,
-//! listed by compression, and taken from the list's end and spread by expansion.
+//! The same by AVX-512: 64 keys are compared by two or four instructions, and those of two bytes move in whole registers, listed by
+//! compression and put in their places by expansion.
 
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 
 use super::Key;
-use super::partition::{self, Bits, GROUP, Keys, Plain, Words, by_groups};
+use super::partition::{Keys, Plain, WORD, Words, by_words};
 use super::undo::{self, Scatter};
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
 /// Whether this processor has the instructions.
 #[inline]
@@ -38,12 +37,12 @@ macro_rules! key {
     ($key:ty, $partition:ident, $compiled:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
         fn $partition(keys: &mut [$key], moved: &mut [u64]) -> usize {
-            by_groups::<$key, Wide>(keys, moved)
+            by_words::<$key, Wide>(keys, moved)
         }
 
         #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
         fn $compiled(keys: &mut [$key], moved: &mut [u64]) -> usize {
-            by_groups::<$key, Plain>(keys, moved)
+            by_words::<$key, Plain>(keys, moved)
         }
 
         impl Key for $key {
@@ -83,17 +82,15 @@ impl Scatter for Wide {
     }
 
     #[inline(always)]
-    fn exchange(low: &mut u64, from: u64, high: &mut u64, to: u64, count: u32) {
-        if count == 0 {
-            return;
-        }
+    fn gather(from: u64, places: u64) -> u64 {
         // SAFETY: see `Wide`.
-        unsafe {
-            let turned = |bits: u64| bits.reverse_bits() >> (64 - count);
-            let (lower, upper) = (turned(_pext_u64(*low, from)), turned(_pext_u64(*high, to)));
-            *low = *low & !from | _pdep_u64(upper, from);
-            *high = *high & !to | _pdep_u64(lower, to);
-        }
+        unsafe { _pext_u64(from, places) }
+    }
+
+    #[inline(always)]
+    fn scatter(bits: u64, places: u64) -> u64 {
+        // SAFETY: see `Wide`.
+        unsafe { _pdep_u64(bits, places) }
     }
 }
 
@@ -105,10 +102,8 @@ impl Words<u16> for Wide {
     fn at_least(keys: &Keys<u16>, pivot: u16) -> u64 {
         // SAFETY: see `Wide`.
         unsafe {
-            let [a, b] = load(keys);
             let pivot = _mm512_set1_epi16(pivot as i16);
-            u64::from(_mm512_cmpge_epu16_mask(a, pivot))
-                | u64::from(_mm512_cmpge_epu16_mask(b, pivot)) << LANES
+            both(load(keys).map(|keys| _mm512_cmpge_epu16_mask(keys, pivot)))
         }
     }
 
@@ -116,10 +111,8 @@ impl Words<u16> for Wide {
     fn at_most(keys: &Keys<u16>, pivot: u16) -> u64 {
         // SAFETY: see `Wide`.
         unsafe {
-            let [a, b] = load(keys);
             let pivot = _mm512_set1_epi16(pivot as i16);
-            u64::from(_mm512_cmple_epu16_mask(a, pivot))
-                | u64::from(_mm512_cmple_epu16_mask(b, pivot)) << LANES
+            both(load(keys).map(|keys| _mm512_cmple_epu16_mask(keys, pivot)))
         }
     }
 
@@ -129,91 +122,97 @@ impl Words<u16> for Wide {
     }
 
     #[inline(always)]
-    fn exchange(low: &mut [Keys<u16>; GROUP], from: &Bits, high: &mut [Keys<u16>; GROUP], to: &Bits) {
-        // SAFETY: see `Wide`. Either list gets the keys of a group at most, and as many are read as have been appended.
+    fn list_rising(keys: &Keys<u16>, bits: u64, list: &mut Keys<u16>) {
+        let (low, high) = (bits as u32, (bits >> LANES) as u32);
+        // SAFETY: see `Wide`.
         unsafe {
-            let (mut lower, mut upper) = (List::new(), List::new());
-            for (keys, bits) in low.iter().zip(from) {
-                lower.append(keys, *bits);
-            }
-            for (keys, bits) in high.iter().zip(to) {
-                upper.append(keys, *bits);
-            }
-            debug_assert_eq!(lower.end, upper.end);
-            for (keys, bits) in low.iter_mut().zip(from) {
-                upper.spread(keys, *bits);
-            }
-            for (keys, bits) in high.iter_mut().zip(to) {
-                lower.spread(keys, *bits);
-            }
+            let [a, b] = load(keys);
+            store(list, 0, _mm512_maskz_compress_epi16(low, a));
+            store(list, low.count_ones(), _mm512_maskz_compress_epi16(high, b));
         }
     }
+
+    #[inline(always)]
+    fn list_falling(keys: &Keys<u16>, bits: u64, list: &mut Keys<u16>) {
+        let (low, high) = (bits as u32, (bits >> LANES) as u32);
+        // SAFETY: see `Wide`.
+        unsafe {
+            let [a, b] = load(keys);
+            store(list, 0, turned(_mm512_maskz_compress_epi16(high, b), high.count_ones()));
+            store(list, high.count_ones(), turned(_mm512_maskz_compress_epi16(low, a), low.count_ones()));
+        }
+    }
+
+    #[inline(always)]
+    fn put_rising(keys: &mut Keys<u16>, bits: u64, list: &Keys<u16>) {
+        let (low, high) = (bits as u32, (bits >> LANES) as u32);
+        // SAFETY: see `Wide`.
+        unsafe {
+            let [a, b] = load(keys);
+            store(keys, 0, _mm512_mask_expand_epi16(a, low, load_at(list, 0)));
+            store(keys, LANES as u32, _mm512_mask_expand_epi16(b, high, load_at(list, low.count_ones())));
+        }
+    }
+
+    #[inline(always)]
+    fn put_falling(keys: &mut Keys<u16>, bits: u64, list: &Keys<u16>) {
+        let (low, high) = (bits as u32, (bits >> LANES) as u32);
+        let (in_low, in_high) = (low.count_ones(), high.count_ones());
+        // SAFETY: see `Wide`.
+        unsafe {
+            let [a, b] = load(keys);
+            store(keys, 0, _mm512_mask_expand_epi16(a, low, turned(load_at(list, in_high), in_low)));
+            store(keys, LANES as u32, _mm512_mask_expand_epi16(b, high, turned(load_at(list, 0), in_high)));
+        }
+    }
+}
+
+/// One word of the bits of two registers.
+#[inline(always)]
+fn both([low, high]: [u32; 2]) -> u64 {
+    u64::from(low) | u64::from(high) << LANES
 }
 
 /// # Safety
 /// See [`Wide`].
 #[inline(always)]
 unsafe fn load(keys: &Keys<u16>) -> [__m512i; 2] {
+    // SAFETY: as above.
+    unsafe { [load_at(keys, 0), load_at(keys, LANES as u32)] }
+}
+
+/// The register of keys from a place on.
+///
+/// # Safety
+/// See [`Wide`]; `at` is at most 32.
+#[inline(always)]
+unsafe fn load_at(keys: &Keys<u16>, at: u32) -> __m512i {
+    debug_assert!(at as usize <= WORD - LANES);
     // SAFETY: 64 keys are two registers.
-    unsafe { [_mm512_loadu_epi16(keys.as_ptr().cast()), _mm512_loadu_epi16(keys.as_ptr().add(LANES).cast())] }
+    unsafe { _mm512_loadu_epi16(keys.as_ptr().add(at as usize).cast()) }
 }
 
-/// Keys of a group in rising order of their places, behind a register of nothing.
-struct List {
-    keys: [MaybeUninit<u16>; LANES + GROUP * 64 + LANES],
-    end: usize,
-    back: __m512i,
+/// Writes a register of keys from a place on.
+///
+/// # Safety
+/// As [`load_at`].
+#[inline(always)]
+unsafe fn store(keys: &mut Keys<u16>, at: u32, register: __m512i) {
+    debug_assert!(at as usize <= WORD - LANES);
+    // SAFETY: 64 keys are two registers.
+    unsafe { _mm512_storeu_epi16(keys.as_mut_ptr().add(at as usize).cast(), register) }
 }
 
-impl List {
-    /// # Safety
-    /// See [`Wide`].
-    #[inline(always)]
-    unsafe fn new() -> List {
-        let mut keys = [MaybeUninit::uninit(); LANES + GROUP * 64 + LANES];
-        // SAFETY: there is room for a register.
-        unsafe {
-            _mm512_storeu_epi16(keys.as_mut_ptr().cast(), _mm512_setzero_si512());
-            List { keys, end: LANES, back: _mm512_sub_epi16(_mm512_set1_epi16(31), iota()) }
-        }
-    }
-
-    /// Appends the keys whose bits are set.
-    ///
-    /// # Safety
-    /// See [`Wide`]; no more than the keys of a group may be appended, so that a register always has room behind them.
-    #[inline(always)]
-    unsafe fn append(&mut self, keys: &Keys<u16>, bits: u64) {
-        // SAFETY: as above.
-        unsafe {
-            let [a, b] = load(keys);
-            for (keys, bits) in [(a, bits as u32), (b, (bits >> LANES) as u32)] {
-                debug_assert!(self.end + LANES <= self.keys.len());
-                let keys = _mm512_maskz_compress_epi16(bits, keys);
-                _mm512_storeu_epi16(self.keys.as_mut_ptr().add(self.end).cast(), keys);
-                self.end += bits.count_ones() as usize;
-            }
-        }
-    }
-
-    /// Takes as many keys from the end as bits are set, and puts the last of them where the first bit is, and so on.
-    ///
-    /// # Safety
-    /// See [`Wide`]; there must be as many.
-    #[inline(always)]
-    unsafe fn spread(&mut self, keys: &mut Keys<u16>, bits: u64) {
-        // SAFETY: the list begins with a register that may be read before the keys; 64 keys are two registers.
-        unsafe {
-            let mut halves = load(keys);
-            for (half, bits) in halves.iter_mut().zip([bits as u32, (bits >> LANES) as u32]) {
-                debug_assert!(self.end >= LANES + bits.count_ones() as usize);
-                let last = _mm512_loadu_epi16(self.keys.as_ptr().add(self.end - LANES).cast());
-                *half = _mm512_mask_expand_epi16(*half, bits, _mm512_permutexvar_epi16(self.back, last));
-                self.end -= bits.count_ones() as usize;
-            }
-            _mm512_storeu_epi16(keys.as_mut_ptr().cast(), halves[0]);
-            _mm512_storeu_epi16(keys.as_mut_ptr().add(LANES).cast(), halves[1]);
-        }
+/// The first `count` keys in reverse.
+///
+/// # Safety
+/// See [`Wide`].
+#[inline(always)]
+unsafe fn turned(keys: __m512i, count: u32) -> __m512i {
+    // SAFETY: as above.
+    unsafe {
+        let last = _mm512_set1_epi16(count as i16 - 1);
+        _mm512_permutexvar_epi16(_mm512_sub_epi16(last, iota()), keys)
     }
 }
 
@@ -265,7 +264,22 @@ impl Words<u32> for Wide {
     }
 
     #[inline(always)]
-    fn exchange(low: &mut [Keys<u32>; GROUP], from: &Bits, high: &mut [Keys<u32>; GROUP], to: &Bits) {
-        partition::exchange(low, from, high, to);
+    fn list_rising(keys: &Keys<u32>, bits: u64, list: &mut Keys<u32>) {
+        Plain::list_rising(keys, bits, list);
+    }
+
+    #[inline(always)]
+    fn list_falling(keys: &Keys<u32>, bits: u64, list: &mut Keys<u32>) {
+        Plain::list_falling(keys, bits, list);
+    }
+
+    #[inline(always)]
+    fn put_rising(keys: &mut Keys<u32>, bits: u64, list: &Keys<u32>) {
+        Plain::put_rising(keys, bits, list);
+    }
+
+    #[inline(always)]
+    fn put_falling(keys: &mut Keys<u32>, bits: u64, list: &Keys<u32>) {
+        Plain::put_falling(keys, bits, list);
     }
 }
