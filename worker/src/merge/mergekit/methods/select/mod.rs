@@ -28,11 +28,11 @@ use std::ops::Range;
 pub(super) trait Key: Number + Ord + Into<u32> {
     /// [`partition::partition`] by hand for AVX-512, where the processor has it; else nothing is done.
     #[cfg(target_arch = "x86_64")]
-    fn partition_wide(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
+    fn partition_wide(keys: &mut [Self], first: usize, moved: &mut [u64]) -> Option<usize>;
 
     /// The portable one compiled for AVX2, likewise.
     #[cfg(target_arch = "x86_64")]
-    fn partition_compiled(keys: &mut [Self], moved: &mut [u64]) -> Option<usize>;
+    fn partition_compiled(keys: &mut [Self], first: usize, moved: &mut [u64]) -> Option<usize>;
 }
 
 /// Keys that all partitions look at, by element. 2.75 are expected where they look at most, for the middle rank; where the median of
@@ -77,10 +77,10 @@ pub(super) type Bits = Vec<u64>;
 /// One step of an arrangement, by the places that it changed.
 enum Step {
     Exchange(usize, usize),
-    /// From `first` on, the places that are set in a part of the words: the outermost two were exchanged, then the next
-    /// two, to the middle.
+    /// Of the words of places from `word` on, those that are set in a part of the bits: the outermost two were exchanged, then the
+    /// next two, to the middle.
     Partition {
-        first: usize,
+        word: usize,
         moved: Range<usize>,
     },
     /// At place `first + i` is now what was at `first + order[i]`.
@@ -176,18 +176,20 @@ impl<K: Key> Run<K> {
 
     fn partition(&mut self, first: usize, end: usize) -> usize {
         let more = self.keys.len() / 4 / 64;
-        let keys = &mut self.keys[first..end];
-        let median = sort::median(keys.len(), |i| keys[i]);
-        keys.swap(0, median);
+        let median = first + sort::median(end - first, |i| self.keys[first + i]);
+        self.keys.swap(first, median);
+        // Words of bits are those of the whole, so that what is taken back lies as what was written down.
+        let word = first / 64;
+        let keys = &mut self.keys[64 * word..end];
         let (from, words) = (self.moved.len(), keys.len().div_ceil(64));
         if from + words > self.moved.capacity() {
             // Beyond what was expected, little more than is needed.
             self.moved.reserve_exact(words.max(more));
         }
         self.moved.resize(from + words, 0);
-        let cut = first + partition(keys, &mut self.moved[from..]);
-        self.steps.push(Step::Exchange(first, first + median));
-        self.steps.push(Step::Partition { first, moved: from..self.moved.len() });
+        let cut = 64 * word + partition(keys, first % 64, &mut self.moved[from..]);
+        self.steps.push(Step::Exchange(first, median));
+        self.steps.push(Step::Partition { word, moved: from..self.moved.len() });
         cut
     }
 
@@ -209,7 +211,9 @@ impl<K: Key> Run<K> {
         for step in steps.into_iter().rev() {
             match step {
                 Step::Exchange(a, b) => undo::exchange(&mut marks, a, b),
-                Step::Partition { first, moved } => undo::partition(&mut marks, first, &words[moved]),
+                Step::Partition { word, moved } => {
+                    undo::partition(&mut marks[word..][..moved.len()], &words[moved]);
+                }
                 Step::Order { first, order } => undo::order(&mut marks, first, &order),
             }
         }
@@ -296,32 +300,34 @@ mod tests {
     #[test]
     fn every_processor_partitions_and_undoes_alike() {
         for (n, distinct) in [(1000, 5), (1300, 3), (5000, 40_000), (20_000, 7), (20_011, 900), (66_000, 1)] {
-            let mut keys: Vec<u16> = keys(n, distinct, 1).into_iter().map(|k| k as u16).collect();
-            let median = sort::median(n, |i| keys[i]);
-            keys.swap(0, median);
-            let wide: Vec<u32> = keys.iter().map(|k| u32::from(*k)).collect();
-            let run = |of: fn(&mut [u16], &mut [u64]) -> usize| {
-                let (mut keys, mut moved) = (keys.clone(), vec![0; n.div_ceil(64)]);
-                let cut = of(&mut keys, &mut moved);
-                (cut, keys, moved)
-            };
-            let plain = run(partition::plain);
-            assert_eq!(run(partition::partition), plain, "{n} {distinct}");
-            #[cfg(target_arch = "x86_64")]
-            assert_eq!(
-                run(|keys, moved| u16::partition_compiled(keys, moved)
-                    .unwrap_or_else(|| partition::plain(keys, moved))),
-                plain
-            );
-            let (mut keys, mut moved) = (wide, vec![0; n.div_ceil(64)]);
-            assert_eq!(partition::partition(&mut keys, &mut moved), plain.0);
-            assert!(moved == plain.2 && keys.iter().zip(&plain.1).all(|(a, b)| *a == u32::from(*b)));
-            for first in [0, 5, 63, 64] {
-                let marks = || undo::marks(n + first, n / 5, n / 2);
+            for first in [0, 5, 62, 63] {
+                let what = format!("{n} {distinct} {first}");
+                let mut keys: Vec<u16> = keys(n, distinct, 1).into_iter().map(|k| k as u16).collect();
+                let median = first + sort::median(n - first, |i| keys[first + i]);
+                keys.swap(first, median);
+                let wide: Vec<u32> = keys.iter().map(|k| u32::from(*k)).collect();
+                let run = |of: fn(&mut [u16], usize, &mut [u64]) -> usize| {
+                    let (mut keys, mut moved) = (keys.clone(), vec![0; n.div_ceil(64)]);
+                    let cut = of(&mut keys, first, &mut moved);
+                    (cut, keys, moved)
+                };
+                let plain = run(partition::plain);
+                assert_eq!(run(partition::partition), plain, "{what}");
+                #[cfg(target_arch = "x86_64")]
+                assert_eq!(
+                    run(|keys, first, moved| u16::partition_compiled(keys, first, moved)
+                        .unwrap_or_else(|| partition::plain(keys, first, moved))),
+                    plain,
+                    "{what}"
+                );
+                let (mut keys, mut moved) = (wide, vec![0; n.div_ceil(64)]);
+                assert_eq!(partition::partition(&mut keys, first, &mut moved), plain.0);
+                assert!(moved == plain.2 && keys.iter().zip(&plain.1).all(|(a, b)| *a == u32::from(*b)));
+                let marks = || undo::marks(n, n / 5, n / 2);
                 let (mut ours, mut theirs) = (marks(), marks());
-                undo::partition(&mut ours, first, &moved);
-                undo::plain(&mut theirs, first, &moved);
-                assert_eq!(ours, theirs, "{n} {distinct} {first}");
+                undo::partition(&mut ours, &moved);
+                undo::plain(&mut theirs, &moved);
+                assert_eq!(ours, theirs, "{what}");
             }
         }
     }

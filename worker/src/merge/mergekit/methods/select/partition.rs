@@ -15,19 +15,21 @@ const GROUP: usize = 8;
 /// A word of keys.
 pub(super) type Keys<K> = [K; WORD];
 
-/// Splits `keys` at the pivot in front of them, which must be the median of three others; returns where the upper part
+/// Splits `keys` behind `first` at the pivot there, which must be the median of three that follow; returns where the upper part
 /// begins. Sets the bits of the keys that changed their places: the outermost two with each other, and so on inwards.
-pub(super) fn partition<K: Key>(keys: &mut [K], moved: &mut [u64]) -> usize {
+pub(super) fn partition<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if let Some(cut) = K::partition_wide(keys, moved).or_else(|| K::partition_compiled(keys, moved)) {
+    if let Some(cut) =
+        K::partition_wide(keys, first, moved).or_else(|| K::partition_compiled(keys, first, moved))
+    {
         return cut;
     }
-    plain(keys, moved)
+    plain(keys, first, moved)
 }
 
 /// The same as any processor does it.
-pub(super) fn plain<K: Key>(keys: &mut [K], moved: &mut [u64]) -> usize {
-    by_words::<K, Plain>(keys, moved)
+pub(super) fn plain<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
+    by_words::<K, Plain>(keys, first, moved)
 }
 
 /// What is done with the keys of a word. Of the left side keys are taken and replaced in rising order of their places, of the right
@@ -179,8 +181,8 @@ impl<K: Key> List<K> {
 
 /// The partition by words as long as there are some; the rest one by one.
 #[inline(always)]
-pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], moved: &mut [u64]) -> usize {
-    let mut scan = Scan { pivot: keys[0], low: 1, high: keys.len() };
+pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
+    let mut scan = Scan { pivot: keys[first], low: first + 1, high: keys.len() };
     // Behind the last whole word the right scan goes alone.
     let whole = keys.len() / WORD * WORD;
     while scan.high > whole {

@@ -230,7 +230,7 @@ mod tests {
         kept.give(grown);
         assert_eq!(kept.take(101).len(), 101);
         assert!(kept.0.lock().unwrap().is_empty(), "what is too small goes");
-        [300, 100, 200].map(|numbers| kept.give(vec![0; numbers]));
+        [300, 100, 200].into_iter().for_each(|numbers| kept.give(vec![0; numbers]));
         assert_eq!(kept.take(90).capacity(), 100, "the smallest that is large enough");
         assert_eq!(kept.take(90).capacity(), 200);
         assert_eq!(kept.take(90).capacity(), 300);

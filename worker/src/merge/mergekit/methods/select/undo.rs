@@ -37,18 +37,18 @@ pub(super) fn order(marks: &mut [u64], first: usize, order: &[usize]) {
     }
 }
 
-/// Exchanges the marks from `first` on whose bits are set in `moved`: the outermost two, the next two, to the middle.
-pub(super) fn partition(marks: &mut [u64], first: usize, moved: &[u64]) {
+/// Exchanges the marks whose bits are set in `moved`: the outermost two, the next two, to the middle.
+pub(super) fn partition(marks: &mut [u64], moved: &[u64]) {
     #[cfg(target_arch = "x86_64")]
     if super::wide::here() {
-        return super::wide::undo(marks, first, moved);
+        return super::wide::undo(marks, moved);
     }
-    plain(marks, first, moved);
+    plain(marks, moved);
 }
 
 /// The same as any processor does it.
-pub(super) fn plain(marks: &mut [u64], first: usize, moved: &[u64]) {
-    by_words::<Plain>(marks, first, moved);
+pub(super) fn plain(marks: &mut [u64], moved: &[u64]) {
+    by_words::<Plain>(marks, moved);
 }
 
 /// What is done with words of marks.
@@ -59,10 +59,12 @@ pub(super) trait Scatter {
     fn gather(from: u64, places: u64) -> u64;
     /// The lowest bits of `bits`, each at the next place that is set.
     fn scatter(bits: u64, places: u64) -> u64;
-    /// The lowest bit becomes the highest.
-    fn turned(bits: u64) -> u64 {
-        bits.reverse_bits()
-    }
+}
+
+/// The `count` lowest bits in reverse.
+#[inline(always)]
+fn turned(bits: u64, count: u32) -> u64 {
+    bits.reverse_bits().checked_shr(64 - count).unwrap_or(0)
 }
 
 /// As any processor does it.
@@ -97,42 +99,25 @@ impl Scatter for Plain {
     }
 }
 
-/// The 64 marks from a place on; beyond the end there are none.
-#[inline(always)]
-fn window(marks: &[u64], at: usize) -> u64 {
-    let (word, shift) = (at / 64, at % 64);
-    let above = if shift == 0 { 0 } else { marks.get(word + 1).map_or(0, |w| w << (64 - shift)) };
-    marks[word] >> shift | above
-}
-
-/// Sets the 64 marks from a place on, as far as there are any.
-#[inline(always)]
-fn set_window(marks: &mut [u64], at: usize, bits: u64) {
-    let (word, shift) = (at / 64, at % 64);
-    marks[word] = marks[word] & !(u64::MAX << shift) | bits << shift;
-    if shift > 0
-        && let Some(above) = marks.get_mut(word + 1)
-    {
-        *above = *above & u64::MAX << shift | bits >> (64 - shift);
-    }
-}
-
 /// Words of a side that are looked at together.
-const GROUP: usize = 8;
-/// Words that a list of marks has room for, and one more.
-const ROOM: usize = 8 * GROUP;
+const GROUP: usize = 16;
+/// Words that a list of marks has room for. Behind them one is begun, and one is looked at.
+const ROOM: usize = 4 * GROUP;
 
 /// Marks that are to cross over, in the order in which they find their places.
 struct List {
-    words: [u64; ROOM + 1],
+    words: [u64; ROOM + 2],
     /// In bits.
     first: usize,
+    /// Likewise; a word that is begun is `open` as yet.
     end: usize,
+    open: u64,
 }
 
 impl List {
+    #[inline(always)]
     fn new() -> List {
-        List { words: [0; ROOM + 1], first: 0, end: 0 }
+        List { words: [0; ROOM + 2], first: 0, end: 0, open: 0 }
     }
 
     #[inline(always)]
@@ -154,33 +139,38 @@ impl List {
     /// Appends `count` bits; above them there is nothing.
     #[inline(always)]
     fn append(&mut self, bits: u64, count: u32) {
-        let (word, shifted) = (self.end / 64, u128::from(bits) << (self.end % 64));
-        let kept = self.words[word] & !(u64::MAX << (self.end % 64));
-        self.words[word] = kept | shifted as u64;
-        self.words[word + 1] = (shifted >> 64) as u64;
+        let (word, shift) = (self.end / 64, self.end % 64);
+        let filled = self.open | bits << shift;
+        self.words[word] = filled;
         self.end += count as usize;
+        // What did not fit; two shifts, as one of 64 does nothing.
+        self.open = if self.end / 64 == word { filled } else { bits >> 1 >> (63 - shift) };
+    }
+
+    /// After bits have been appended.
+    #[inline(always)]
+    fn close(&mut self) {
+        self.words[self.end / 64] = self.open;
     }
 
     /// The next bits, of which `count` are taken.
     #[inline(always)]
     fn take(&mut self, count: u32) -> u64 {
-        let word = self.first / 64;
-        let both = u128::from(self.words[word + 1]) << 64 | u128::from(self.words[word]);
-        let bits = (both >> (self.first % 64)) as u64;
+        let (word, shift) = (self.first / 64, self.first % 64);
         self.first += count as usize;
-        bits
+        self.words[word] >> shift | self.words[word + 1] << 1 << (63 - shift)
     }
 }
 
 #[inline(always)]
-pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64]) {
+pub(super) fn by_words<S: Scatter>(marks: &mut [u64], moved: &[u64]) {
     // What one side is ahead of the other in the end is within a group of it, then within a word.
     let (mut many, mut one) = ([0; GROUP], [0; 1]);
-    if let Some(words) = cross::<S, GROUP>(marks, first, moved, &mut many)
-        && let first = first + 64 * words.start
-        && let Some(word) = cross::<S, 1>(marks, first, &many[..words.len()], &mut one)
+    if let Some(words) = cross::<S, GROUP>(marks, moved, &mut many)
+        && let marks = &mut marks[words.clone()]
+        && let Some(word) = cross::<S, 1>(marks, &many[..words.len()], &mut one)
     {
-        within_word::<S>(marks, first + 64 * word.start, one[0]);
+        within_word::<S>(&mut marks[word.start], one[0]);
     }
 }
 
@@ -189,7 +179,6 @@ pub(super) fn by_words<S: Scatter>(marks: &mut [u64], first: usize, moved: &[u64
 #[inline(always)]
 fn cross<S: Scatter, const N: usize>(
     marks: &mut [u64],
-    first: usize,
     moved: &[u64],
     rest: &mut [u64; N],
 ) -> Option<Range<usize>> {
@@ -202,36 +191,40 @@ fn cross<S: Scatter, const N: usize>(
         let some = N.min(high - low);
         if in_lower <= in_upper {
             lower.make_room();
-            for word in low..low + some {
-                let (places, count) = (moved[word], moved[word].count_ones());
-                lower.append(S::gather(window(marks, first + 64 * word), places), count);
+            let group = low..low + some;
+            for (marks, places) in marks[group.clone()].iter().zip(&moved[group]) {
+                let count = places.count_ones();
+                lower.append(S::gather(*marks, *places), count);
                 in_lower += count as usize;
             }
+            lower.close();
             low += some;
         } else {
             upper.make_room();
-            for word in (high - some..high).rev() {
-                let (places, count) = (S::turned(moved[word]), moved[word].count_ones());
-                upper.append(S::gather(S::turned(window(marks, first + 64 * word)), places), count);
+            let group = high - some..high;
+            for (marks, places) in marks[group.clone()].iter().zip(&moved[group]).rev() {
+                let count = places.count_ones();
+                upper.append(turned(S::gather(*marks, *places), count), count);
                 in_upper += count as usize;
             }
+            upper.close();
             high -= some;
         }
         while low_done < low && moved[low_done].count_ones() as usize <= upper.len() {
             let places = moved[low_done];
-            put::<S>(marks, first + 64 * low_done, places, upper.take(places.count_ones()));
+            put::<S>(&mut marks[low_done], places, upper.take(places.count_ones()));
             low_done += 1;
         }
         while high < high_done && moved[high_done - 1].count_ones() as usize <= lower.len() {
             high_done -= 1;
-            let places = moved[high_done];
-            put_turned::<S>(marks, first + 64 * high_done, places, lower.take(places.count_ones()));
+            let (places, count) = (moved[high_done], moved[high_done].count_ones());
+            put::<S>(&mut marks[high_done], places, turned(lower.take(count), count));
         }
     }
     if low_done < low {
         let count = upper.len() as u32;
         let taken = S::lowest(moved[low_done], count);
-        put::<S>(marks, first + 64 * low_done, taken, upper.take(count));
+        put::<S>(&mut marks[low_done], taken, upper.take(count));
         rest.iter_mut().zip(&moved[low_done..low]).for_each(|(rest, places)| *rest = *places);
         rest[0] &= !taken;
         return Some(low_done..low);
@@ -240,7 +233,7 @@ fn cross<S: Scatter, const N: usize>(
         let count = lower.len() as u32;
         let last = moved[high_done - 1];
         let left = S::lowest(last, last.count_ones() - count);
-        put_turned::<S>(marks, first + 64 * (high_done - 1), last & !left, lower.take(count));
+        put::<S>(&mut marks[high_done - 1], last & !left, turned(lower.take(count), count));
         rest.iter_mut().zip(&moved[high..high_done]).for_each(|(rest, places)| *rest = *places);
         rest[high_done - 1 - high] = left;
         return Some(high..high_done);
@@ -248,25 +241,18 @@ fn cross<S: Scatter, const N: usize>(
     None
 }
 
-/// Exchanges the marks of 64 places from `first` on, the outermost two of `moved` and so on.
+/// Exchanges the outermost two marks of `moved`, and so on.
 #[inline(always)]
-fn within_word<S: Scatter>(marks: &mut [u64], first: usize, moved: u64) {
-    let from = S::lowest(moved, moved.count_ones() / 2);
-    let now = window(marks, first);
-    put::<S>(marks, first, from, S::gather(S::turned(now), S::turned(moved & !from)));
-    put_turned::<S>(marks, first, moved & !from, S::gather(now, from));
+fn within_word<S: Scatter>(marks: &mut u64, moved: u64) {
+    let count = moved.count_ones() / 2;
+    let from = S::lowest(moved, count);
+    let (lower, upper) = (S::gather(*marks, from), S::gather(*marks, moved & !from));
+    put::<S>(marks, from, turned(upper, count));
+    put::<S>(marks, moved & !from, turned(lower, count));
 }
 
-/// Sets the marks at the places that are set, of 64 from `first` on, in rising order.
+/// Sets the marks at the places that are set, in rising order.
 #[inline(always)]
-fn put<S: Scatter>(marks: &mut [u64], first: usize, places: u64, bits: u64) {
-    let now = window(marks, first);
-    set_window(marks, first, now & !places | S::scatter(bits, places));
-}
-
-/// The same in falling order.
-#[inline(always)]
-fn put_turned<S: Scatter>(marks: &mut [u64], first: usize, places: u64, bits: u64) {
-    let now = window(marks, first);
-    set_window(marks, first, now & !places | S::turned(S::scatter(bits, S::turned(places))));
+fn put<S: Scatter>(marks: &mut u64, places: u64, bits: u64) {
+    *marks = *marks & !places | S::scatter(bits, places);
 }

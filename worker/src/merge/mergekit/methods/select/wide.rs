@@ -36,24 +36,24 @@ struct Wide;
 macro_rules! key {
     ($key:ty, $partition:ident, $compiled:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
-        fn $partition(keys: &mut [$key], moved: &mut [u64]) -> usize {
-            by_words::<$key, Wide>(keys, moved)
+        fn $partition(keys: &mut [$key], first: usize, moved: &mut [u64]) -> usize {
+            by_words::<$key, Wide>(keys, first, moved)
         }
 
         #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
-        fn $compiled(keys: &mut [$key], moved: &mut [u64]) -> usize {
-            by_words::<$key, Plain>(keys, moved)
+        fn $compiled(keys: &mut [$key], first: usize, moved: &mut [u64]) -> usize {
+            by_words::<$key, Plain>(keys, first, moved)
         }
 
         impl Key for $key {
-            fn partition_wide(keys: &mut [$key], moved: &mut [u64]) -> Option<usize> {
+            fn partition_wide(keys: &mut [$key], first: usize, moved: &mut [u64]) -> Option<usize> {
                 // SAFETY: the processor has every instruction that the function names.
-                here().then(|| unsafe { $partition(keys, moved) })
+                here().then(|| unsafe { $partition(keys, first, moved) })
             }
 
-            fn partition_compiled(keys: &mut [$key], moved: &mut [u64]) -> Option<usize> {
+            fn partition_compiled(keys: &mut [$key], first: usize, moved: &mut [u64]) -> Option<usize> {
                 // SAFETY: as above.
-                avx2().then(|| unsafe { $compiled(keys, moved) })
+                avx2().then(|| unsafe { $compiled(keys, first, moved) })
             }
         }
     };
@@ -63,14 +63,14 @@ key!(u16, partition_u16, compiled_u16);
 key!(u32, partition_u32, compiled_u32);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
-fn undo_wide(marks: &mut [u64], first: usize, moved: &[u64]) {
-    undo::by_words::<Wide>(marks, first, moved);
+fn undo_wide(marks: &mut [u64], moved: &[u64]) {
+    undo::by_words::<Wide>(marks, moved);
 }
 
-pub(super) fn undo(marks: &mut [u64], first: usize, moved: &[u64]) {
+pub(super) fn undo(marks: &mut [u64], moved: &[u64]) {
     assert!(here(), "asked for first");
     // SAFETY: the processor has every instruction that the function names.
-    unsafe { undo_wide(marks, first, moved) }
+    unsafe { undo_wide(marks, moved) }
 }
 
 impl Scatter for Wide {
