@@ -25,6 +25,8 @@ pub mod memory;
 pub mod merge;
 pub mod model;
 pub mod network;
+#[cfg(feature = "cuda")]
+mod nvrtc;
 pub mod obtain;
 pub mod pipeline;
 pub mod rehearse;

@@ -1,7 +1,7 @@
 //! The language model: a Llama over embeddings, with a key-value cache taken once.
 //!
-//! Two equal implementations of attention: fused kernels (`kernels.rs`) for float32 on the CPU, matrix products
-//! (`attention.rs`) for everything else. Positions are the same for all rows of a batch, so there is no padding.
+//! Three equal implementations of what lies between the products with weights: fused kernels for float32 on the CPU (`kernels.rs`),
+//! kernels for a GPU (`gpu`), and single operations (`attention.rs`) for everything else. Positions are the same for all rows of a batch, so there is no padding.
 //!
 //! Source: transformers' `modeling_llama.py`; Llama 3 uses it unchanged.
 
@@ -13,6 +13,8 @@ use super::attention::{self, Rotary};
 use super::cache::{KeyLayout, KvCache};
 use super::config::LlamaConfig;
 use super::error::{Error, Result};
+#[cfg(any(feature = "cuda", test))]
+use super::gpu::Gpu;
 use super::kernels::{Argmax, Attend, Heads, NON_FINITE, SiluMul, StoreKeys, StoreValues};
 #[cfg(target_arch = "x86_64")]
 use super::product;
@@ -22,10 +24,10 @@ use super::weights::LlamaWeights;
 /// Which implementation runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
-    /// Fused for float32 on the CPU, matrix products otherwise.
+    /// Fused for float32 on the CPU and on a GPU, single operations otherwise.
     #[default]
     Auto,
-    /// Matrix products always: the plain statement that the fused kernels are compared with.
+    /// Single operations always: the plain statement that the fused kernels are compared with.
     Plain,
 }
 
@@ -40,6 +42,8 @@ pub struct Llama {
 #[derive(Debug)]
 enum Path {
     Fused(Arc<Heads>),
+    #[cfg(any(feature = "cuda", test))]
+    Gpu(Gpu),
     Plain(Rotary),
 }
 
@@ -62,6 +66,11 @@ impl Llama {
     /// # Errors
     /// If the rotary tables cannot be stored.
     pub fn new(config: LlamaConfig, weights: LlamaWeights, kernels: Kernels) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if kernels == Kernels::Auto && weights.device().is_cuda() {
+            let gpu = Gpu::new(&config, weights.dtype(), weights.device())?;
+            return Ok(Self { config, weights, path: Path::Gpu(gpu) });
+        }
         let (cos, sin) = attention::rotary_tables(&config);
         let fused = kernels == Kernels::Auto && weights.dtype() == DType::F32 && weights.device().is_cpu();
         let path = if fused {
@@ -76,6 +85,12 @@ impl Llama {
             Path::Plain(Rotary::new(&cos, &sin, config.head_dim / 2, weights.dtype(), weights.device())?)
         };
         Ok(Self { config, weights, path })
+    }
+
+    /// The model with kernels that run anywhere.
+    #[cfg(test)]
+    pub(super) fn on_gpu(config: LlamaConfig, weights: LlamaWeights, gpu: Gpu) -> Self {
+        Self { config, weights, path: Path::Gpu(gpu) }
     }
 
     /// The model's shape.
@@ -116,7 +131,7 @@ impl Llama {
     fn key_layout(&self) -> KeyLayout {
         match self.path {
             Path::Fused(_) => KeyLayout::Columns,
-            Path::Plain(_) => KeyLayout::Rows,
+            _ => KeyLayout::Rows,
         }
     }
 
@@ -166,37 +181,58 @@ impl Llama {
                 got: format!("{} rows of {}", cache.rows(), cache.capacity()),
             });
         }
-        let mask = match self.path {
-            Path::Plain(_) if l > 1 => Some(attention::causal_mask(start, l, self.device())?),
-            _ => None,
-        };
-        let eps = self.config.rms_norm_eps as f32;
-        let mut hidden = embeds.contiguous()?;
+        let hidden = embeds.contiguous()?;
+        match &self.path {
+            Path::Fused(heads) => self.blocks(
+                hidden,
+                cache,
+                row,
+                |qkv, keys, values| {
+                    keys.inplace_op2(qkv, &StoreKeys { heads: heads.clone(), start })?;
+                    values.inplace_op2(qkv, &StoreValues { heads: heads.clone(), start })?;
+                    Ok(qkv.apply_op3_no_bwd(keys, values, &Attend { heads: heads.clone(), start })?)
+                },
+                |gate_up| Ok(gate_up.apply_op1_no_bwd(&SiluMul)?),
+            ),
+            #[cfg(any(feature = "cuda", test))]
+            Path::Gpu(gpu) => gpu.forward(&self.weights, hidden, cache, row, start),
+            Path::Plain(rotary) => {
+                let mask = if l > 1 { Some(attention::causal_mask(start, l, self.device())?) } else { None };
+                let f = self.config.intermediate_size;
+                self.blocks(
+                    hidden,
+                    cache,
+                    row,
+                    |qkv, keys, values| {
+                        attention::attend(&self.config, rotary, qkv, keys, values, start, mask.as_ref())
+                    },
+                    |gate_up| {
+                        Ok((gate_up.narrow(D::Minus1, 0, f)?.silu()? * gate_up.narrow(D::Minus1, f, f)?)?)
+                    },
+                )
+            }
+        }
+    }
+
+    /// The blocks one after the other, given their attention over `qkv`, keys and values, and what makes gate and up one.
+    fn blocks(
+        &self,
+        mut hidden: Tensor,
+        cache: &KvCache,
+        row: usize,
+        attend: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+        activate: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (b, eps) = (hidden.dim(0)?, self.config.rms_norm_eps as f32);
         for (index, block) in self.weights.blocks.iter().enumerate() {
             let (keys, values) = cache.view(index, row, b)?;
             let qkv =
                 self.product(&candle_nn::ops::rms_norm(&hidden, &block.input_norm, eps)?, &block.qkv)?;
-            let mixed = match &self.path {
-                Path::Fused(heads) => {
-                    keys.inplace_op2(&qkv, &StoreKeys { heads: heads.clone(), start })?;
-                    values.inplace_op2(&qkv, &StoreValues { heads: heads.clone(), start })?;
-                    qkv.apply_op3_no_bwd(&keys, &values, &Attend { heads: heads.clone(), start })?
-                }
-                Path::Plain(rotary) => {
-                    attention::attend(&self.config, rotary, &qkv, &keys, &values, start, mask.as_ref())?
-                }
-            };
+            let mixed = attend(&qkv, &keys, &values)?;
             hidden = (hidden + self.product(&mixed, &block.output)?)?;
             let gate_up =
                 self.product(&candle_nn::ops::rms_norm(&hidden, &block.post_norm, eps)?, &block.gate_up)?;
-            let inner = match &self.path {
-                Path::Fused(_) => gate_up.apply_op1_no_bwd(&SiluMul)?,
-                Path::Plain(_) => {
-                    let f = self.config.intermediate_size;
-                    (gate_up.narrow(D::Minus1, 0, f)?.silu()? * gate_up.narrow(D::Minus1, f, f)?)?
-                }
-            };
-            hidden = (hidden + self.product(&inner, &block.down)?)?;
+            hidden = (hidden + self.product(&activate(&gate_up)?, &block.down)?)?;
         }
         Ok(hidden)
     }
@@ -238,14 +274,17 @@ impl Llama {
     /// # Errors
     /// What the tensor library reports.
     pub fn greedy(&self, logits: &Tensor) -> Result<Vec<Option<u32>>> {
-        let ids = if logits.device().is_cpu() {
-            logits.apply_op1_no_bwd(&Argmax)?
-        } else {
-            // Zero times NaN or infinity is NaN, which compares unequal to zero.
-            let finite = (logits * 0.0)?.sum(D::Minus1)?.eq(0f32)?;
-            let ids = logits.argmax(D::Minus1)?;
-            let mark = Tensor::full(NON_FINITE, ids.dims(), logits.device())?;
-            finite.where_cond(&ids, &mark)?
+        let ids = match &self.path {
+            #[cfg(any(feature = "cuda", test))]
+            Path::Gpu(gpu) => gpu.choose(logits)?,
+            _ if logits.device().is_cpu() => logits.apply_op1_no_bwd(&Argmax)?,
+            _ => {
+                // Zero times NaN or infinity is NaN, which compares unequal to zero.
+                let finite = (logits * 0.0)?.sum(D::Minus1)?.eq(0f32)?;
+                let ids = logits.argmax(D::Minus1)?;
+                let mark = Tensor::full(NON_FINITE, ids.dims(), logits.device())?;
+                finite.where_cond(&ids, &mark)?
+            }
         };
         Ok(ids.to_vec1::<u32>()?.into_iter().map(|id| (id != NON_FINITE).then_some(id)).collect())
     }

@@ -34,6 +34,8 @@ pub mod config;
 #[cfg(test)]
 mod config_tests;
 pub mod error;
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 mod kernels;
 pub mod llama;
 pub mod minicpm;

@@ -7,11 +7,11 @@ use crate::checkpoint::Dtype;
 use crate::merge::error::{Error, Result};
 use crate::merge::mill::PIECE;
 use crate::merge::{Merger, Mill, Prepared};
+use crate::nvrtc::{self, Rounding};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaEvent, CudaFunction, CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PinnedHostSlice,
     PushKernelArg, result, sys,
 };
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 use common::recipe::Recipe;
@@ -40,8 +40,6 @@ pub(super) struct Gpu {
     device: CudaDevice,
     /// Blocks of a launch.
     blocks: u32,
-    /// Target of the compiler.
-    arch: &'static str,
     /// Loaded functions by number of terms and name.
     functions: Mutex<BTreeMap<(usize, &'static str), CudaFunction>>,
     pinned: Mutex<Pinned>,
@@ -60,10 +58,6 @@ impl Gpu {
         let attribute = |a| context.attribute(a).map_err(|e| failed("asking for its properties")(&e));
         use sys::CUdevice_attribute as A;
         let processors = attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-        let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-        // Once a process and device: the compiler wants a name that lives as long as the program.
-        let arch: &'static str = format!("compute_{major}{minor}").leak();
         let buffer = || {
             // SAFETY: every byte is written before it is copied.
             let taken = unsafe { context.alloc_pinned::<u8>(PINNED_BYTES) };
@@ -73,7 +67,6 @@ impl Gpu {
         Ok(Gpu {
             device: device.clone(),
             blocks: processors.max(1) as u32 * BLOCKS_EACH,
-            arch,
             functions: Mutex::default(),
             pinned: Mutex::new(pinned),
         })
@@ -85,18 +78,8 @@ impl Gpu {
         if let Some(function) = functions.get(&(terms, kernel.name())) {
             return Ok(function.clone());
         }
-        // Every operation is rounded once, as on the host.
-        let options = CompileOptions {
-            ftz: Some(false),
-            prec_div: Some(true),
-            fmad: Some(false),
-            arch: Some(self.arch),
-            ..CompileOptions::default()
-        };
-        let ptx =
-            compile_ptx_with_opts(source(terms), options).map_err(|e| failed("compiling its kernels")(&e))?;
-        let module = self.device.cuda_stream().context().load_module(ptx);
-        let module = module.map_err(|e| failed("loading its kernels")(&e))?;
+        let module = nvrtc::load(&self.device, source(terms), Rounding::Each)
+            .map_err(|reason| Error::Device { reason })?;
         for kernel in [Kernel::Histogram, Kernel::Signs, Kernel::Merge] {
             let function = module.load_function(kernel.name()).map_err(|e| failed(kernel.name())(&e))?;
             functions.insert((terms, kernel.name()), function);
