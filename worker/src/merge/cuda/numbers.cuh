@@ -6,7 +6,7 @@
  */
 
 #ifdef __CUDACC__
-#define DEVICE static __device__ __forceinline__
+#define DEVICE static __device__ __forceinline__ __attribute__((unused))
 #define KERNEL extern "C" __global__
 #define PARAMETER const __grid_constant__
 #define UNROLL _Pragma("unroll")

@@ -1,12 +1,11 @@
 /* What lies between the matrix products of a Llama's layers, each in one launch. Numbers are stored as TYPE and calculated
  * in f32; what is written is rounded once.
  *
- * As `numbers.cuh`, which comes before this, it is C as well as CUDA, and a test runs it on the host. A block of threads
- * works on one row, or a part of one: `first()`, `first() + every()` and so on are a thread's share. On the host a block
- * is one thread, so that sums over a block are the only lines that the test does not run.
+ * As `numbers.cuh`, which comes before this, it is C as well as CUDA, and tests run it on the host. A block of threads
+ * works on one row, or a part of one: `first()`, `first() + every()` and so on are a thread's share.
  */
 
-#ifdef __CUDACC__
+#ifndef ONE_THREAD
 DEVICE u32 first(void) { return threadIdx.x; }
 DEVICE u32 every(void) { return blockDim.x; }
 
@@ -32,7 +31,9 @@ DEVICE u32 every(void) { return blockDim.x; }
 OVER_BLOCK(block_sum, float, SUM)
 OVER_BLOCK(block_max, float, LARGEST)
 OVER_BLOCK(block_min, u32, SMALLEST)
+#endif
 
+#ifdef __CUDACC__
 DEVICE float widened_half(u16 bits) {
     float x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));

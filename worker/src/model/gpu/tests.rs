@@ -1,41 +1,44 @@
 //! The kernels as the host's C compiler sees them, held against single operations.
 //!
-//! [`Host`] compiles the very source that NVRTC is given with `cc`, through `host.c`, and runs blocks of one thread one after
-//! another: all but the driver's calls and sums over a block is tried.
+//! [`Host`] compiles the very source that NVRTC is given with `cc`, through `host.c`, and runs one block after another: blocks of one
+//! thread, and for what threads tell each other blocks of two warps. All but the driver's calls is tried.
 
 use super::super::llama::{Kernels, Llama};
 use super::super::source::TensorSource;
 use super::*;
 use candle_core::Result;
 use libloading::Library;
+use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
-type Run = unsafe extern "C" fn(u32, *const Job, u32);
+type Run = unsafe extern "C" fn(u32, *const Job, u32) -> i32;
+
+/// Threads of a block: one, or two warps.
+const ONE: u32 = 1;
+const WARPS: u32 = 64;
 
 #[derive(Debug)]
 struct Host(Library);
 
 impl Host {
-    /// The program for a type. Libraries stay loaded, as functions of theirs may be in use.
-    fn of(dtype: DType) -> Arc<Host> {
-        static HOSTS: OnceLock<[Arc<Host>; 3]> = OnceLock::new();
-        let hosts = HOSTS.get_or_init(|| [DType::F32, DType::F16, DType::BF16].map(|d| Arc::new(Host::new(d))));
-        match dtype {
-            DType::F16 => hosts[1].clone(),
-            DType::BF16 => hosts[2].clone(),
-            _ => hosts[0].clone(),
-        }
+    /// The program for a type and blocks of so many threads. Libraries stay loaded, as functions of theirs may be in use.
+    fn of(dtype: DType, threads: u32) -> Arc<Host> {
+        static HOSTS: Mutex<BTreeMap<(usize, u32), Arc<Host>>> = Mutex::new(BTreeMap::new());
+        let of_type = TYPES.iter().position(|t| *t == dtype).unwrap();
+        let mut hosts = HOSTS.lock().unwrap();
+        hosts.entry((of_type, threads)).or_insert_with(|| Arc::new(Host::new(dtype, threads))).clone()
     }
 
-    fn new(dtype: DType) -> Host {
+    fn new(dtype: DType, threads: u32) -> Host {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("kernels.cu"), source(dtype)).unwrap();
         std::fs::write(folder.path().join("host.c"), include_str!("host.c")).unwrap();
-        let flags = ["-std=c99", "-O2", "-Wall", "-Wno-unused-function", "-Werror", "-fno-strict-aliasing"];
+        let flags = ["-std=gnu11", "-O2", "-Wall", "-Werror", "-fno-strict-aliasing", "-pthread"];
         let made = Command::new("cc")
             .current_dir(folder.path())
             .args(flags)
+            .arg(format!("-DTHREADS={threads}"))
             .args(["-shared", "-fPIC", "host.c", "-o", "kernels.so", "-lm"])
             .output()
             .expect("a C compiler, as the README asks for");
@@ -52,7 +55,8 @@ impl Launch for Host {
         let _one = ONE.lock().unwrap();
         // SAFETY: the function has this type in host.c, where a test compares the structure's size; the caller vouches for the
         // addresses.
-        unsafe { self.0.get::<Run>(b"launch").unwrap()(kernel as u32, job, blocks) };
+        let run = unsafe { self.0.get::<Run>(b"launch").unwrap()(kernel as u32, job, blocks) };
+        assert_ne!(run, 0, "no threads to be had");
         Ok(())
     }
 }
@@ -97,7 +101,11 @@ fn config() -> LlamaConfig {
 }
 
 fn gpu(dtype: DType) -> Gpu {
-    Gpu::over(Host::of(dtype), &config(), dtype, &Device::Cpu).unwrap()
+    gpu_of(dtype, ONE)
+}
+
+fn gpu_of(dtype: DType, threads: u32) -> Gpu {
+    Gpu::over(Host::of(dtype, threads), &config(), dtype, &Device::Cpu).unwrap()
 }
 
 fn flat(tensor: &Tensor) -> Vec<f64> {
@@ -118,7 +126,7 @@ fn close(found: &Tensor, expected: &[f64], units: f64, floor: f64, what: &str) {
 #[test]
 fn a_job_is_as_large_for_kernels() {
     // SAFETY: the function has this type in host.c.
-    let size = unsafe { Host::of(DType::F32).0.get::<unsafe extern "C" fn() -> u64>(b"size_of_job").unwrap()() };
+    let size = unsafe { Host::of(DType::F32, ONE).0.get::<unsafe extern "C" fn() -> u64>(b"size_of_job").unwrap()() };
     assert_eq!(size, size_of::<Job>() as u64);
 }
 
@@ -320,6 +328,47 @@ fn passes_equal_single_operations() {
             }
         }
     }
+}
+
+/// Blocks of many threads: sums are added up in another order.
+#[test]
+fn threads_of_a_block_work_together() {
+    for dtype in TYPES {
+        let (many, one) = (gpu_of(dtype, WARPS), gpu(dtype));
+        let units = if dtype == DType::F32 { 16.0 } else { 2.1 };
+        // More positions than threads, and fewer.
+        for (length, start) in [(2, 130), (1, 20)] {
+            let scores = || (numbers((1, 2, 2 * length, start + length), 3, dtype) * 6.0).unwrap();
+            let (by_many, by_one) = (scores(), scores());
+            many.soften(&by_many, length, start).unwrap();
+            one.soften(&by_one, length, start).unwrap();
+            close(&by_many, &flat(&by_one), units, 1e-4, "softmax");
+        }
+        let [a, b] = [7, 8].map(|seed| numbers((3, 150), seed, dtype));
+        let weight = numbers(150, 9, dtype);
+        let ((sum, norm), (sum_by_one, norm_by_one)) =
+            (many.add_norm(&a, &b, &weight).unwrap(), one.add_norm(&a, &b, &weight).unwrap());
+        assert_eq!(flat(&sum), flat(&sum_by_one));
+        close(&norm, &flat(&norm_by_one), units, 1e-3, "norm");
+        let gate_up = numbers((2, 2200), 5, dtype);
+        assert_eq!(flat(&many.silu_mul(&gate_up).unwrap()), flat(&one.silu_mul(&gate_up).unwrap()));
+        let qkv = numbers((2, 3, 80), 11, dtype);
+        assert_eq!(flat(&many.query(&qkv, 5).unwrap()), flat(&one.query(&qkv, 5).unwrap()));
+        let cache = |gpu: &Gpu, kernel| {
+            let cache = numbers((2, 2, 16, 8), 12, dtype);
+            gpu.store(kernel, &cache, &qkv, 5).unwrap();
+            flat(&cache)
+        };
+        for kernel in [Kernel::StoreKeys, Kernel::StoreValues] {
+            assert_eq!(cache(&many, kernel), cache(&one, kernel));
+        }
+    }
+    // The largest of all is there twice, once in either warp's share, once in neither order.
+    let mut rows = numbers((4, 200), 19, DType::F32).to_vec2::<f32>().unwrap();
+    (rows[0][5], rows[0][40], rows[1][170], rows[1][33], rows[2][199]) = (3.0, 3.0, 3.0, 3.0, 3.0);
+    rows[3][150] = f32::NAN;
+    let ids = gpu_of(DType::F32, WARPS).choose(&Tensor::new(rows, &Device::Cpu).unwrap()).unwrap();
+    assert_eq!(ids.to_vec1::<u32>().unwrap(), [5, 33, 199, u32::MAX]);
 }
 
 #[test]
