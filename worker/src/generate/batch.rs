@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::degenerate::Early;
 use super::{Error, Result};
-use crate::model::{Features, Llama, LlamaConfig, Prompt};
+use crate::model::{Features, Llama, LlamaConfig, Passes, Prompt};
 
 /// What a run fixes about generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Control<'_> {
     }
 }
 
-/// Float32 logits of prefill attention that one chunk may take, in bytes.
+/// Scores of prefill attention that one chunk may take, in bytes.
 const PREFILL_BYTES: usize = 512 << 20;
 
 /// Where the time of a run went.
@@ -147,6 +147,7 @@ impl Sizes {
         prompt: usize,
         samples: usize,
         options: &Options,
+        passes: Passes,
     ) -> Result<Self> {
         let rows = options.batch_size.min(samples).max(1);
         let limit = options.max_length.unwrap_or(usize::MAX).min(config.max_position_embeddings);
@@ -159,7 +160,8 @@ impl Sizes {
         }
         let new_tokens = options.max_new_tokens.min(room);
         // Attention scores are the largest temporary of a plain prefill, and a few of them are alive at once.
-        let each = 4 * config.num_attention_heads * prompt * prompt * size_of::<f32>();
+        let alive = if passes == Passes::Gpu { 1 } else { 4 };
+        let each = alive * config.num_attention_heads * prompt * prompt * size_of::<f32>();
         let prefill_rows = options.prefill_rows.unwrap_or(PREFILL_BYTES / each.max(1)).clamp(1, rows);
         Ok(Self {
             rows,
@@ -178,6 +180,7 @@ impl Sizes {
         features: &Features,
         options: &Options,
     ) -> Result<Self> {
-        Self::new(language.config(), prompt.before.len(), prompt.positions(), features.len(), options)
+        let (shared, positions) = (prompt.before.len(), prompt.positions());
+        Self::new(language.config(), shared, positions, features.len(), options, language.passes())
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::generate::Sizes;
 use crate::model::minicpm::resampler;
-use crate::model::{BunnyConfig, LlamaConfig, MiniCpmConfig, VisionConfig, siglip};
+use crate::model::{BunnyConfig, LlamaConfig, MiniCpmConfig, Passes, VisionConfig, siglip};
 use candle_core::DType;
 
 /// Size of the type that logits, scores and norms have.
@@ -14,19 +14,28 @@ const F32: u64 = 4;
 
 /// What one pass of the language model's blocks holds at its widest: (B, L, D) against T positions.
 ///
-/// `fused` is the CPU's float32 path, which never has scores in memory. Describes `Llama::forward`, the embeddings that its
-/// caller holds included.
-fn forward_bytes(c: &LlamaConfig, width: u64, fused: bool, rows: usize, len: usize, total: usize) -> u64 {
+/// Describes `Llama::forward`, the embeddings that its caller holds included.
+fn forward_bytes(c: &LlamaConfig, width: u64, passes: Passes, rows: usize, len: usize, total: usize) -> u64 {
     let n = |x: usize| x as u64;
     let (d, f) = (n(c.hidden_size), n(c.intermediate_size));
     let (out, key) = (n(c.num_attention_heads * c.head_dim), n(c.num_key_value_heads * c.head_dim));
     let qkv = out + 2 * key;
     let positions = n(rows) * n(len);
+    if passes == Passes::Gpu {
+        // Embeddings, and hidden states with their norm, which are one tensor.
+        let held = d + 2 * d;
+        // Queries, scores that become weights, what is mixed, and its copy in the order of positions.
+        let attend = qkv + 2 * out + if len > 1 { out } else { 0 } + n(c.num_attention_heads) * n(total);
+        // A product and the next hidden states with their norm, beside attention's result; gate, up and inner; inner and the down
+        // projection's product.
+        let widest = [attend, out + 3 * d, out + 3 * f, out + f + 3 * d].into_iter().max().unwrap_or(0);
+        return width * positions * (held + widest);
+    }
     // Embeddings, hidden states and qkv live through the whole of a block.
     let held = 2 * d + qkv;
     // The down projection: its product and the new hidden states beside the old; attention, gate, up and inner still there.
     let down = width * positions * (held + 2 * d + out + 3 * f);
-    if fused {
+    if passes == Passes::Fused {
         return down;
     }
     let silu = width * positions * (held + out + 4 * f);
@@ -40,26 +49,26 @@ fn forward_bytes(c: &LlamaConfig, width: u64, fused: bool, rows: usize, len: usi
 }
 
 /// What running prompts holds at its widest, beside weights, cache and features. Describes `Generator::prefill`.
-pub fn prefill_bytes(c: &LlamaConfig, dtype: DType, fused: bool, sizes: &Sizes) -> u64 {
+pub fn prefill_bytes(c: &LlamaConfig, dtype: DType, passes: Passes, sizes: &Sizes) -> u64 {
     let width = dtype.size_in_bytes() as u64;
     let vocab = c.vocab_size as u64 * F32;
     let (rows, step) = (sizes.rows, sizes.prefill_rows);
     let rest = sizes.prompt - sizes.shared;
     // Logits of the chunks before the last wait while the last one runs; then all are joined into one more tensor.
     let waiting = vocab * ((rows - 1) / step * step) as u64;
-    let pass = waiting + forward_bytes(c, width, fused, step, rest, sizes.prompt);
+    let pass = waiting + forward_bytes(c, width, passes, step, rest, sizes.prompt);
     let join = if rows > step { 2 * vocab * rows as u64 } else { vocab * rows as u64 };
-    let shared = forward_bytes(c, width, fused, 1, sizes.shared, sizes.shared);
+    let shared = forward_bytes(c, width, passes, 1, sizes.shared, sizes.shared);
     pass.max(join).max(shared)
 }
 
 /// What one step of all rows holds at its widest. Describes `Generator::decode`: the logits of the step before are still
 /// there while the new ones are made.
-pub fn decode_bytes(c: &LlamaConfig, dtype: DType, fused: bool, sizes: &Sizes) -> u64 {
+pub fn decode_bytes(c: &LlamaConfig, dtype: DType, passes: Passes, sizes: &Sizes) -> u64 {
     let width = dtype.size_in_bytes() as u64;
     let logits = sizes.rows as u64 * c.vocab_size as u64;
     let narrow = if width == F32 { 0 } else { width };
-    let pass = forward_bytes(c, width, fused, sizes.rows, 1, sizes.capacity);
+    let pass = forward_bytes(c, width, passes, sizes.rows, 1, sizes.capacity);
     logits * F32 + pass.max(logits * (F32 + narrow))
 }
 

@@ -10,9 +10,9 @@ use super::words;
 use super::{Machine, Workload};
 use crate::checkpoint::write::STAGE_BYTES;
 use crate::merge::{Merger, mask_bytes, mask_elements, staging_bytes, trim_scratch_bytes};
+use crate::model::Passes;
 use crate::model::weights::STRIP_BYTES;
 use anyhow::{Context, Result, bail};
-use candle_core::DType;
 use common::recipe::{Convention, Mask, Recipe};
 use serde::Serialize;
 use std::fmt::Write;
@@ -234,8 +234,8 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
     use Phase::{Decode, Features, Load, Merge, Prefill};
     let on_gpu = machine.gpu.is_some();
     let model = if on_gpu { Place::Device } else { Place::Host };
-    let fused = !on_gpu && work.compute == DType::F32;
-    let sizes = work.sizes()?;
+    let passes = Passes::of(work.compute, on_gpu);
+    let sizes = work.sizes(passes)?;
     let slots = work.slots as u64;
     let each = |what: &str| if slots > 1 { format!("{what}, {slots} slots") } else { what.to_string() };
     let mut items = Vec::new();
@@ -260,7 +260,7 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
 
     add(each("language model weights"), slots * work.language_bytes(), model, later);
     let rotary = (work.language.max_position_embeddings * work.language.head_dim) as u64;
-    let rotary_width = if fused { 4 } else { work.compute.size_in_bytes() as u64 };
+    let rotary_width = if passes == Passes::Fused { 4 } else { work.compute.size_in_bytes() as u64 };
     add(each("rotary tables"), slots * rotary * rotary_width, model, later);
     // One slot's cache is taken at its first candidate; with several, one loads while another runs.
     let cached: &[Phase] = if slots > 1 { later } else { &[Merge, Prefill, Decode] };
@@ -297,14 +297,14 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
     if on_gpu {
         add(each("tensors on their way to the GPU"), slots * 2 * strip, Place::Device, &[Load, Merge]);
     }
-    let prefill = prefill_bytes(&work.language, work.compute, fused, &sizes);
+    let prefill = prefill_bytes(&work.language, work.compute, passes, &sizes);
     add(
         each(&format!("running {} prompts at a time", sizes.prefill_rows)),
         slots * prefill,
         model,
         &[Prefill],
     );
-    let decode = decode_bytes(&work.language, work.compute, fused, &sizes);
+    let decode = decode_bytes(&work.language, work.compute, passes, &sizes);
     add(each(&format!("one token for {} rows", sizes.rows)), slots * decode, model, &[Decode]);
 
     let (place, while_held): (Place, &[Phase]) = match (by_kernels, resident) {

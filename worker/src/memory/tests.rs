@@ -1,10 +1,10 @@
 //! The plan against the sizes of the tensors that are allocated, and against machines that do not exist.
 
 use super::*;
-use crate::generate::{Control, Generator, Options, Progress};
+use crate::generate::{Control, Generator, Options, Progress, Sizes};
 use crate::model::bunny::Vision;
 use crate::model::weights::expected_parameters;
-use crate::model::{BunnyConfig, Features, Llama, Prompt, TensorSource};
+use crate::model::{BunnyConfig, Features, Llama, LlamaConfig, Passes, Prompt, TensorSource};
 use crate::vlm::{Bunny, VisionLanguageModel};
 use candle_core::{DType, Device, Tensor};
 
@@ -104,17 +104,37 @@ fn weights_cache_and_features_are_counted_to_the_byte() {
 #[test]
 fn a_batch_that_is_prefilled_in_chunks_keeps_earlier_logits() {
     let work = workload(10, 10, 4);
-    let mut sizes = work.sizes().expect("room");
+    let mut sizes = work.sizes(Passes::Fused).expect("room");
     sizes.prefill_rows = 10;
-    let whole = prefill_bytes(&work.language, DType::F32, true, &sizes);
+    let whole = prefill_bytes(&work.language, DType::F32, Passes::Fused, &sizes);
     sizes.prefill_rows = 4;
-    let chunks = prefill_bytes(&work.language, DType::F32, true, &sizes);
+    let chunks = prefill_bytes(&work.language, DType::F32, Passes::Fused, &sizes);
     assert!(chunks < whole);
     // Rows 0 to 7 have their logits when the last two rows run.
     let logits = 8 * 777 * 4;
     // 21 positions of 4 rows: 2 + 2 hidden widths, query, key and value, attention, three feed-forward widths.
     let pass = 4 * 4 * 21 * (4 * 96 + (96 + 64) + 96 + 3 * 160);
     assert_eq!(chunks, logits + pass);
+}
+
+#[test]
+fn a_gpu_has_scores_once_and_in_its_own_type() {
+    let work = workload(10, 10, 4);
+    let (c, sizes) = (&work.language, work.sizes(Passes::Gpu).expect("room"));
+    // As many chunks as single operations would run at least; here all rows are one.
+    assert_eq!(sizes.prefill_rows, 10);
+    let (d, f, heads) = (c.hidden_size as u64, c.intermediate_size as u64, c.num_attention_heads as u64);
+    let (width, positions) = (2, 10 * (work.prompt - sizes.shared) as u64);
+    // Embeddings, hidden states and norm; then whichever is widest.
+    let attend = (96 + 64) + 3 * 96 + heads * work.prompt as u64;
+    let pass = width * positions * (3 * d + attend.max(96 + 3 * f));
+    let whole = prefill_bytes(c, DType::F16, Passes::Gpu, &sizes);
+    assert_eq!(whole, pass.max(10 * 777 * 4));
+    assert!(whole < prefill_bytes(c, DType::F16, Passes::Plain, &sizes));
+    // One Bunny on a GPU: six prompts of 823 positions at a time instead of one.
+    let real = LlamaConfig { num_attention_heads: 32, max_position_embeddings: 8192, ..c.clone() };
+    let rows = |passes| Sizes::new(&real, 27, 823, 50, &work.options, passes).expect("room").prefill_rows;
+    assert_eq!((rows(Passes::Gpu), rows(Passes::Plain)), (6, 1));
 }
 
 fn machine(free: u64, gpu: Option<u64>) -> Machine {

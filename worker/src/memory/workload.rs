@@ -6,7 +6,7 @@ use crate::asking::Question;
 use crate::generate::{Options, Sizes};
 use crate::merge::mask_elements;
 use crate::model::weights::expected_parameters;
-use crate::model::{LlamaConfig, Prompt};
+use crate::model::{LlamaConfig, Passes, Prompt};
 use crate::pipeline::{Bench, options};
 use crate::vlm::Vlm;
 use anyhow::{Context, Result};
@@ -162,8 +162,8 @@ impl Workload {
     ///
     /// # Errors
     /// When the prompt leaves no room for a token.
-    pub fn sizes(&self) -> Result<Sizes> {
-        Ok(Sizes::new(&self.language, self.shared, self.prompt, self.samples, &self.options)?)
+    pub fn sizes(&self, passes: Passes) -> Result<Sizes> {
+        Ok(Sizes::new(&self.language, self.shared, self.prompt, self.samples, &self.options, passes)?)
     }
 
     /// Parameters of the language model.
@@ -182,7 +182,8 @@ impl Workload {
     /// # Errors
     /// As [`Workload::sizes`].
     pub fn cache_bytes(&self) -> Result<u64> {
-        let sizes = self.sizes()?;
+        // The cache is the same wherever the model runs.
+        let sizes = self.sizes(Passes::of(self.compute, false))?;
         let c = &self.language;
         let position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim;
         let positions = sizes.rows * sizes.capacity + sizes.shared.max(1);

@@ -31,6 +31,28 @@ pub enum Kernels {
     Plain,
 }
 
+/// How passes are computed, for who has to know what they hold meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passes {
+    /// By fused kernels on the CPU, which never have scores in memory.
+    Fused,
+    /// By kernels on a GPU, which have scores once, in the model's type.
+    Gpu,
+    /// By single operations.
+    Plain,
+}
+
+impl Passes {
+    /// With [`Kernels::Auto`].
+    pub fn of(dtype: DType, on_gpu: bool) -> Passes {
+        match (on_gpu, dtype) {
+            (true, _) => Passes::Gpu,
+            (false, DType::F32) => Passes::Fused,
+            (false, _) => Passes::Plain,
+        }
+    }
+}
+
 /// A Llama and its weights.
 #[derive(Debug)]
 pub struct Llama {
@@ -101,6 +123,16 @@ impl Llama {
     /// The weights, which can be overwritten in place.
     pub fn weights(&self) -> &LlamaWeights {
         &self.weights
+    }
+
+    /// How passes are computed.
+    pub fn passes(&self) -> Passes {
+        match self.path {
+            Path::Fused(_) => Passes::Fused,
+            #[cfg(any(feature = "cuda", test))]
+            Path::Gpu(_) => Passes::Gpu,
+            Path::Plain(_) => Passes::Plain,
+        }
     }
 
     /// Where the model runs.

@@ -1,6 +1,7 @@
 //! What a rehearsal writes, against what it said that it would write.
 
 use super::*;
+use crate::model::Passes;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device::Chosen;
 use crate::locate::Locator;
@@ -53,5 +54,5 @@ fn what_is_written_is_what_was_planned_from_shapes_alone() {
     assert_eq!(real.mapped, early.mapped);
     assert_eq!((real.prompt, real.shared, real.largest), (early.prompt, early.shared, early.largest));
     assert_eq!((real.vision, real.stored), (early.vision, early.stored));
-    assert_eq!(real.sizes().expect("room"), early.sizes().expect("room"));
+    assert_eq!(real.sizes(Passes::Fused).expect("room"), early.sizes(Passes::Fused).expect("room"));
 }
