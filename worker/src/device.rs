@@ -84,7 +84,7 @@ pub fn choose(arg: &DeviceArg) -> Result<Chosen> {
                     "--device {wish}: this program was built without CUDA; build it with --features cuda, or use cpu"
                 );
             }
-            let device = Device::new_cuda(index).with_context(|| format!("--device {wish}"))?;
+            let device = gpu(index).with_context(|| format!("--device {wish}"))?;
             Chosen::cuda(device, index, arg, compute)
         }
     };
@@ -94,11 +94,27 @@ pub fn choose(arg: &DeviceArg) -> Result<Chosen> {
     Ok(chosen)
 }
 
+/// A GPU with one stream for all threads. By default every thread has a stream of its own, and what slots share (weights that a merge
+/// reads, features, the workspace of matrix products) would be used in one before it is there in another.
+fn gpu(index: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda_with_stream(index)?;
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = &device {
+        // SAFETY: events order the use of a tensor by several streams; all tensors of this device are used by its one stream. Two events fewer
+        // for each tensor that a step makes.
+        #[expect(unsafe_code, reason = "what a promise about streams is needed for")]
+        unsafe {
+            cuda.disable_event_tracking()
+        };
+    }
+    Ok(device)
+}
+
 fn auto(arg: &DeviceArg, compute: Option<DType>) -> Chosen {
     if !candle_core::utils::cuda_is_available() {
         return Chosen::cpu(None);
     }
-    match Device::new_cuda(0) {
+    match gpu(0) {
         Ok(device) => Chosen::cuda(device, 0, arg, compute),
         // A CUDA build on a node without a GPU (or with a broken driver) still works, but never silently.
         Err(e) => Chosen::cpu(Some(format!("no CUDA device ({e}); running on the CPU"))),
