@@ -9,11 +9,13 @@ use super::Key;
 
 /// Keys of a word of bits.
 pub(super) const WORD: usize = 64;
-/// Words of a side that are looked at together.
+/// Words of a group.
 const GROUP: usize = 8;
 
 /// A word of keys.
 pub(super) type Keys<K> = [K; WORD];
+/// A bit for each key of a group.
+type Bits = [u64; GROUP];
 
 /// Splits `keys` behind `first` at the pivot there, which must be the median of three that follow; returns where the upper part
 /// begins. Sets the bits of the keys that changed their places: the outermost two with each other, and so on inwards.
@@ -27,93 +29,23 @@ pub(super) fn partition<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64])
     plain(keys, first, moved)
 }
 
-/// The same as any processor does it.
-pub(super) fn plain<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
-    by_words::<K, Plain>(keys, first, moved)
-}
-
-/// What is done with the keys of a word. Of the left side keys are taken and replaced in rising order of their places, of the right
-/// side in falling order. Lists of keys have room for [`WORD`] more of them than are appended or taken, which may be written and read.
-pub(super) trait Words<K> {
-    /// Bit `i` says whether key `i` is at least `pivot`.
-    fn at_least(keys: &Keys<K>, pivot: K) -> u64;
-    /// Bit `i` says whether key `i` is at most `pivot`.
-    fn at_most(keys: &Keys<K>, pivot: K) -> u64;
-    /// The `count` lowest set bits.
-    fn lowest(bits: u64, count: u32) -> u64;
-    /// Lists the keys whose bits are set, the lowest first.
-    fn list_rising(keys: &Keys<K>, bits: u64, list: &mut Keys<K>);
-    /// Lists the keys whose bits are set, the highest first.
-    fn list_falling(keys: &Keys<K>, bits: u64, list: &mut Keys<K>);
-    /// Puts the listed keys where bits are set, the first at the lowest.
-    fn put_rising(keys: &mut Keys<K>, bits: u64, list: &Keys<K>);
-    /// Puts the listed keys where bits are set, the first at the highest.
-    fn put_falling(keys: &mut Keys<K>, bits: u64, list: &Keys<K>);
-}
-
-/// As any processor does it.
-pub(super) struct Plain;
-
-impl<K: Key> Words<K> for Plain {
-    #[inline(always)]
-    fn at_least(keys: &Keys<K>, pivot: K) -> u64 {
-        bits_of(keys.map(|key| u8::from(key >= pivot)))
-    }
-
-    #[inline(always)]
-    fn at_most(keys: &Keys<K>, pivot: K) -> u64 {
-        bits_of(keys.map(|key| u8::from(key <= pivot)))
-    }
-
-    #[inline(always)]
-    fn lowest(bits: u64, count: u32) -> u64 {
-        let above = (0..count).fold(bits, |bits, _| bits & bits.wrapping_sub(1));
-        bits & !above
-    }
-
-    #[inline(always)]
-    fn list_rising(keys: &Keys<K>, bits: u64, list: &mut Keys<K>) {
-        rising(bits).zip(list).for_each(|(i, place)| *place = keys[i]);
-    }
-
-    #[inline(always)]
-    fn list_falling(keys: &Keys<K>, bits: u64, list: &mut Keys<K>) {
-        falling(bits).zip(list).for_each(|(i, place)| *place = keys[i]);
-    }
-
-    #[inline(always)]
-    fn put_rising(keys: &mut Keys<K>, bits: u64, list: &Keys<K>) {
-        rising(bits).zip(list).for_each(|(i, key)| keys[i] = *key);
-    }
-
-    #[inline(always)]
-    fn put_falling(keys: &mut Keys<K>, bits: u64, list: &Keys<K>) {
-        falling(bits).zip(list).for_each(|(i, key)| keys[i] = *key);
-    }
-}
-
-/// The places of set bits, the lowest first.
+/// Bit `i` says whether key `i` is at least `pivot`.
 #[inline(always)]
-fn rising(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let place = bits.trailing_zeros() as usize;
-        (bits != 0).then(|| {
-            bits &= bits - 1;
-            place
-        })
-    })
+fn at_least<K: Key>(keys: &Keys<K>, pivot: K) -> u64 {
+    bits_of(keys.map(|key| u8::from(key >= pivot)))
 }
 
-/// The places of set bits, the highest first.
+/// Bit `i` says whether key `i` is at most `pivot`.
 #[inline(always)]
-fn falling(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        (bits != 0).then(|| {
-            let place = 63 - bits.leading_zeros() as usize;
-            bits ^= 1 << place;
-            place
-        })
-    })
+fn at_most<K: Key>(keys: &Keys<K>, pivot: K) -> u64 {
+    bits_of(keys.map(|key| u8::from(key <= pivot)))
+}
+
+/// The `count` lowest set bits.
+#[inline(always)]
+fn lowest(bits: u64, count: u32) -> u64 {
+    let above = (0..count).fold(bits, |bits, _| bits & bits.wrapping_sub(1));
+    bits & !above
 }
 
 /// Bit `i` is number `i`, of zeros and ones.
@@ -129,59 +61,109 @@ fn bits_of(numbers: [u8; WORD]) -> u64 {
         .fold(0, |bits, eight| bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56)
 }
 
-/// Keys that are to cross over, in the order in which they find their places.
-struct List<K> {
-    /// A word more than are ever listed.
-    keys: [K; List::<()>::ROOM + WORD],
-    first: usize,
-    end: usize,
-}
-
-impl List<()> {
-    /// One side is never more than a group ahead of the other, and places are filled up to a word behind that.
-    const ROOM: usize = 4 * GROUP * WORD;
-}
-
-impl<K: Key> List<K> {
-    #[inline(always)]
-    fn new() -> List<K> {
-        List { keys: [K::default(); List::<()>::ROOM + WORD], first: 0, end: 0 }
-    }
-
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.end - self.first
-    }
-
-    /// Makes room for a group.
-    #[inline(always)]
-    fn make_room(&mut self) {
-        if self.end + GROUP * WORD > List::<()>::ROOM {
-            self.keys.copy_within(self.first..self.end, 0);
-            (self.first, self.end) = (0, self.end - self.first);
+/// Exchanges the keys of `low` whose bits are set, in rising order, with those of `high`, in falling order. As many are set in
+/// either.
+#[inline(always)]
+fn exchange<K: Copy>(low: &mut [Keys<K>; GROUP], from: &Bits, high: &mut [Keys<K>; GROUP], to: &Bits) {
+    let (mut words, mut rising) = ((0..GROUP).rev(), 0u64);
+    let mut r = 0;
+    for (low, from) in low.iter_mut().zip(from) {
+        let mut falling = *from;
+        while falling != 0 {
+            while rising == 0 {
+                let Some(word) = words.next() else { return };
+                (r, rising) = (word, to[word]);
+            }
+            let (i, j) = (falling.trailing_zeros() as usize, 63 - rising.leading_zeros() as usize);
+            std::mem::swap(&mut low[i], &mut high[r][j]);
+            falling &= falling - 1;
+            rising ^= 1 << j;
         }
     }
+}
 
-    /// Where the next keys are listed, and their number is added.
+/// A group and those of its keys that are still to move.
+#[derive(Clone, Copy)]
+struct Side {
+    /// Its first word.
+    at: usize,
+    bits: Bits,
+    count: u32,
+}
+
+impl Side {
     #[inline(always)]
-    fn append(&mut self, count: u32) -> &mut Keys<K> {
-        let at = self.end;
-        self.end += count as usize;
-        self.keys[at..].first_chunk_mut().expect("room was made")
+    fn new(at: usize, bits: Bits, moved: &mut [u64]) -> Side {
+        moved[at..].iter_mut().zip(bits).for_each(|(moved, bits)| *moved |= bits);
+        Side { at, bits, count: bits.iter().map(|bits| bits.count_ones()).sum() }
     }
 
-    /// The next keys, of which so many are taken.
+    /// Takes the `count` lowest bits.
     #[inline(always)]
-    fn take(&mut self, count: u32) -> &Keys<K> {
-        let at = self.first;
-        self.first += count as usize;
-        self.keys[at..].first_chunk().expect("there is a word behind the last")
+    fn take_first(&mut self, mut count: u32) -> Bits {
+        self.count -= count;
+        let mut taken = [0; GROUP];
+        for (taken, bits) in taken.iter_mut().zip(&mut self.bits) {
+            let here = bits.count_ones().min(count);
+            *taken = lowest(*bits, here);
+            *bits &= !*taken;
+            count -= here;
+        }
+        taken
+    }
+
+    /// Takes the `count` highest bits.
+    #[inline(always)]
+    fn take_last(&mut self, mut count: u32) -> Bits {
+        self.count -= count;
+        let mut taken = [0; GROUP];
+        for (taken, bits) in taken.iter_mut().zip(&mut self.bits).rev() {
+            let here = bits.count_ones().min(count);
+            let left = lowest(*bits, bits.count_ones() - here);
+            *taken = *bits & !left;
+            *bits = left;
+            count -= here;
+        }
+        taken
     }
 }
 
-/// The partition by words as long as there are some; the rest one by one.
+/// Which keys of a group stop the left scan.
 #[inline(always)]
-pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
+fn rising<K: Key>(words: &[Keys<K>], at: usize, pivot: K) -> Bits {
+    let mut bits = [0; GROUP];
+    for (bits, keys) in bits.iter_mut().zip(&words[at..]) {
+        *bits = at_least(keys, pivot);
+    }
+    bits
+}
+
+/// Which keys of a group stop the right scan.
+#[inline(always)]
+fn falling<K: Key>(words: &[Keys<K>], at: usize, pivot: K) -> Bits {
+    let mut bits = [0; GROUP];
+    for (bits, keys) in bits.iter_mut().zip(&words[at..]) {
+        *bits = at_most(keys, pivot);
+    }
+    bits
+}
+
+impl Side {
+    /// The first and the last of what has found no partner. It does not move, unless the scans find one.
+    fn rest(&self, moved: &mut [u64]) -> Option<(usize, usize)> {
+        moved[self.at..].iter_mut().zip(self.bits).for_each(|(moved, bits)| *moved &= !bits);
+        let (mut first, mut last) = (None, None);
+        for (w, bits) in (self.at..).zip(self.bits).filter(|(_, bits)| *bits != 0) {
+            first = first.or(Some(w * WORD + bits.trailing_zeros() as usize));
+            last = Some(w * WORD + WORD - 1 - bits.leading_zeros() as usize);
+        }
+        first.zip(last)
+    }
+}
+
+/// The same as any processor does it: by groups, as long as there is one on either side; the rest one by one.
+#[inline(always)]
+pub(super) fn plain<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
     let mut scan = Scan { pivot: keys[first], low: first + 1, high: keys.len() };
     // Behind the last whole word the right scan goes alone.
     let whole = keys.len() / WORD * WORD;
@@ -190,11 +172,8 @@ pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], first: usize, moved:
             return cut;
         }
     }
-    // What one side is ahead of the other in the end is within a group of it, then within a word.
-    for group in [GROUP, 1] {
-        if scan.high - scan.low > 4 * WORD {
-            scan.words::<W>(keys.as_chunks_mut().0, moved, group);
-        }
+    if scan.high - scan.low > 2 * (GROUP + 1) * WORD {
+        scan.groups(keys.as_chunks_mut().0, moved);
     }
     loop {
         if let Some(cut) = scan.pair(keys, moved) {
@@ -204,16 +183,16 @@ pub(super) fn by_words<K: Key, W: Words<K>>(keys: &mut [K], first: usize, moved:
 }
 
 /// The two scans: keys before `low` and from `high` on are where they belong. The median of three bounds both.
-struct Scan<K> {
-    pivot: K,
-    low: usize,
-    high: usize,
+pub(super) struct Scan<K> {
+    pub(super) pivot: K,
+    pub(super) low: usize,
+    pub(super) high: usize,
 }
 
 impl<K: Key> Scan<K> {
     /// Goes on to the next pair and exchanges it; or yields where the scans met.
     #[inline(always)]
-    fn pair(&mut self, keys: &mut [K], moved: &mut [u64]) -> Option<usize> {
+    pub(super) fn pair(&mut self, keys: &mut [K], moved: &mut [u64]) -> Option<usize> {
         while keys[self.low] < self.pivot {
             self.low += 1;
         }
@@ -231,77 +210,41 @@ impl<K: Key> Scan<K> {
         None
     }
 
-    /// Looks at every word between the scans, at most `group` of a side at a time, and exchanges what finds a partner. `low` is less than
-    /// `high`, which lies within the words.
+    /// Goes on as long as a group is left on either side. There are at least two, and `high` lies within the words.
     #[inline(always)]
-    fn words<W: Words<K>>(&mut self, words: &mut [Keys<K>], moved: &mut [u64], group: usize) {
+    fn groups(&mut self, words: &mut [Keys<K>], moved: &mut [u64]) {
         let pivot = self.pivot;
-        let (from, to) = (self.low / WORD, self.high.div_ceil(WORD));
-        // A word at the edge may hold pairs from before.
-        let edges = [from, to - 1].map(|word| (word, std::mem::take(&mut moved[word])));
-        let first = u64::MAX << (self.low % WORD);
-        let last = u64::MAX >> (self.high.wrapping_neg() % WORD);
-        let inside =
-            |word: usize| if word == from { first } else { u64::MAX } & if word + 1 == to { last } else { u64::MAX };
-        // Words that were looked at, and those of them whose keys have been replaced.
-        let (mut low, mut low_done) = (from, from);
-        let (mut high, mut high_done) = (to, to);
-        let (mut lower, mut upper) = (List::new(), List::new());
-        let (mut in_lower, mut in_upper) = (0, 0);
-        while low < high {
-            let some = group.min(high - low);
-            if in_lower <= in_upper {
-                lower.make_room();
-                for word in low..low + some {
-                    let bits = W::at_least(&words[word], pivot) & inside(word);
-                    moved[word] = bits;
-                    W::list_rising(&words[word], bits, lower.append(bits.count_ones()));
-                    in_lower += bits.count_ones() as usize;
+        let (from, to) = (self.low / WORD, self.high.div_ceil(WORD) - GROUP);
+        let mut first = rising(words, from, pivot);
+        first[0] &= u64::MAX << (self.low % WORD);
+        let mut last = falling(words, to, pivot);
+        last[GROUP - 1] &= u64::MAX >> (self.high.wrapping_neg() % WORD);
+        let (mut low, mut high) = (Side::new(from, first, moved), Side::new(to, last, moved));
+        loop {
+            let count = low.count.min(high.count);
+            if count > 0 {
+                let (from, to) = (low.take_first(count), high.take_last(count));
+                let (lower, upper) = words.split_at_mut(high.at);
+                let (Some(lower), Some(upper)) = (lower[low.at..].first_chunk_mut(), upper.first_chunk_mut())
+                else {
+                    unreachable!("groups lie apart, and within the words")
+                };
+                exchange(lower, &from, upper, &to);
+            }
+            if low.count == 0 {
+                if low.at + 2 * GROUP > high.at {
+                    break;
                 }
-                low += some;
-            } else {
-                upper.make_room();
-                for word in (high - some..high).rev() {
-                    let bits = W::at_most(&words[word], pivot) & inside(word);
-                    moved[word] = bits;
-                    W::list_falling(&words[word], bits, upper.append(bits.count_ones()));
-                    in_upper += bits.count_ones() as usize;
+                low = Side::new(low.at + GROUP, rising(words, low.at + GROUP, pivot), moved);
+            }
+            if high.count == 0 {
+                if low.at + 2 * GROUP > high.at {
+                    break;
                 }
-                high -= some;
-            }
-            while low_done < low && moved[low_done].count_ones() as usize <= upper.len() {
-                let bits = moved[low_done];
-                W::put_rising(&mut words[low_done], bits, upper.take(bits.count_ones()));
-                low_done += 1;
-            }
-            while high < high_done && moved[high_done - 1].count_ones() as usize <= lower.len() {
-                high_done -= 1;
-                let bits = moved[high_done];
-                W::put_falling(&mut words[high_done], bits, lower.take(bits.count_ones()));
+                high = Side::new(high.at - GROUP, falling(words, high.at - GROUP, pivot), moved);
             }
         }
-        // On one side keys may be left that found no partner. They stay, and there the scan goes on.
-        self.low = self.low.max(low * WORD);
-        self.high = self.high.min(high * WORD);
-        if low_done < low {
-            let (bits, count) = (moved[low_done], upper.len() as u32);
-            let taken = W::lowest(bits, count);
-            W::put_rising(&mut words[low_done], taken, upper.take(count));
-            moved[low_done] = taken;
-            moved[low_done + 1..low].fill(0);
-            self.low = low_done * WORD + (bits & !taken).trailing_zeros() as usize;
-        }
-        if high < high_done {
-            let word = high_done - 1;
-            let (bits, count) = (moved[word], lower.len() as u32);
-            let left = W::lowest(bits, bits.count_ones() - count);
-            W::put_falling(&mut words[word], bits & !left, lower.take(count));
-            moved[word] = bits & !left;
-            moved[high..word].fill(0);
-            self.high = (word + 1) * WORD - left.leading_zeros() as usize;
-        }
-        for (word, bits) in edges {
-            moved[word] |= bits;
-        }
+        self.low = low.rest(moved).map_or((low.at + GROUP) * WORD, |(first, _)| first);
+        self.high = high.rest(moved).map_or(high.at * WORD, |(_, last)| last + 1);
     }
 }

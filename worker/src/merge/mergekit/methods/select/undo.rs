@@ -1,7 +1,5 @@
 //! Steps of an arrangement taken back, with a mark for each place instead of its key.
 
-use std::ops::Range;
-
 /// `elements` bits, of which those from `from` up to `to` are set.
 pub(super) fn marks(elements: usize, from: usize, to: usize) -> Vec<u64> {
     let word = |at: usize| {
@@ -46,213 +44,84 @@ pub(super) fn partition(marks: &mut [u64], moved: &[u64]) {
     plain(marks, moved);
 }
 
+/// The `count` lowest set bits.
+#[inline(always)]
+fn lowest(bits: u64, count: u32) -> u64 {
+    bits & !(0..count).fold(bits, |bits, _| bits & bits.wrapping_sub(1))
+}
+
+/// Exchanges the bits of `low` that `from` names, in rising order, with those of `high` that `to` names, in falling order; `count` in
+/// either.
+#[inline(always)]
+fn cross(low: &mut u64, mut from: u64, high: &mut u64, mut to: u64, count: u32) {
+    for _ in 0..count {
+        let (l, r) = (from.trailing_zeros(), 63 - to.leading_zeros());
+        let differ = (*low >> l ^ *high >> r) & 1;
+        *low ^= differ << l;
+        *high ^= differ << r;
+        from &= from - 1;
+        to ^= 1 << r;
+    }
+}
+
+/// A word of moved places that is under way, and its marks.
+struct Side {
+    word: usize,
+    /// Those that are still to be exchanged.
+    moved: u64,
+    marks: u64,
+}
+
 /// The same as any processor does it.
 pub(super) fn plain(marks: &mut [u64], moved: &[u64]) {
-    by_words::<Plain>(marks, moved);
-}
-
-/// What is done with words of marks.
-pub(super) trait Scatter {
-    /// The `count` lowest set bits.
-    fn lowest(bits: u64, count: u32) -> u64;
-    /// The bits of `from` at the places that are set, side by side from the lowest on; above them nothing.
-    fn gather(from: u64, places: u64) -> u64;
-    /// The lowest bits of `bits`, each at the next place that is set.
-    fn scatter(bits: u64, places: u64) -> u64;
-}
-
-/// The `count` lowest bits in reverse.
-#[inline(always)]
-fn turned(bits: u64, count: u32) -> u64 {
-    bits.reverse_bits().checked_shr(64 - count).unwrap_or(0)
-}
-
-/// As any processor does it.
-struct Plain;
-
-impl Scatter for Plain {
-    #[inline(always)]
-    fn lowest(bits: u64, count: u32) -> u64 {
-        bits & !(0..count).fold(bits, |bits, _| bits & bits.wrapping_sub(1))
+    let mut pairs = moved.iter().map(|w| u64::from(w.count_ones())).sum::<u64>() / 2;
+    if pairs == 0 {
+        return;
     }
-
-    #[inline(always)]
-    fn gather(from: u64, mut places: u64) -> u64 {
-        let (mut bits, mut at) = (0, 0);
-        while places != 0 {
-            bits |= (from >> places.trailing_zeros() & 1) << at;
-            places &= places - 1;
-            at += 1;
+    let side = |marks: &[u64], word: usize| Side {
+        word,
+        moved: moved[word],
+        marks: marks[word],
+    };
+    let (mut low, mut high) = (side(marks, 0), side(marks, moved.len() - 1));
+    // A word's marks stay in registers until all of it is done.
+    let mut last = loop {
+        if low.word == high.word {
+            break low;
         }
-        bits
-    }
-
-    #[inline(always)]
-    fn scatter(mut bits: u64, mut places: u64) -> u64 {
-        let mut scattered = 0;
-        while places != 0 {
-            scattered |= (bits & 1) << places.trailing_zeros();
-            places &= places - 1;
-            bits >>= 1;
+        let (in_low, in_high) = (low.moved.count_ones(), high.moved.count_ones());
+        let count = in_low.min(in_high);
+        if count > 0 {
+            let from = lowest(low.moved, count);
+            let left = lowest(high.moved, in_high - count);
+            cross(&mut low.marks, from, &mut high.marks, high.moved & !left, count);
+            low.moved &= !from;
+            high.moved = left;
+            pairs -= u64::from(count);
         }
-        scattered
-    }
-}
-
-/// Words of a side that are looked at together.
-const GROUP: usize = 16;
-/// Words that a list of marks has room for. Behind them one is begun, and one is looked at.
-const ROOM: usize = 4 * GROUP;
-
-/// Marks that are to cross over, in the order in which they find their places.
-struct List {
-    words: [u64; ROOM + 2],
-    /// In bits.
-    first: usize,
-    /// Likewise; a word that is begun is `open` as yet.
-    end: usize,
-    open: u64,
-}
-
-impl List {
-    #[inline(always)]
-    fn new() -> List {
-        List { words: [0; ROOM + 2], first: 0, end: 0, open: 0 }
-    }
-
-    #[inline(always)]
-    fn len(&self) -> usize {
-        self.end - self.first
-    }
-
-    /// Makes room for a group.
-    #[inline(always)]
-    fn make_room(&mut self) {
-        if self.end + GROUP * 64 > ROOM * 64 {
-            let word = self.first / 64;
-            self.words.copy_within(word..=self.end / 64, 0);
-            self.first -= 64 * word;
-            self.end -= 64 * word;
+        if pairs == 0 {
+            marks[low.word] = low.marks;
+            marks[high.word] = high.marks;
+            return;
         }
-    }
-
-    /// Appends `count` bits; above them there is nothing.
-    #[inline(always)]
-    fn append(&mut self, bits: u64, count: u32) {
-        let (word, shift) = (self.end / 64, self.end % 64);
-        let filled = self.open | bits << shift;
-        self.words[word] = filled;
-        self.end += count as usize;
-        // What did not fit; two shifts, as one of 64 does nothing.
-        self.open = if self.end / 64 == word { filled } else { bits >> 1 >> (63 - shift) };
-    }
-
-    /// After bits have been appended.
-    #[inline(always)]
-    fn close(&mut self) {
-        self.words[self.end / 64] = self.open;
-    }
-
-    /// The next bits, of which `count` are taken.
-    #[inline(always)]
-    fn take(&mut self, count: u32) -> u64 {
-        let (word, shift) = (self.first / 64, self.first % 64);
-        self.first += count as usize;
-        self.words[word] >> shift | self.words[word + 1] << 1 << (63 - shift)
-    }
-}
-
-#[inline(always)]
-pub(super) fn by_words<S: Scatter>(marks: &mut [u64], moved: &[u64]) {
-    // What one side is ahead of the other in the end is within a group of it, then within a word.
-    let (mut many, mut one) = ([0; GROUP], [0; 1]);
-    if let Some(words) = cross::<S, GROUP>(marks, moved, &mut many)
-        && let marks = &mut marks[words.clone()]
-        && let Some(word) = cross::<S, 1>(marks, &many[..words.len()], &mut one)
-    {
-        within_word::<S>(&mut marks[word.start], one[0]);
-    }
-}
-
-/// Exchanges the marks of one half of the places with those of the other, as far as these are in other groups of `N` words. The places that
-/// are left, all on one side within a group, are in `rest`, for the words that are returned.
-#[inline(always)]
-fn cross<S: Scatter, const N: usize>(
-    marks: &mut [u64],
-    moved: &[u64],
-    rest: &mut [u64; N],
-) -> Option<Range<usize>> {
-    // Words that were looked at, and those of them whose marks have been replaced.
-    let (mut low, mut low_done) = (0, 0);
-    let (mut high, mut high_done) = (moved.len(), moved.len());
-    let (mut lower, mut upper) = (List::new(), List::new());
-    let (mut in_lower, mut in_upper) = (0, 0);
-    while low < high {
-        let some = N.min(high - low);
-        if in_lower <= in_upper {
-            lower.make_room();
-            let group = low..low + some;
-            for (marks, places) in marks[group.clone()].iter().zip(&moved[group]) {
-                let count = places.count_ones();
-                lower.append(S::gather(*marks, *places), count);
-                in_lower += count as usize;
+        if low.moved == 0 {
+            marks[low.word] = low.marks;
+            if low.word + 1 == high.word {
+                break high;
             }
-            lower.close();
-            low += some;
+            low = side(marks, low.word + 1);
         } else {
-            upper.make_room();
-            let group = high - some..high;
-            for (marks, places) in marks[group.clone()].iter().zip(&moved[group]).rev() {
-                let count = places.count_ones();
-                upper.append(turned(S::gather(*marks, *places), count), count);
-                in_upper += count as usize;
+            marks[high.word] = high.marks;
+            if low.word + 1 == high.word {
+                break low;
             }
-            upper.close();
-            high -= some;
+            high = side(marks, high.word - 1);
         }
-        while low_done < low && moved[low_done].count_ones() as usize <= upper.len() {
-            let places = moved[low_done];
-            put::<S>(&mut marks[low_done], places, upper.take(places.count_ones()));
-            low_done += 1;
-        }
-        while high < high_done && moved[high_done - 1].count_ones() as usize <= lower.len() {
-            high_done -= 1;
-            let (places, count) = (moved[high_done], moved[high_done].count_ones());
-            put::<S>(&mut marks[high_done], places, turned(lower.take(count), count));
-        }
-    }
-    if low_done < low {
-        let count = upper.len() as u32;
-        let taken = S::lowest(moved[low_done], count);
-        put::<S>(&mut marks[low_done], taken, upper.take(count));
-        rest.iter_mut().zip(&moved[low_done..low]).for_each(|(rest, places)| *rest = *places);
-        rest[0] &= !taken;
-        return Some(low_done..low);
-    }
-    if high < high_done {
-        let count = lower.len() as u32;
-        let last = moved[high_done - 1];
-        let left = S::lowest(last, last.count_ones() - count);
-        put::<S>(&mut marks[high_done - 1], last & !left, turned(lower.take(count), count));
-        rest.iter_mut().zip(&moved[high..high_done]).for_each(|(rest, places)| *rest = *places);
-        rest[high_done - 1 - high] = left;
-        return Some(high..high_done);
-    }
-    None
-}
-
-/// Exchanges the outermost two marks of `moved`, and so on.
-#[inline(always)]
-fn within_word<S: Scatter>(marks: &mut u64, moved: u64) {
-    let count = moved.count_ones() / 2;
-    let from = S::lowest(moved, count);
-    let (lower, upper) = (S::gather(*marks, from), S::gather(*marks, moved & !from));
-    put::<S>(marks, from, turned(upper, count));
-    put::<S>(marks, moved & !from, turned(lower, count));
-}
-
-/// Sets the marks at the places that are set, in rising order.
-#[inline(always)]
-fn put<S: Scatter>(marks: &mut u64, places: u64, bits: u64) {
-    *marks = *marks & !places | S::scatter(bits, places);
+    };
+    let count = last.moved.count_ones() / 2;
+    let from = lowest(last.moved, count);
+    let (mut lower, mut upper) = (last.marks & from, last.marks & last.moved & !from);
+    cross(&mut lower, from, &mut upper, last.moved & !from, count);
+    last.marks = last.marks & !last.moved | lower | upper;
+    marks[last.word] = last.marks;
 }

@@ -3,9 +3,12 @@
 
 #![expect(unsafe_code, reason = "instructions that only some processors have")]
 
+mod partition;
+mod undo;
+
 use super::Key;
-use super::partition::{Keys, Plain, WORD, Words, by_words};
-use super::undo::{self, Scatter};
+use super::partition::{Keys, WORD, plain};
+use partition::{Words, by_words};
 use std::arch::x86_64::*;
 
 /// Whether this processor has the instructions.
@@ -37,12 +40,12 @@ macro_rules! key {
     ($key:ty, $partition:ident, $compiled:ident) => {
         #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
         fn $partition(keys: &mut [$key], first: usize, moved: &mut [u64]) -> usize {
-            by_words::<$key, Wide>(keys, first, moved)
+            by_words(keys, first, moved)
         }
 
         #[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
         fn $compiled(keys: &mut [$key], first: usize, moved: &mut [u64]) -> usize {
-            by_words::<$key, Plain>(keys, first, moved)
+            plain(keys, first, moved)
         }
 
         impl Key for $key {
@@ -64,7 +67,7 @@ key!(u32, partition_u32, compiled_u32);
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2,bmi1,bmi2,popcnt,lzcnt")]
 fn undo_wide(marks: &mut [u64], moved: &[u64]) {
-    undo::by_words::<Wide>(marks, moved);
+    undo::by_words(marks, moved);
 }
 
 pub(super) fn undo(marks: &mut [u64], moved: &[u64]) {
@@ -73,25 +76,24 @@ pub(super) fn undo(marks: &mut [u64], moved: &[u64]) {
     unsafe { undo_wide(marks, moved) }
 }
 
-impl Scatter for Wide {
-    #[inline(always)]
-    fn lowest(bits: u64, count: u32) -> u64 {
-        let ones = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
-        // SAFETY: see `Wide`.
-        unsafe { _pdep_u64(ones, bits) }
-    }
+/// The `count` lowest set bits.
+#[inline(always)]
+fn lowest(bits: u64, count: u32) -> u64 {
+    scatter(if count >= 64 { u64::MAX } else { (1 << count) - 1 }, bits)
+}
 
-    #[inline(always)]
-    fn gather(from: u64, places: u64) -> u64 {
-        // SAFETY: see `Wide`.
-        unsafe { _pext_u64(from, places) }
-    }
+/// The bits of `from` at the places that are set, side by side from the lowest on; above them nothing.
+#[inline(always)]
+fn gather(from: u64, places: u64) -> u64 {
+    // SAFETY: see `Wide`.
+    unsafe { _pext_u64(from, places) }
+}
 
-    #[inline(always)]
-    fn scatter(bits: u64, places: u64) -> u64 {
-        // SAFETY: see `Wide`.
-        unsafe { _pdep_u64(bits, places) }
-    }
+/// The lowest bits of `bits`, each at the next place that is set.
+#[inline(always)]
+fn scatter(bits: u64, places: u64) -> u64 {
+    // SAFETY: see `Wide`.
+    unsafe { _pdep_u64(bits, places) }
 }
 
 /// Keys of a register.
@@ -114,11 +116,6 @@ impl Words<u16> for Wide {
             let pivot = _mm512_set1_epi16(pivot as i16);
             both(load(keys).map(|keys| _mm512_cmple_epu16_mask(keys, pivot)))
         }
-    }
-
-    #[inline(always)]
-    fn lowest(bits: u64, count: u32) -> u64 {
-        <Wide as Scatter>::lowest(bits, count)
     }
 
     #[inline(always)]
@@ -259,27 +256,97 @@ impl Words<u32> for Wide {
     }
 
     #[inline(always)]
-    fn lowest(bits: u64, count: u32) -> u64 {
-        <Wide as Scatter>::lowest(bits, count)
-    }
-
-    #[inline(always)]
     fn list_rising(keys: &Keys<u32>, bits: u64, list: &mut Keys<u32>) {
-        Plain::list_rising(keys, bits, list);
+        let mut at = 0;
+        for quarter in 0..QUARTERS {
+            let here = part(bits, quarter);
+            // SAFETY: see `Wide`.
+            unsafe { store_wide(list, at, _mm512_maskz_compress_epi32(here, load_wide(keys, quarter * 16))) };
+            at += here.count_ones() as usize;
+        }
     }
 
     #[inline(always)]
     fn list_falling(keys: &Keys<u32>, bits: u64, list: &mut Keys<u32>) {
-        Plain::list_falling(keys, bits, list);
+        let mut at = 0;
+        for quarter in (0..QUARTERS).rev() {
+            let (here, count) = (part(bits, quarter), part(bits, quarter).count_ones());
+            // SAFETY: see `Wide`.
+            unsafe {
+                let keys = _mm512_maskz_compress_epi32(here, load_wide(keys, quarter * 16));
+                store_wide(list, at, turned_wide(keys, count));
+            }
+            at += count as usize;
+        }
     }
 
     #[inline(always)]
     fn put_rising(keys: &mut Keys<u32>, bits: u64, list: &Keys<u32>) {
-        Plain::put_rising(keys, bits, list);
+        let mut at = 0;
+        for quarter in 0..QUARTERS {
+            let here = part(bits, quarter);
+            // SAFETY: see `Wide`.
+            unsafe {
+                let old = load_wide(keys, quarter * 16);
+                store_wide(keys, quarter * 16, _mm512_mask_expand_epi32(old, here, load_wide(list, at)));
+            }
+            at += here.count_ones() as usize;
+        }
     }
 
     #[inline(always)]
     fn put_falling(keys: &mut Keys<u32>, bits: u64, list: &Keys<u32>) {
-        Plain::put_falling(keys, bits, list);
+        let mut at = 0;
+        for quarter in (0..QUARTERS).rev() {
+            let (here, count) = (part(bits, quarter), part(bits, quarter).count_ones());
+            // SAFETY: see `Wide`.
+            unsafe {
+                let old = load_wide(keys, quarter * 16);
+                let new = turned_wide(load_wide(list, at), count);
+                store_wide(keys, quarter * 16, _mm512_mask_expand_epi32(old, here, new));
+            }
+            at += count as usize;
+        }
+    }
+}
+
+/// Registers of a word of keys of four bytes.
+const QUARTERS: usize = 4;
+
+/// The bits of one of them.
+#[inline(always)]
+fn part(bits: u64, quarter: usize) -> u16 {
+    (bits >> (16 * quarter)) as u16
+}
+
+/// # Safety
+/// See [`Wide`]; `at` is at most 48.
+#[inline(always)]
+unsafe fn load_wide(keys: &Keys<u32>, at: usize) -> __m512i {
+    debug_assert!(at <= WORD - 16);
+    // SAFETY: 64 keys are four registers.
+    unsafe { _mm512_loadu_epi32(keys.as_ptr().add(at).cast()) }
+}
+
+/// # Safety
+/// As [`load_wide`].
+#[inline(always)]
+unsafe fn store_wide(keys: &mut Keys<u32>, at: usize, register: __m512i) {
+    debug_assert!(at <= WORD - 16);
+    // SAFETY: 64 keys are four registers.
+    unsafe { _mm512_storeu_epi32(keys.as_mut_ptr().add(at).cast(), register) }
+}
+
+/// The first `count` keys in reverse.
+///
+/// # Safety
+/// See [`Wide`].
+#[inline(always)]
+unsafe fn turned_wide(keys: __m512i, count: u32) -> __m512i {
+    // SAFETY: as above.
+    unsafe {
+        let places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let last = _mm512_set1_epi32(count as i32 - 1);
+        _mm512_permutexvar_epi32(_mm512_sub_epi32(last, places), keys)
     }
 }
