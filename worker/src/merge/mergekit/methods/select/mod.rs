@@ -296,40 +296,107 @@ mod tests {
         }
     }
 
-    /// On a processor for which there are kernels by hand, those that others run are tried too.
+    /// The partition as it is stated: the scans stop, what they stop at is exchanged, until they meet.
+    fn stated(keys: &mut [u32], first: usize, moved: &mut [u64]) -> usize {
+        let (pivot, mut low, mut high) = (keys[first], first + 1, keys.len());
+        loop {
+            while keys[low] < pivot {
+                low += 1;
+            }
+            high -= 1;
+            while pivot < keys[high] {
+                high -= 1;
+            }
+            if low >= high {
+                return low;
+            }
+            keys.swap(low, high);
+            [low, high].into_iter().for_each(|at| moved[at / 64] |= 1 << (at % 64));
+            low += 1;
+        }
+    }
+
+    /// Marks exchanged as it is stated: the outermost two, and so on.
+    fn exchanged(marks: &mut [u64], moved: &[u64]) {
+        let places: Vec<usize> = (0..64 * moved.len()).filter(|at| moved[at / 64] >> (at % 64) & 1 != 0).collect();
+        let (low, high) = places.split_at(places.len() / 2);
+        low.iter().zip(high.iter().rev()).for_each(|(a, b)| undo::exchange(marks, *a, *b));
+    }
+
+    type Partition<K> = fn(&mut [K], usize, &mut [u64]) -> usize;
+
+    /// Every way in which this processor can partition `keys` behind `first`, both widths, and take it back.
+    fn check_partition(keys: &[u32], first: usize, what: &str) {
+        let n = keys.len();
+        let mut keys = keys.to_vec();
+        let median = first + sort::median(n - first, |i| keys[first + i]);
+        keys.swap(first, median);
+        let (mut arranged, mut moved) = (keys.clone(), vec![0; n.div_ceil(64)]);
+        let cut = stated(&mut arranged, first, &mut moved);
+        fn run<K: Key>(keys: &[u32], first: usize, narrow: fn(u32) -> K, of: Partition<K>) -> (usize, Vec<u32>, Bits) {
+            let mut keys: Vec<K> = keys.iter().map(|k| narrow(*k)).collect();
+            let mut moved = vec![0; keys.len().div_ceil(64)];
+            let cut = of(&mut keys, first, &mut moved);
+            (cut, keys.into_iter().map(Into::into).collect(), moved)
+        }
+        let expected = (cut, arranged, moved);
+        let compiled = |keys: &mut [u16], first: usize, moved: &mut [u64]| {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(cut) = u16::partition_compiled(keys, first, moved) {
+                return cut;
+            }
+            partition::plain(keys, first, moved)
+        };
+        let two: [Partition<u16>; 3] = [partition::partition, partition::plain, compiled];
+        for of in two {
+            assert!(run(&keys, first, |k| k as u16, of) == expected, "two bytes, {what}");
+        }
+        let four: [Partition<u32>; 2] = [partition::partition, partition::plain];
+        for of in four {
+            assert!(run(&keys, first, |k| k, of) == expected, "four bytes, {what}");
+        }
+        let mut marks = undo::marks(n, n / 5, n / 2);
+        let (mut ours, mut plain) = (marks.clone(), marks.clone());
+        exchanged(&mut marks, &expected.2);
+        undo::partition(&mut ours, &expected.2);
+        undo::plain(&mut plain, &expected.2);
+        assert!(ours == marks && plain == marks, "taken back, {what}");
+    }
+
     #[test]
-    fn every_processor_partitions_and_undoes_alike() {
+    fn every_processor_partitions_and_undoes_as_stated() {
         for (n, distinct) in [(1000, 5), (1300, 3), (5000, 40_000), (20_000, 7), (20_011, 900), (66_000, 1)] {
             for first in [0, 5, 62, 63] {
-                let what = format!("{n} {distinct} {first}");
-                let mut keys: Vec<u16> = keys(n, distinct, 1).into_iter().map(|k| k as u16).collect();
-                let median = first + sort::median(n - first, |i| keys[first + i]);
-                keys.swap(first, median);
-                let wide: Vec<u32> = keys.iter().map(|k| u32::from(*k)).collect();
-                let run = |of: fn(&mut [u16], usize, &mut [u64]) -> usize| {
-                    let (mut keys, mut moved) = (keys.clone(), vec![0; n.div_ceil(64)]);
-                    let cut = of(&mut keys, first, &mut moved);
-                    (cut, keys, moved)
-                };
-                let plain = run(partition::plain);
-                assert_eq!(run(partition::partition), plain, "{what}");
-                #[cfg(target_arch = "x86_64")]
-                assert_eq!(
-                    run(|keys, first, moved| u16::partition_compiled(keys, first, moved)
-                        .unwrap_or_else(|| partition::plain(keys, first, moved))),
-                    plain,
-                    "{what}"
-                );
-                let (mut keys, mut moved) = (wide, vec![0; n.div_ceil(64)]);
-                assert_eq!(partition::partition(&mut keys, first, &mut moved), plain.0);
-                assert!(moved == plain.2 && keys.iter().zip(&plain.1).all(|(a, b)| *a == u32::from(*b)));
-                let marks = || undo::marks(n, n / 5, n / 2);
-                let (mut ours, mut theirs) = (marks(), marks());
-                undo::partition(&mut ours, &moved);
-                undo::plain(&mut theirs, &moved);
-                assert_eq!(ours, theirs, "{what}");
+                check_partition(&keys(n, distinct, 1), first, &format!("{n} {distinct} {first}"));
             }
         }
+    }
+
+    /// Where one scan finds nothing, or hardly anything, on its way.
+    #[test]
+    fn pivots_near_either_end() {
+        for case in 0..1500u32 {
+            let n = 300 + keys(1, 4000, 2 * case)[0] as usize;
+            let n = if case % 3 == 0 { n.next_multiple_of(64) } else { n };
+            let few = 1 << (case % 6);
+            let at = keys(2 * few, n as u32, 2 * case + 1);
+            for (rest, some) in [(0, 2), (2, 0), (1, 2), (1, 0)] {
+                // The pivot is 1: nearly all is on one side of it, or equal to it.
+                let mut all = vec![rest; n];
+                at[..few].iter().for_each(|at| all[*at as usize] = some);
+                at[few..].iter().for_each(|at| all[*at as usize] = 1);
+                let first = (case as usize * 7) % 64;
+                // Two of the median's three at the pivot.
+                (all[first + 1], all[n - 1]) = (1, 1);
+                check_partition(&all, first, &format!("case {case}, {rest} and {some}"));
+            }
+        }
+        // Ten keys that stop the right scan, and none that stops the left one but the pivot.
+        let mut few = vec![0u32; 714];
+        few[0] = 20;
+        few[357] = 5;
+        few[704..].fill(9);
+        check(&few, 705, "the last ten are larger");
     }
 
     #[test]

@@ -154,8 +154,9 @@ impl<K: Key> Scan<K> {
                 Wide::put_falling(&mut words[high_done], bits, lower.take(bits.count_ones()));
             }
         }
-        // On one side keys may be left that found no partner. They stay, and there the scan goes on.
-        self.low = self.low.max(low * WORD);
+        // On one side keys may be left that found no partner. They stay, and there the scan goes on. The last word reaches beyond
+        // what is between the scans, which matters where nothing stops the left one.
+        self.low = self.low.max(low * WORD).min(self.high);
         self.high = self.high.min(high * WORD);
         if low_done < low {
             let (bits, count) = (moved[low_done], upper.len() as u32);
