@@ -61,6 +61,10 @@ pub struct DeviceArg {
     /// Where merges are made for a model on a GPU: auto (there, where its kernels can) or host. Both give the same bits.
     #[arg(long, default_value = "auto", value_name = "WHERE", value_parser = ["auto", "host"])]
     pub merge_on: String,
+    /// How the language model is run: auto (by kernels of this program between the matrix products) or plain (by the tensor
+    /// library's single operations: slower, to compare with).
+    #[arg(long, default_value = "auto", value_name = "HOW", value_parser = ["auto", "plain"])]
+    pub passes: String,
 }
 
 /// What to do where the memory plan says no.

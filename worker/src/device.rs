@@ -3,6 +3,7 @@
 use crate::checkpoint::Dtype;
 use crate::cli::DeviceArg;
 use crate::memory::GpuMemory;
+use crate::model::Kernels;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 
@@ -18,6 +19,8 @@ pub struct Chosen {
     pub follows_model: bool,
     /// Whether merges are made on the GPU where they can be; on a CPU it does not matter.
     pub merges_on_gpu: bool,
+    /// How the language model is run.
+    pub passes: Kernels,
     /// In words, such as `cpu (2 threads)` or `cuda:0`.
     pub words: String,
     /// Why `auto` did not take a GPU, where it did not.
@@ -46,7 +49,15 @@ impl Chosen {
     pub fn cpu(note: Option<String>) -> Chosen {
         let words = format!("cpu ({} threads)", rayon::current_num_threads());
         let (device, dtype) = (Device::Cpu, DType::F32);
-        Chosen { device, dtype, follows_model: false, merges_on_gpu: false, words, note }
+        Chosen {
+            device,
+            dtype,
+            follows_model: false,
+            merges_on_gpu: false,
+            passes: Kernels::Auto,
+            words,
+            note,
+        }
     }
 
     fn cuda(device: Device, index: usize, arg: &DeviceArg, compute: Option<DType>) -> Chosen {
@@ -55,6 +66,7 @@ impl Chosen {
             dtype: compute.unwrap_or(DType::F16),
             follows_model: compute.is_none(),
             merges_on_gpu: arg.merge_on != "host",
+            passes: Kernels::Auto,
             words: format!("cuda:{index}"),
             note: None,
         }
@@ -73,7 +85,7 @@ pub fn choose(arg: &DeviceArg) -> Result<Chosen> {
         "f32" => Some(DType::F32),
         _ => None,
     };
-    let chosen = match arg.device.as_str() {
+    let mut chosen = match arg.device.as_str() {
         "cpu" => Chosen::cpu(None),
         "auto" => auto(arg, compute),
         wish => {
@@ -90,6 +102,9 @@ pub fn choose(arg: &DeviceArg) -> Result<Chosen> {
     };
     if chosen.device.is_cpu() && compute.is_some_and(|c| c != DType::F32) {
         bail!("--compute {}: on a CPU models run in f32, which is fastest there; leave it out", arg.compute);
+    }
+    if arg.passes == "plain" {
+        chosen.passes = Kernels::Plain;
     }
     Ok(chosen)
 }
@@ -126,7 +141,12 @@ mod tests {
     use super::*;
 
     fn arg(device: &str, compute: &str) -> DeviceArg {
-        DeviceArg { device: device.into(), compute: compute.into(), merge_on: "auto".into() }
+        DeviceArg {
+            device: device.into(),
+            compute: compute.into(),
+            merge_on: "auto".into(),
+            passes: "auto".into(),
+        }
     }
 
     #[test]

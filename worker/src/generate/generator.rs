@@ -252,8 +252,8 @@ impl Generator {
         let mut logits = Vec::new();
         for (chunk, numbers) in rows.chunks(shape.prefill_rows).enumerate() {
             batch.control.check()?;
-            let features = features.pick(numbers).map_err(Error::Model)?;
-            let embeds = prompt.embed_rest(language, &features)?;
+            // The copy of the features is gone before the pass.
+            let embeds = prompt.embed_rest(language, &features.pick(numbers).map_err(Error::Model)?)?;
             let hidden = language.forward(&embeds, cache, chunk * shape.prefill_rows, shape.shared)?;
             logits.push(language.logits(&hidden)?);
         }

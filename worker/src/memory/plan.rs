@@ -234,7 +234,7 @@ fn items(work: &Workload, machine: &Machine, resident: bool) -> Result<Vec<Item>
     use Phase::{Decode, Features, Load, Merge, Prefill};
     let on_gpu = machine.gpu.is_some();
     let model = if on_gpu { Place::Device } else { Place::Host };
-    let passes = Passes::of(work.compute, on_gpu);
+    let passes = Passes::of(work.passes, work.compute, on_gpu);
     let sizes = work.sizes(passes)?;
     let slots = work.slots as u64;
     let each = |what: &str| if slots > 1 { format!("{what}, {slots} slots") } else { what.to_string() };

@@ -4,7 +4,7 @@ use super::*;
 use crate::generate::{Control, Generator, Options, Progress, Sizes};
 use crate::model::bunny::Vision;
 use crate::model::weights::expected_parameters;
-use crate::model::{BunnyConfig, Features, Llama, LlamaConfig, Passes, Prompt, TensorSource};
+use crate::model::{BunnyConfig, Features, Kernels, Llama, LlamaConfig, Passes, Prompt, TensorSource};
 use crate::vlm::{Bunny, VisionLanguageModel};
 use candle_core::{DType, Device, Tensor};
 
@@ -58,6 +58,7 @@ fn workload(samples: usize, batch_size: usize, new_tokens: usize) -> Workload {
         vision: needs(BUNNY, DType::F32),
         language: c.llama,
         compute: DType::F32,
+        passes: Kernels::Auto,
         largest: 777 * 96,
         stored: 2,
         samples,
@@ -231,6 +232,7 @@ fn paper(dtype: DType) -> Workload {
         vision: needs(text, dtype),
         language: c.llama,
         compute: dtype,
+        passes: Kernels::Auto,
         largest: 128_256 * 4096,
         stored: 2,
         samples: 50,

@@ -6,7 +6,7 @@ use crate::asking::Question;
 use crate::generate::{Options, Sizes};
 use crate::merge::mask_elements;
 use crate::model::weights::expected_parameters;
-use crate::model::{LlamaConfig, Passes, Prompt};
+use crate::model::{Kernels, LlamaConfig, Passes, Prompt};
 use crate::pipeline::{Bench, options};
 use crate::vlm::Vlm;
 use anyhow::{Context, Result};
@@ -43,6 +43,8 @@ pub struct Workload {
     pub language: LlamaConfig,
     /// Type of weights and activations where the model runs.
     pub compute: DType,
+    /// How it is run.
+    pub passes: Kernels,
     /// Elements of the language model's largest tensor.
     pub largest: u64,
     /// Bytes of an element as the VLM stores it.
@@ -141,6 +143,7 @@ impl Workload {
             merged_width: 0,
             language: vlm.family.language().clone(),
             compute: vlm.chosen.dtype,
+            passes: vlm.chosen.passes,
             largest: elements.max().unwrap_or(0),
             stored: widths.max().unwrap_or(4),
             merge_copies: 1,
@@ -183,7 +186,7 @@ impl Workload {
     /// As [`Workload::sizes`].
     pub fn cache_bytes(&self) -> Result<u64> {
         // The cache is the same wherever the model runs.
-        let sizes = self.sizes(Passes::of(self.compute, false))?;
+        let sizes = self.sizes(Passes::of(self.passes, self.compute, false))?;
         let c = &self.language;
         let position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim;
         let positions = sizes.rows * sizes.capacity + sizes.shared.max(1);

@@ -43,12 +43,12 @@ pub enum Passes {
 }
 
 impl Passes {
-    /// With [`Kernels::Auto`].
-    pub fn of(dtype: DType, on_gpu: bool) -> Passes {
-        match (on_gpu, dtype) {
-            (true, _) => Passes::Gpu,
-            (false, DType::F32) => Passes::Fused,
-            (false, _) => Passes::Plain,
+    /// Of a model in that type with those kernels.
+    pub fn of(kernels: Kernels, dtype: DType, on_gpu: bool) -> Passes {
+        match (kernels, on_gpu, dtype) {
+            (Kernels::Auto, true, _) => Passes::Gpu,
+            (Kernels::Auto, false, DType::F32) => Passes::Fused,
+            _ => Passes::Plain,
         }
     }
 }
@@ -94,7 +94,7 @@ impl Llama {
             return Ok(Self { config, weights, path: Path::Gpu(gpu) });
         }
         let (cos, sin) = attention::rotary_tables(&config);
-        let fused = kernels == Kernels::Auto && weights.dtype() == DType::F32 && weights.device().is_cpu();
+        let fused = Passes::of(kernels, weights.dtype(), !weights.device().is_cpu()) == Passes::Fused;
         let path = if fused {
             Path::Fused(Arc::new(Heads {
                 query: config.num_attention_heads,

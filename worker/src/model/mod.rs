@@ -54,7 +54,7 @@ mod widen;
 pub use cache::KvCache;
 pub use config::{BunnyConfig, LlamaConfig, VisionConfig, eos_from_generation_config};
 pub use error::{Error, Result};
-pub use llama::{Llama, Passes};
+pub use llama::{Kernels, Llama, Passes};
 pub use minicpm_config::MiniCpmConfig;
 pub use prompt::{Piece, Prompt};
 pub use source::TensorSource;

@@ -120,6 +120,7 @@ impl Family {
             prompt: shared + config.image_tokens() + after,
             language: config.llama,
             compute: chosen.dtype,
+            passes: chosen.passes,
             largest: largest.unwrap_or(0),
             stored: 2,
             samples: self.samples,

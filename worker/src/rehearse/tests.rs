@@ -1,11 +1,11 @@
 //! What a rehearsal writes, against what it said that it would write.
 
 use super::*;
-use crate::model::Passes;
 use crate::checkpoint::{Checkpoint, Dtype};
 use crate::device::Chosen;
 use crate::locate::Locator;
 use crate::memory::Workload;
+use crate::model::Passes;
 use crate::pipeline::Bench;
 use std::sync::atomic::AtomicBool;
 

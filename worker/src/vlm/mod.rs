@@ -14,7 +14,9 @@ use crate::generate::{Questions, TextTokenizer};
 use crate::image::{Rgb8, resize_bicubic};
 use crate::memory::VisionNeeds;
 use crate::model::weights::expected_parameters;
-use crate::model::{Error as ModelError, Llama, Prompt, TensorSource, eos_from_generation_config};
+use crate::model::{
+    Error as ModelError, Llama, LlamaWeights, Prompt, TensorSource, eos_from_generation_config,
+};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use std::path::Path;
@@ -140,9 +142,10 @@ impl Vlm {
 
     /// The model's own language model: what answers, once features are known.
     pub fn answering(&self) -> Result<Llama> {
-        let Chosen { device, dtype, .. } = &self.chosen;
-        let language = Llama::load(self.family.language(), &Stored(&self.checkpoint), *dtype, device)
+        let Chosen { device, dtype, passes, .. } = &self.chosen;
+        let (config, stored) = (self.family.language(), Stored(&self.checkpoint));
+        let weights = LlamaWeights::load(config, &stored, *dtype, device)
             .with_context(|| self.checkpoint.folder().display().to_string())?;
-        Ok(language)
+        Ok(Llama::new(config.clone(), weights, *passes)?)
     }
 }

@@ -1,13 +1,17 @@
 //! A Llama's passes on a GPU: candle's matrix products, and between them kernels of our own (`model.cu`), one launch each.
 //!
 //! By single operations a layer is some 23 launches, each of which costs a processor and the GPU several microseconds, whatever
-//! it works on; and scores pass through memory five times. Here a layer is 13 launches, five of which are products with weights or
-//! past positions, and scores are softened where they lie.
+//! it works on; and scores pass through memory five times. Here a layer is 13 launches for one position, six of which are products with
+//! weights or past positions, and scores are softened where they lie.
 //!
 //! The plain statement is `attention.rs`; both give the same numbers but for roundings, since the kernels calculate in float32 from
-//! what is read to what is written. The kernels are C as well as CUDA: tests run them on the host, all but sums over a block.
+//! what is read to what is written. The kernels are C as well as CUDA: tests run them on the host, with what threads of a block tell each
+//! other. On a GPU nothing has run yet; `--passes plain` does without.
 
-#![expect(unsafe_code, reason = "addresses of a GPU's memory are handed to kernels, which no compiler checks")]
+#![expect(
+    unsafe_code,
+    reason = "addresses of a GPU's memory are handed to kernels, which no compiler checks"
+)]
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -137,6 +141,14 @@ impl Gpu {
         Ok(mixed.reshape((b, queries, l, size))?.transpose(1, 2)?.reshape((b, l, queries * size))?)
     }
 
+    /// Refuses tensors of another type than the program's.
+    fn of_type(&self, tensors: &[&Tensor]) -> candle_core::Result<()> {
+        match tensors.iter().find(|t| t.dtype() != self.angles.dtype()) {
+            Some(t) => bail!("a tensor in {:?} for kernels in {:?}", t.dtype(), self.angles.dtype()),
+            None => Ok(()),
+        }
+    }
+
     fn op(&self, kernel: Kernel, job: Job, blocks: usize, shape: impl Into<Shape>, dtype: DType) -> Op<'_> {
         Op { launch: &*self.launch, kernel, job, blocks, shape: shape.into(), dtype }
     }
@@ -145,7 +157,8 @@ impl Gpu {
     fn positions(&self, qkv: &Tensor, start: usize) -> candle_core::Result<(Job, usize, usize)> {
         let (b, l, width) = qkv.dims3()?;
         let (Heads { queries, keys, size }, positions) = (self.heads, self.angles.dim(1)?);
-        if width != (queries + 2 * keys) * size || start + l > positions || qkv.dtype() != self.angles.dtype() {
+        self.of_type(&[qkv])?;
+        if width != (queries + 2 * keys) * size || start + l > positions {
             bail!("{l} positions of {width} numbers from {start} on do not fit {:?}", self.heads);
         }
         let job = Job {
@@ -174,8 +187,8 @@ impl Gpu {
     fn store(&self, kernel: Kernel, cache: &Tensor, qkv: &Tensor, start: usize) -> candle_core::Result<()> {
         let (job, b, l) = self.positions(qkv, start)?;
         let (rows, keys, capacity, size) = cache.dims4()?;
-        let fits = (rows, keys, size) == (b, self.heads.keys, self.heads.size) && start + l <= capacity;
-        if !fits || cache.dtype() != qkv.dtype() {
+        self.of_type(&[cache])?;
+        if (rows, keys, size) != (b, self.heads.keys, self.heads.size) || start + l > capacity {
             bail!("{l} positions from {start} on do not fit a cache {:?}", cache.dims());
         }
         let job = Job { capacity: number(capacity)?, ..job };
@@ -185,20 +198,18 @@ impl Gpu {
     /// Scores (B, H, G L, T) into weights, in place; position `i` of L may look up to `start + i`.
     fn soften(&self, scores: &Tensor, length: usize, start: usize) -> candle_core::Result<()> {
         let (b, h, rows, width) = scores.dims4()?;
+        self.of_type(&[scores])?;
         if length == 0 || !rows.is_multiple_of(length) || start + length > width {
             bail!("scores {:?} are not those of {length} positions from {start} on", scores.dims());
         }
-        let job = Job {
-            length: number(length)?,
-            start: number(start)?,
-            width: number(width)?,
-            ..Job::default()
-        };
+        let job =
+            Job { length: number(length)?, start: number(start)?, width: number(width)?, ..Job::default() };
         scores.inplace_op1(&self.op(Kernel::Soften, job, b * h * rows, (), scores.dtype()))
     }
 
     /// `silu(gate) · up`: (.., 2 F) to (.., F), the gate in the first half.
     fn silu_mul(&self, gate_up: &Tensor) -> candle_core::Result<Tensor> {
+        self.of_type(&[gate_up])?;
         let mut shape = gate_up.dims().to_vec();
         let Some(width) = shape.last_mut() else { bail!("gate and up without an axis") };
         *width /= 2;
@@ -211,7 +222,8 @@ impl Gpu {
     /// The sum, and its root-mean-square norm.
     fn add_norm(&self, a: &Tensor, b: &Tensor, weight: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
         let width = weight.dims1()?;
-        if a.dims() != b.dims() || a.dim(D::Minus1)? != width || [b.dtype(), weight.dtype()] != [a.dtype(); 2] {
+        self.of_type(&[a, b, weight])?;
+        if a.dims() != b.dims() || a.dim(D::Minus1)? != width {
             bail!("{:?} and {:?} have no sum with a norm of {width}", a.dims(), b.dims());
         }
         let rows = a.elem_count() / width.max(1);

@@ -3,8 +3,8 @@
 use super::Launch;
 use super::job::{Job, Kernel};
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, InplaceOp1, InplaceOp2, InplaceOp3, Layout,
-    Result, Shape, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, InplaceOp1, InplaceOp2, InplaceOp3,
+    Layout, Result, Shape, bail,
 };
 
 /// One launch. All tensors are contiguous; `a`, `b` and `c` of the job are those that are read, in their order.
@@ -177,7 +177,9 @@ impl Storage for CudaStorage {
             Ok(match dtype {
                 DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device.clone()),
                 DType::F16 => CudaStorage::wrap_cuda_slice(device.alloc::<half::f16>(count)?, device.clone()),
-                DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<half::bf16>(count)?, device.clone()),
+                DType::BF16 => {
+                    CudaStorage::wrap_cuda_slice(device.alloc::<half::bf16>(count)?, device.clone())
+                }
                 DType::U32 => CudaStorage::wrap_cuda_slice(device.alloc::<u32>(count)?, device.clone()),
                 _ => bail!("no kernel makes {dtype:?}"),
             })

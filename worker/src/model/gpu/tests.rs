@@ -126,7 +126,9 @@ fn close(found: &Tensor, expected: &[f64], units: f64, floor: f64, what: &str) {
 #[test]
 fn a_job_is_as_large_for_kernels() {
     // SAFETY: the function has this type in host.c.
-    let size = unsafe { Host::of(DType::F32, ONE).0.get::<unsafe extern "C" fn() -> u64>(b"size_of_job").unwrap()() };
+    let size = unsafe {
+        Host::of(DType::F32, ONE).0.get::<unsafe extern "C" fn() -> u64>(b"size_of_job").unwrap()()
+    };
     assert_eq!(size, size_of::<Job>() as u64);
 }
 
@@ -182,7 +184,9 @@ fn gate_and_up_become_one() {
         assert_eq!(made.dims(), [3, 1, 1100]);
         let expected: Vec<f64> = flat(&gate_up)
             .chunks(2200)
-            .flat_map(|row| (0..1100).map(|i| row[i] / (1.0 + (-row[i]).exp()) * row[1100 + i]).collect::<Vec<_>>())
+            .flat_map(|row| {
+                (0..1100).map(|i| row[i] / (1.0 + (-row[i]).exp()) * row[1100 + i]).collect::<Vec<_>>()
+            })
             .collect();
         close(&made, &expected, if dtype == DType::F32 { 16.0 } else { 1.1 }, 1e-3, "silu");
     }
@@ -328,11 +332,14 @@ fn passes_equal_single_operations() {
         let Passed(plain_states, plain_logits, plain_chosen) = pass(&plain, &embeds);
         let Passed(true_states, true_logits, _) = pass(&exact, &embeds.to_dtype(DType::F32).unwrap());
         println!("{dtype:?}: logits {:.1e} from single operations", distance(&logits, &plain_logits));
-        for (what, ours, plain, exact) in
-            [("states", states, plain_states, true_states), ("logits", logits.clone(), plain_logits, true_logits)]
-        {
+        for (what, ours, plain, exact) in [
+            ("states", states, plain_states, true_states),
+            ("logits", logits.clone(), plain_logits, true_logits),
+        ] {
             let (ours_off, plain_off) = (distance(&ours, &exact), distance(&plain, &exact));
-            println!("{dtype:?}: {what} from float32's: {ours_off:.1e}, by single operations {plain_off:.1e}");
+            println!(
+                "{dtype:?}: {what} from float32's: {ours_off:.1e}, by single operations {plain_off:.1e}"
+            );
             // float32's by single operations are the exact ones here.
             assert!(ours_off <= tolerance, "{what} in {dtype:?}: {ours_off} from float32's");
             assert!(dtype == DType::F32 || ours_off <= 2.0 * plain_off, "{what} in {dtype:?}: further off");
@@ -395,7 +402,10 @@ fn what_does_not_fit_is_refused() {
     assert!(gpu.query(&numbers((1, 2, 79), 1, DType::F32), 0).is_err());
     assert!(gpu.query(&qkv, 63).is_err(), "beyond the angles");
     assert!(gpu.store(Kernel::StoreKeys, &cache, &qkv, 15).is_err(), "beyond the cache");
-    assert!(gpu.store(Kernel::StoreValues, &cache, &numbers((2, 1, 80), 1, DType::F32), 0).is_err(), "of other rows");
+    assert!(
+        gpu.store(Kernel::StoreValues, &cache, &numbers((2, 1, 80), 1, DType::F32), 0).is_err(),
+        "of other rows"
+    );
     assert!(gpu.store(Kernel::StoreKeys, &cache.to_dtype(DType::F16).unwrap(), &qkv, 0).is_err());
     assert!(gpu.soften(&numbers((1, 2, 3, 4), 1, DType::F32), 2, 0).is_err());
     assert!(gpu.soften(&numbers((1, 2, 4, 4), 1, DType::F32), 2, 3).is_err());
@@ -403,5 +413,11 @@ fn what_does_not_fit_is_refused() {
     assert!(gpu.add_norm(&a, &numbers((1, 48), 1, DType::F32), &weight).is_err());
     assert!(gpu.add_norm(&a, &a, &numbers(47, 1, DType::F32)).is_err());
     assert!(gpu.silu_mul(&a.t().unwrap()).is_err(), "not contiguous");
+    for dtype in [DType::F16, DType::F64] {
+        let other = a.to_dtype(dtype).unwrap();
+        assert!(gpu.silu_mul(&other).is_err() && gpu.add_norm(&a, &other, &weight).is_err(), "{dtype:?}");
+        let scores = numbers((1, 2, 4, 4), 1, DType::F32).to_dtype(dtype).unwrap();
+        assert!(gpu.soften(&scores, 2, 2).is_err(), "{dtype:?}");
+    }
     assert!(gpu.choose(&a.to_dtype(DType::F16).unwrap()).is_err());
 }

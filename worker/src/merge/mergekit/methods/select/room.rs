@@ -2,8 +2,8 @@
 //! what a merge holds.
 //!
 //! A system clears memory that it gives, which took an eighth of the time of `ties` to a folder; so what is used by one tensor is kept
-//! for the next ones, unless fewer such tensors would be ranked at a time than there are threads: then no more rooms are there than
-//! threads, none larger than what each of them was planned to have. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
+//! for the next ones, but for tensors so large that not every thread may rank one: then no more rooms are there than threads, none larger
+//! than what one of them was planned to have. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
 //! pages are page cache, which a system can write out.
 
 #![expect(unsafe_code, reason = "the file is mapped, and its bytes seen as numbers")]
@@ -169,9 +169,8 @@ impl<K: Number> Kept<K> {
     /// So many numbers, of no meaning. Where nothing that is kept is large enough, all of it goes first.
     pub(super) fn take(&self, numbers: usize) -> Vec<K> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let smallest = (0..kept.len())
-            .filter(|i| kept[*i].capacity() >= numbers)
-            .min_by_key(|i| kept[*i].capacity());
+        let smallest =
+            (0..kept.len()).filter(|i| kept[*i].capacity() >= numbers).min_by_key(|i| kept[*i].capacity());
         let Some(smallest) = smallest else {
             kept.clear();
             drop(kept);

@@ -78,11 +78,7 @@ pub(super) fn plain(marks: &mut [u64], moved: &[u64]) {
     if pairs == 0 {
         return;
     }
-    let side = |marks: &[u64], word: usize| Side {
-        word,
-        moved: moved[word],
-        marks: marks[word],
-    };
+    let side = |marks: &[u64], word: usize| Side { word, moved: moved[word], marks: marks[word] };
     let (mut low, mut high) = (side(marks, 0), side(marks, moved.len() - 1));
     // A word's marks stay in registers until all of it is done.
     let mut last = loop {

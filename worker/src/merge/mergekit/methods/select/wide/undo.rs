@@ -87,11 +87,7 @@ pub(super) fn by_words(marks: &mut [u64], moved: &[u64]) {
 /// Exchanges the marks of one half of the places with those of the other, as far as these are in other groups of `N` words. The places that
 /// are left, all on one side within a group, are in `rest`, for the words that are returned.
 #[inline(always)]
-fn cross<const N: usize>(
-    marks: &mut [u64],
-    moved: &[u64],
-    rest: &mut [u64; N],
-) -> Option<Range<usize>> {
+fn cross<const N: usize>(marks: &mut [u64], moved: &[u64], rest: &mut [u64; N]) -> Option<Range<usize>> {
     // Words that were looked at, and those of them whose marks have been replaced.
     let (mut low, mut low_done) = (0, 0);
     let (mut high, mut high_done) = (moved.len(), moved.len());
