@@ -1,7 +1,7 @@
-/* For tests alone: the kernels as the host's C compiler sees them, blocks and threads run one after another. A warp has
- * one lane here, so sums over warps are the only lines that this does not run. `kernels.cu` is what NVRTC would be given. */
-typedef struct { unsigned x; } Index;
-static Index blockIdx, threadIdx, blockDim, gridDim;
+/* For tests alone: the kernels as the host's C compiler sees them. With THREADS = 1 blocks and threads run one after another, and a
+ * warp has one lane; with more the threads of a block run together and add up as on a GPU. `kernels.cu` is what NVRTC would be
+ * given. */
+#define _GNU_SOURCE
 
 #define DEVICE static inline
 #define KERNEL static
@@ -10,9 +10,17 @@ static Index blockIdx, threadIdx, blockDim, gridDim;
 
 DEVICE unsigned bits_of(float x) { union { float number; unsigned bits; } u; u.number = x; return u.bits; }
 DEVICE float of_bits(unsigned bits) { union { float number; unsigned bits; } u; u.bits = bits; return u.number; }
+DEVICE void atomicAdd(unsigned long long *at, unsigned long long x) { __atomic_fetch_add(at, x, __ATOMIC_RELAXED); }
+
+#if THREADS > 1
+#include "threads.h"
+#else
+#define ALONE
+typedef struct { unsigned x; } Index;
+static Index blockIdx, threadIdx, blockDim, gridDim;
 DEVICE int warp_sum(int x) { return x; }
 DEVICE int leads_warp(void) { return 1; }
-DEVICE void atomicAdd(unsigned long long *at, unsigned long long x) { *at += x; }
+#endif
 
 #include "kernels.cu"
 
@@ -35,14 +43,24 @@ unsigned round_trips(unsigned type) {
     return same;
 }
 
-void launch(unsigned kernel, const Job *job, unsigned blocks, unsigned threads) {
+static void work(unsigned kernel, const void *of) {
+    const Job *job = of;
+    switch (kernel) {
+    case 0: histogram(*job); break;
+    case 1: signs(*job); break;
+    default: merge(*job);
+    }
+}
+
+/* Returns whether every thread could be had. */
+int launch(unsigned kernel, const Job *job, unsigned blocks, unsigned threads) {
+#if THREADS > 1
+    return threads == THREADS && run_together(work, kernel, job, blocks);
+#else
     gridDim.x = blocks;
     blockDim.x = threads;
     for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
-        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++)
-            switch (kernel) {
-            case 0: histogram(*job); break;
-            case 1: signs(*job); break;
-            default: merge(*job);
-            }
+        for (threadIdx.x = 0; threadIdx.x < threads; threadIdx.x++) work(kernel, job);
+    return 1;
+#endif
 }

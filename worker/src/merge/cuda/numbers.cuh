@@ -13,7 +13,10 @@
 
 DEVICE unsigned bits_of(float x) { return __float_as_uint(x); }
 DEVICE float of_bits(unsigned bits) { return __uint_as_float(bits); }
+#endif
 
+/* ALONE: on the host threads of a block run one after another, and tell each other nothing. */
+#ifndef ALONE
 /* The sum over a warp, of use in the lane that leads it. All 32 lanes must come here. */
 DEVICE int warp_sum(int x) {
     for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_down_sync(0xffffffffu, x, lanes);

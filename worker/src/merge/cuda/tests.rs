@@ -1,8 +1,8 @@
 //! The kernels as the host's C compiler sees them, held against the Rust statement bit for bit.
 //!
 //! [`Host`] is a [`Runner`] whose memory is the host's: it compiles the very source that NVRTC is given with `cc`, through
-//! `host.c`, and runs blocks and threads one after another. So what is compared is everything but the driver's calls and
-//! sums over a warp. Recipes: the golden ones of `tests/data/merge`, whose numbers another program made, and random ones.
+//! `host.c`, and runs blocks and threads one after another, or for sums over warps the threads of a block together. So what is compared is
+//! everything but the driver's calls. Recipes: the golden ones of `tests/data/merge`, whose numbers another program made, and random ones.
 
 use super::engine::Engine;
 use super::job::Job;
@@ -23,18 +23,32 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock};
 
-type Launch = unsafe extern "C" fn(u32, *const Job, u32, u32);
+type Launch = unsafe extern "C" fn(u32, *const Job, u32, u32) -> i32;
+
+/// Threads of a block that run together: two warps.
+const TOGETHER: u32 = 64;
 
 /// The host's processor in place of a GPU.
 struct Host {
     folder: tempfile::TempDir,
+    /// Whether the threads of a block run together.
+    together: bool,
     libraries: Mutex<BTreeMap<usize, &'static Library>>,
 }
 
 impl Host {
     fn shared() -> &'static Host {
         static HOST: OnceLock<Host> = OnceLock::new();
-        HOST.get_or_init(|| Host { folder: tempfile::tempdir().unwrap(), libraries: Mutex::default() })
+        HOST.get_or_init(|| Host::new(false))
+    }
+
+    fn together() -> &'static Host {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        HOST.get_or_init(|| Host::new(true))
+    }
+
+    fn new(together: bool) -> Host {
+        Host { folder: tempfile::tempdir().unwrap(), together, libraries: Mutex::default() }
     }
 
     /// The program for so many terms. Libraries stay loaded, as functions of theirs may be in use.
@@ -45,11 +59,14 @@ impl Host {
             std::fs::create_dir(&folder).unwrap();
             std::fs::write(folder.join("kernels.cu"), source(terms)).unwrap();
             std::fs::write(folder.join("host.c"), include_str!("host.c")).unwrap();
-            let flags = ["-std=c99", "-O2", "-Wall", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing"];
+            std::fs::write(folder.join("threads.h"), include_str!("threads.h")).unwrap();
+            let flags = ["-std=gnu11", "-O2", "-Wall", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing"];
+            let threads = if self.together { TOGETHER } else { 1 };
             let made = Command::new("cc")
                 .current_dir(&folder)
                 .args(flags)
-                .args(["-shared", "-fPIC", "host.c", "-o", "kernels.so"])
+                .arg(format!("-DTHREADS={threads}"))
+                .args(["-pthread", "-shared", "-fPIC", "host.c", "-o", "kernels.so"])
                 .output()
                 .expect("a C compiler, as the README asks for");
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -89,14 +106,14 @@ impl Runner for &'static Host {
 
     unsafe fn launch(&self, kernel: Kernel, job: &Job) -> Result<()> {
         // Few threads, so that each has several groups of elements and some have none.
-        let (blocks, threads) = (3, 7);
+        let (blocks, threads) = if self.together { (2, TOGETHER) } else { (3, 7) };
         // SAFETY: the function has this type in host.c, where a test compares the structure's size; the caller vouches for
         // the addresses. `static` indices there: one launch at a time.
         static ONE: Mutex<()> = Mutex::new(());
         let _one = ONE.lock().unwrap();
         unsafe {
             let launch = self.library(job.terms()).get::<Launch>(b"launch").unwrap();
-            launch(kernel as u32, job, blocks, threads);
+            assert_ne!(launch(kernel as u32, job, blocks, threads), 0, "no threads to be had");
         }
         Ok(())
     }
@@ -130,7 +147,18 @@ fn compare(
     (resident, piece): (u64, usize),
     seen: &mut Compared,
 ) {
-    let engine = Engine::new(Host::shared(), resident, piece);
+    compare_on(Host::shared(), what, merger, recipe, (resident, piece), seen);
+}
+
+fn compare_on(
+    host: &'static Host,
+    what: &str,
+    merger: &Merger,
+    recipe: &Recipe,
+    (resident, piece): (u64, usize),
+    seen: &mut Compared,
+) {
+    let engine = Engine::new(host, resident, piece);
     let stop = AtomicBool::new(false);
     let expected = merger.plan(recipe, &stop).unwrap();
     let found = Prepared::new(recipe, |name| merger.opened(name), &engine, &Known::default(), &stop).unwrap();
@@ -346,6 +374,25 @@ fn random_recipes_of_mixed_types_come_out_the_same() {
         compare(&format!("seed {seed}"), &merger, &recipe, how, &mut seen);
     }
     assert!(seen.elements > 10_000, "{}", seen.elements);
+}
+
+/// Histograms and signs are added up over warps, by threads that run at the same time.
+#[test]
+fn threads_of_a_block_add_up() {
+    let mut seen = Compared::default();
+    let recipes = std::fs::read_dir(data("merge/recipes")).unwrap().map(|f| f.unwrap().path());
+    let mut recipes: Vec<_> = recipes.collect();
+    recipes.sort();
+    for (path, mask) in recipes.iter().zip([Mask::Independent, Mask::Shared]) {
+        let mut recipe = Recipe::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        recipe.mask = mask;
+        // Zeros, which are counted apart, and a threshold among the rest.
+        recipe.sources.iter_mut().for_each(|s| (s.drop_rate, s.trim_rate) = (0.3.into(), 0.6.into()));
+        let merger = Merger::for_recipe(&recipe, |m| data("merge/models").join(&m.path)).unwrap();
+        let what = path.display().to_string();
+        compare_on(Host::together(), &what, &merger, &recipe, (0, 1 << 20), &mut seen);
+    }
+    assert!(seen.tensors > 10, "{}", seen.tensors);
 }
 
 #[test]

@@ -5,7 +5,7 @@
  * works on one row, or a part of one: `first()`, `first() + every()` and so on are a thread's share.
  */
 
-#ifndef ONE_THREAD
+#ifndef ALONE
 DEVICE u32 first(void) { return threadIdx.x; }
 DEVICE u32 every(void) { return blockDim.x; }
 

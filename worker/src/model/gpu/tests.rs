@@ -34,6 +34,8 @@ impl Host {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("kernels.cu"), source(dtype)).unwrap();
         std::fs::write(folder.path().join("host.c"), include_str!("host.c")).unwrap();
+        let threads_of_the_host = include_str!("../../merge/cuda/threads.h");
+        std::fs::write(folder.path().join("threads.h"), threads_of_the_host).unwrap();
         let flags = ["-std=gnu11", "-O2", "-Wall", "-Werror", "-fno-strict-aliasing", "-pthread"];
         let made = Command::new("cc")
             .current_dir(folder.path())
