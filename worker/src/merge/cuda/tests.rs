@@ -60,7 +60,8 @@ impl Host {
             std::fs::write(folder.join("kernels.cu"), source(terms)).unwrap();
             std::fs::write(folder.join("host.c"), include_str!("host.c")).unwrap();
             std::fs::write(folder.join("threads.h"), include_str!("threads.h")).unwrap();
-            let flags = ["-std=gnu11", "-O2", "-Wall", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing"];
+            let flags =
+                ["-std=gnu11", "-O2", "-Wall", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing"];
             let threads = if self.together { TOGETHER } else { 1 };
             let made = Command::new("cc")
                 .current_dir(&folder)
