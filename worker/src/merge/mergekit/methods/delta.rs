@@ -21,6 +21,8 @@ use super::values::{Compute, round_inline};
 #[cfg(target_arch = "x86_64")]
 use super::wide::{self, Source};
 use super::{Call, Input, Method};
+#[cfg(target_arch = "x86_64")]
+use crate::merge::avx512::Stored;
 use crate::merge::block::BLOCK;
 use crate::merge::field::Key;
 use crate::merge::simd::widest;
@@ -92,6 +94,14 @@ impl<'a> Delta<'a> {
                 }
                 delta.work = work(call.compute);
                 let probability = delta.work.round(density as f32);
+                #[cfg(target_arch = "x86_64")]
+                if rescale
+                    && call.threads <= 1
+                    && let Some((mask, sums)) = super::dare::drawn_and_summed(&delta, key, probability)
+                {
+                    (delta.kept, delta.scale) = (Kept::Some(mask), delta.rescaled(sums));
+                    return Ok(delta);
+                }
                 delta.kept = Kept::Some(Mask::random(elements, key, probability));
             }
             Method::Della | Method::DellaLinear => {
@@ -138,8 +148,7 @@ impl<'a> Delta<'a> {
     /// The source's elements less the base's.
     pub(super) fn difference(&self, first: usize, out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
-        if let (Some(model), Some(base)) =
-            (self.input.values.block(self.compute, first), self.base.values.block(self.compute, first))
+        if let Some((base, model)) = self.stored(first)
             && wide::difference(self.compute, base, model, out)
         {
             return;
@@ -160,6 +169,17 @@ impl<'a> Delta<'a> {
         self.input.values.read_inline(self.compute, first, out);
         out.iter_mut().zip(base).for_each(|(x, b)| *x -= b);
         round_inline(self.compute, out);
+    }
+
+    pub(super) fn elements(&self) -> usize {
+        self.input.values.len()
+    }
+
+    /// The base's and the source's block of elements from `first` on, where kernels by hand can read both.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn stored(&self, first: usize) -> Option<(Stored<'_>, Stored<'_>)> {
+        Some((self.base.values.block(self.compute, first)?, self.input.values.block(self.compute, first)?))
     }
 
     /// What a kernel by hand reads of the block of elements from `first` on, given each element's weight; `None` where it has to be
@@ -202,8 +222,12 @@ impl<'a> Delta<'a> {
     /// What gives the kept elements the sum of magnitudes of all.
     fn norm_kept(&self, threads: usize) -> Option<f32> {
         let Kept::Some(mask) = &self.kept else { return None };
-        let elements = self.input.values.len();
-        let [before, after] = reduce::sums(self.work, threads, elements, &Magnitudes { delta: self, mask });
+        let sums = reduce::sums(self.work, threads, self.elements(), &Magnitudes { delta: self, mask });
+        self.rescaled(sums)
+    }
+
+    /// The same, given the sums of magnitudes of all and of the kept elements.
+    fn rescaled(&self, [before, after]: [f32; 2]) -> Option<f32> {
         let tiny = self.work.round(TINY_NORM);
         (!(before < tiny || after < tiny)).then(|| self.work.round(before / after))
     }

@@ -18,9 +18,16 @@ pub(super) fn bits_bytes(elements: usize) -> u64 {
 }
 
 /// A bit for each element of a tensor.
+#[cfg_attr(test, derive(PartialEq))]
 pub(super) struct Mask(Vec<u64>);
 
 impl Mask {
+    /// Of these bits.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn of(bits: Vec<u64>) -> Mask {
+        Mask(bits)
+    }
+
     /// Elements that are kept with one probability: those whose number in the field is at least `1 − p`.
     pub(super) fn random(elements: usize, key: Key, probability: f32) -> Mask {
         let limit = drop_limit(probability);
@@ -159,7 +166,7 @@ pub(super) enum Order {
     Largest,
 }
 
-fn drop_limit(probability: f32) -> u32 {
+pub(super) fn drop_limit(probability: f32) -> u32 {
     field::drop_limit((1.0 - f64::from(probability)).clamp(0.0, 1.0))
 }
 

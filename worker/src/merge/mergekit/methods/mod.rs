@@ -12,6 +12,8 @@
 //! its number is at least `1 − p`. The result does not depend on threads, sharding or the order of tensors.
 
 mod compute;
+#[cfg(target_arch = "x86_64")]
+mod dare;
 mod delta;
 mod error;
 mod linear;

@@ -12,7 +12,8 @@ mod tests;
 
 use super::reduce::Lanes;
 use super::values::Compute;
-use crate::merge::avx512::{self, Brain, Kept, LANES, Stored, VECTORS, here};
+pub(super) use crate::merge::avx512::here;
+use crate::merge::avx512::{self, Brain, Kept, LANES, Stored, VECTORS};
 use crate::merge::block::{BLOCK, Block};
 use crate::merge::field::{DROP_ALL, Key};
 

@@ -1,8 +1,9 @@
 //! By hand and portable, on the same numbers: the same bits.
 
-use super::super::delta::{self, Kept, Magnitudes};
-use super::super::mask::drawn;
-use super::super::reduce::Rows;
+use super::super::dare::drawn_and_summed;
+use super::super::delta::{self, Delta, Kept, Magnitudes};
+use super::super::mask::{Mask, drawn};
+use super::super::reduce::{self, Rows};
 use super::super::task::{Rule, merge_block, thinned, wide_block};
 use super::super::values::Values;
 use super::super::{Call, Checked, Input, Method, Parameters, Value, check};
@@ -16,7 +17,11 @@ const ELEMENTS: usize = 2 * BLOCK + 40;
 
 /// Stored numbers, some of which are odd: zeros of either sign, the tiniest, infinities, no numbers.
 fn stored(stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
-    let mut words = vec![0; ELEMENTS];
+    so_many(ELEMENTS, stream, dtype, odd)
+}
+
+fn so_many(elements: usize, stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
+    let mut words = vec![0; elements];
     field::words(Key([stream, 5]), 0, &mut words);
     let number = |w: u32| match w % 97 {
         0 if odd => f32::NAN,
@@ -27,7 +32,7 @@ fn stored(stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
         5 => 1e-40,
         _ => (w >> 8) as f32 / (1 << 22) as f32 - 2.0,
     };
-    let mut bytes = vec![0; ELEMENTS * dtype.width()];
+    let mut bytes = vec![0; elements * dtype.width()];
     let numbers: Vec<f32> = words.into_iter().map(number).collect();
     for (numbers, bytes) in numbers.chunks(BLOCK).zip(bytes.chunks_mut(BLOCK * dtype.width())) {
         narrow_bytes(numbers, dtype, bytes);
@@ -166,6 +171,38 @@ fn a_block_of_a_task_vector() {
                 assert!(!sums.add_wide(BLOCK + 64, 64, &mut [[0.0; 32]; 2]));
             }
         });
+    }
+}
+
+/// A mask and the sums that rescale it: in one pass as in two.
+#[test]
+fn a_mask_that_is_drawn_while_it_is_summed() {
+    let key = Key([4, 9]);
+    for (elements, odd) in [(1023, false), (1024, false), (1100, true), (70_001, false), (300_000, false)] {
+        for dtype in [Dtype::Bf16, Dtype::F32] {
+            let (base, model) = (so_many(elements, 1, dtype, odd), so_many(elements, 2, dtype, odd));
+            let none = Parameters::default();
+            let input = |bytes| Input {
+                source: "s",
+                values: Values::stored(bytes, dtype).unwrap(),
+                parameters: &none,
+            };
+            let (base, model) = (input(&base), input(&model));
+            let delta = Delta::whole(&model, &base, Compute::Bf16);
+            for probability in [0.0, 0.3, 0.5, 1.0] {
+                let once = drawn_and_summed(&delta, key, probability);
+                assert_eq!(once.is_some(), here() && dtype == Dtype::Bf16 && elements >= BLOCK);
+                let Some((mask, sums)) = once else { continue };
+                let mut twice = Delta::whole(&model, &base, Compute::Bf16);
+                twice.kept = Kept::Some(Mask::random(elements, key, probability));
+                let Kept::Some(drawn) = &twice.kept else { unreachable!("just set") };
+                assert!(mask == *drawn, "{elements} {probability}");
+                let expected =
+                    reduce::sums(twice.work, 1, elements, &Magnitudes { delta: &twice, mask: drawn });
+                assert!(same(&sums, &expected), "{elements} {probability}: {sums:?}, not {expected:?}");
+                assert_eq!(sums[0].is_nan(), odd);
+            }
+        }
     }
 }
 
