@@ -140,6 +140,7 @@ impl<'a> Delta<'a> {
             call.spill,
             self.compute,
             |first, out| self.difference(first, out),
+            |falling, first, keys| self.keys(falling, first, keys),
             ranks,
             order,
         )
@@ -154,6 +155,16 @@ impl<'a> Delta<'a> {
             return;
         }
         difference(self, first, out);
+    }
+
+    /// What these elements are ranked by, by hand; false, with nothing done, where that cannot be.
+    fn keys(&self, falling: bool, first: usize, keys: &mut [u16]) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self.compute == Compute::Bf16 {
+            return self.stored(first).is_some_and(|(base, model)| wide::keys(base, model, falling, keys));
+        }
+        let _ = (falling, first, keys);
+        false
     }
 
     #[inline(always)]

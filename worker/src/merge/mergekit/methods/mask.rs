@@ -86,18 +86,21 @@ impl Mask {
     }
 
     /// The elements whose place is in `from..to` once all are sorted by magnitude, given what writes them from an index on as
-    /// numbers of the type. In the folder `spill` files may lie that are needed for it.
+    /// numbers of the type, and what writes their keys by hand if it can, of falling magnitudes if told so. In the folder `spill` files may lie that are needed for it.
     pub(super) fn ranks(
         elements: usize,
         spill: Option<&Path>,
         compute: Compute,
         numbers: impl Fn(usize, &mut [f32]) + Sync,
+        by_hand: impl Fn(bool, usize, &mut [u16]) -> bool + Sync,
         (from, to): (usize, usize),
         order: Order,
     ) -> Mask {
         let to = to.min(elements);
         let ranks = (from.min(to), to);
-        let keys = Keys::of(elements, spill, compute, order != Order::Rising, numbers);
+        let falling = order != Order::Rising;
+        let by_hand = |first: usize, keys: &mut [u16]| by_hand(falling, first, keys);
+        let keys = Keys::of(elements, spill, compute, falling, numbers, by_hand);
         Mask(match (keys, order) {
             (Keys::Narrow(keys), Order::Largest) => select::selected(keys, to),
             (Keys::Wide(keys), Order::Largest) => select::selected(keys, to),

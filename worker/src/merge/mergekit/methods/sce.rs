@@ -100,7 +100,7 @@ impl Tensor<'_> {
             .sum();
         // torch multiplies a count by a number in float32.
         let count = if share <= 0.0 { 0 } else { (varying as f32 * share as f32) as usize };
-        Mask::ranks(elements, spill, self.compute, variances, (0, count), Order::Largest)
+        Mask::ranks(elements, spill, self.compute, variances, |_, _, _| false, (0, count), Order::Largest)
     }
 
     /// Each source's share of the energy.

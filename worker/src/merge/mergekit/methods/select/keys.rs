@@ -22,20 +22,28 @@ pub(in super::super) enum Keys {
 
 impl Keys {
     /// Keys in the order of the magnitudes of `elements` numbers of the type, or of falling ones. `numbers` writes them from
-    /// an index on.
+    /// an index on; `by_hand` writes keys of bfloat16 numbers at once, where it can.
     pub(in super::super) fn of(
         elements: usize,
         spill: Option<&Path>,
         compute: Compute,
         falling: bool,
         numbers: impl Fn(usize, &mut [f32]) + Sync,
+        by_hand: impl Fn(usize, &mut [u16]) -> bool + Sync,
     ) -> Keys {
+        fn not_at_once<K>(_: usize, _: &mut [K]) -> bool {
+            false
+        }
         match compute {
-            Compute::F32 => Keys::Wide(all(elements, spill, numbers, |x, keys| f32_keys(x, falling, keys))),
-            Compute::Bf16 => {
-                Keys::Narrow(all(elements, spill, numbers, |x, keys| bf16_keys(x, falling, keys)))
+            Compute::F32 => {
+                Keys::Wide(all(elements, spill, not_at_once, numbers, |x, keys| f32_keys(x, falling, keys)))
             }
-            Compute::F16 => Keys::Narrow(all(elements, spill, numbers, |x, keys| f16_keys(x, falling, keys))),
+            Compute::Bf16 => {
+                Keys::Narrow(all(elements, spill, by_hand, numbers, |x, keys| bf16_keys(x, falling, keys)))
+            }
+            Compute::F16 => {
+                Keys::Narrow(all(elements, spill, not_at_once, numbers, |x, keys| f16_keys(x, falling, keys)))
+            }
         }
     }
 }
@@ -43,6 +51,7 @@ impl Keys {
 fn all<K: super::Key>(
     elements: usize,
     spill: Option<&Path>,
+    at_once: impl Fn(usize, &mut [K]) -> bool + Sync,
     numbers: impl Fn(usize, &mut [f32]) + Sync,
     key: impl Fn(&[f32], &mut [K]) + Sync,
 ) -> Room<K> {
@@ -51,8 +60,12 @@ fn all<K: super::Key>(
     keys.par_chunks_mut(CHUNK).enumerate().for_each(|(c, keys)| {
         let mut block = [0.0; BLOCK];
         for (b, keys) in keys.chunks_mut(BLOCK).enumerate() {
+            let first = c * CHUNK + b * BLOCK;
+            if at_once(first, keys) {
+                continue;
+            }
             let block = &mut block[..keys.len()];
-            numbers(c * CHUNK + b * BLOCK, block);
+            numbers(first, block);
             key(block, keys);
         }
     });

@@ -7,7 +7,7 @@
 
 use super::{BF16, F16, Lanes, MOST, Rest, Source, Words};
 use crate::merge::avx512::{LANES, Vectors, load, store};
-use crate::merge::block::Block;
+use crate::merge::block::{BLOCK, Block};
 use std::arch::x86_64::*;
 
 /// The nearest numbers of the type.
@@ -235,6 +235,21 @@ fn lanes(lanes: &Lanes) -> [__m512; 2] {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn halves_added(a: __m512, b: __m512) -> __m512 {
     _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a, b), _mm512_shuffle_f32x4::<0xEE>(a, b))
+}
+
+/// The magnitudes of a block of a task vector as bits of bfloat16, any NaN above everything else, with `turn` exchanged.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) fn keys<S: Vectors>(base: S, model: S, turn: u16, out: &mut [u16; BLOCK]) {
+    let most = _mm512_set1_epi32(0x7fff_ffff);
+    let turn = _mm256_set1_epi16(turn as i16);
+    for (v, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let bits = _mm512_and_si512(_mm512_castps_si512(task_vector::<BF16, S>(base, model, v)), most);
+        let none = _mm512_cmpgt_epi32_mask(bits, _mm512_set1_epi32(0x7f80_0000));
+        let bits = _mm512_mask_mov_epi32(bits, none, most);
+        let keys = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits));
+        // SAFETY: 32 bytes are written to a reference to as many; the store asks for no alignment.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_xor_si256(keys, turn)) };
+    }
 }
 
 /// A block of a task vector.

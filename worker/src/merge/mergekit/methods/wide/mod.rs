@@ -122,6 +122,20 @@ pub(super) fn add_magnitudes(
     true
 }
 
+/// What the elements of a block of a task vector in bfloat16 are ranked by ([`super::select::Keys`]), of falling magnitudes if asked
+/// for; false, with nothing done, where it does not fit.
+pub(super) fn keys(base: Stored, model: Stored, falling: bool, out: &mut [u16]) -> bool {
+    let (Ok(out), Some(base), Some(model)) = (out.try_into(), base.brain(), model.brain()) else {
+        return false;
+    };
+    if !here() {
+        return false;
+    }
+    // SAFETY: `here` has found the features that the function is compiled for.
+    unsafe { kernel::keys(base, model, if falling { 0x7fff } else { 0 }, out) };
+    true
+}
+
 /// A block of a task vector; false, with nothing done, where it does not fit.
 pub(super) fn difference(compute: Compute, base: Stored, model: Stored, out: &mut [f32]) -> bool {
     let Ok(out) = <&mut Block>::try_from(out) else { return false };

@@ -4,6 +4,7 @@ use super::super::dare::drawn_and_summed;
 use super::super::delta::{self, Delta, Kept, Magnitudes};
 use super::super::mask::{Mask, drawn};
 use super::super::reduce::{self, Rows};
+use super::super::select::magnitude_bits;
 use super::super::task::{Rule, merge_block, thinned, wide_block};
 use super::super::values::Values;
 use super::super::{Call, Checked, Input, Method, Parameters, Value, check};
@@ -158,6 +159,15 @@ fn a_block_of_a_task_vector() {
                 delta::difference(&delta, BLOCK, &mut plain);
                 delta.difference(BLOCK, &mut ours);
                 assert!(same(&plain, &ours), "{compute:?}");
+                for (falling, turn) in [(false, 0), (true, 0x7fff)] {
+                    let Some((base, model)) = delta.stored(BLOCK) else { break };
+                    let mut ranked = [0; BLOCK];
+                    let done = keys(base, model, falling, &mut ranked);
+                    assert_eq!(done, here() && compute.1 == Dtype::Bf16);
+                    let bits = plain.map(|x| (magnitude_bits(x) >> 16) as u16 ^ turn);
+                    assert!(!done || compute.0 != Compute::Bf16 || ranked == bits, "{compute:?} {falling}");
+                    assert!(!keys(base, model, falling, &mut ranked[1..]));
+                }
                 let Kept::Some(mask) = &delta.kept else { continue };
                 let sums = Magnitudes { delta: &delta, mask };
                 let round = if delta.work == Compute::F32 { 32 } else { 64 };
