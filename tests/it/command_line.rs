@@ -164,12 +164,12 @@ fn doctor_plans_a_mergekit_configuration() {
     assert!(output.status.success(), "{checks}");
     let plan = &checks.as_array().unwrap().iter().find(|c| c["what"] == "memory plan").unwrap()["plan"];
     // Base and two sources are mapped; 131,072 elements of the embedding are ranked for both at once, each by four bytes and
-    // five bits, with a bit for the outcome.
+    // six bits, with a bit for the outcome.
     let items = plan["items"].as_array().unwrap();
     assert_eq!(items.iter().filter(|i| i["place"] == "mapped").count(), 3, "{plan}");
     let ranking =
         items.iter().find(|i| i["what"].as_str().unwrap().starts_with("masks and ranking")).unwrap();
-    assert_eq!(ranking["bytes"], 2 * (131_072 * 4 + 5 * 131_072 / 8 + 131_072 / 8), "{plan}");
+    assert_eq!(ranking["bytes"], 2 * (131_072 * 4 + 6 * 131_072 / 8 + 131_072 / 8), "{plan}");
     let said = text(&worker(&arguments).stdout);
     assert!(said.contains("weights of japanese") && said.contains("models are mapped"), "{said}");
     write("{model: japanese}, {model: klingon}");

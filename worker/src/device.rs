@@ -150,6 +150,13 @@ mod tests {
     }
 
     #[test]
+    fn passes_are_as_asked() {
+        let auto = choose(&arg("cpu", "auto")).unwrap();
+        let plain = choose(&DeviceArg { passes: "plain".into(), ..arg("cpu", "auto") }).unwrap();
+        assert_eq!((auto.passes, plain.passes), (Kernels::Auto, Kernels::Plain));
+    }
+
+    #[test]
     fn wishes_are_read() {
         assert!(matches!(choose(&arg("cpu", "auto")).unwrap().device, Device::Cpu));
         assert!(choose(&arg("auto", "auto")).is_ok());

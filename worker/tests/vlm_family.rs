@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use worker::generate::{Control, Generator, Options};
 use worker::image::{Limits, decode};
-use worker::model::TensorSource;
+use worker::model::{Kernels, Passes, TensorSource};
 use worker::vlm::{Vlm, family};
 
 fn read(path: PathBuf) -> Value {
@@ -47,10 +47,17 @@ fn the_trained_family_answers_through_its_folder() {
         ..Options::default()
     };
     let language = vlm.answering().expect("weights");
-    let written = Generator::new()
-        .generate(&language, &vlm.tokenizer, &questions, &options, Control::default())
-        .expect("answers");
-    for (sample, answer) in samples.iter().zip(&written) {
+    let single = worker::device::Chosen { passes: Kernels::Plain, ..chosen };
+    let plain =
+        Vlm::open(&data.join("family/vlm"), &single).expect("a model folder").answering().expect("weights");
+    assert_eq!((language.passes(), plain.passes()), (Passes::Fused, Passes::Plain));
+    let answers = |language| {
+        let written =
+            Generator::new().generate(language, &vlm.tokenizer, &questions, &options, Control::default());
+        written.expect("answers")
+    };
+    let written = answers(&language);
+    for (sample, answer) in samples.iter().cycle().zip(written.iter().chain(&answers(&plain))) {
         let want: Vec<u32> =
             sample["token_ids"].as_array().expect("ids").iter().map(|v| number(v) as u32).collect();
         assert_eq!(answer.token_ids, want);

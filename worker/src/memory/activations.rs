@@ -42,8 +42,11 @@ fn forward_bytes(c: &LlamaConfig, width: u64, passes: Passes, rows: usize, len: 
     let masked = if len > 1 { F32 } else { 0 };
     // Float32 scores, masked scores, softmax, and the weights in the model's own type where that is another.
     let scores = 2 * F32 + masked + if width == F32 { 0 } else { width };
+    // Queries as they are turned and as they are scaled; in float32, where scores are never converted, what is mixed and its copy in
+    // the order of positions beside them are the wider moment.
+    let queries = if width == F32 { 4 * out } else { 2 * out };
     let attend =
-        width * positions * (held + out + key) + positions * n(c.num_attention_heads) * n(total) * scores;
+        width * positions * (held + queries + key) + positions * n(c.num_attention_heads) * n(total) * scores;
     let mask = if len > 1 { 2 * F32 * n(len) * n(total) } else { 0 };
     down.max(silu).max(attend) + mask
 }

@@ -1,6 +1,7 @@
 /* For tests alone: the threads of a block as threads of the system, which tell each other what those of a GPU do. THREADS of them, whole
  * warps. `work` is run by each thread for each block. */
 #include <pthread.h>
+#include <stdlib.h>
 
 typedef struct { unsigned x; } Index;
 static __thread Index blockIdx, threadIdx;
@@ -40,7 +41,7 @@ static void *share_of(void *of) {
     return 0;
 }
 
-/* Returns whether every thread could be had. */
+/* Returns whether it could be done. */
 static inline int run_together(void (*work)(unsigned, const void *), unsigned kernel, const void *job, unsigned blocks) {
     pthread_t threads[THREADS];
     Share shares[THREADS];
@@ -48,7 +49,8 @@ static inline int run_together(void (*work)(unsigned, const void *), unsigned ke
     if (pthread_barrier_init(&barrier, 0, THREADS)) return 0;
     for (unsigned thread = 0; thread < THREADS; thread++) {
         shares[thread] = (Share){ work, job, kernel, thread };
-        if (pthread_create(&threads[thread], 0, share_of, &shares[thread])) return 0;
+        /* Those that are there already wait at a barrier for this one. */
+        if (pthread_create(&threads[thread], 0, share_of, &shares[thread])) abort();
     }
     for (unsigned thread = 0; thread < THREADS; thread++) pthread_join(threads[thread], 0);
     pthread_barrier_destroy(&barrier);

@@ -211,7 +211,9 @@ impl Gpu {
     fn silu_mul(&self, gate_up: &Tensor) -> candle_core::Result<Tensor> {
         self.of_type(&[gate_up])?;
         let mut shape = gate_up.dims().to_vec();
-        let Some(width) = shape.last_mut() else { bail!("gate and up without an axis") };
+        let Some(width) = shape.last_mut().filter(|width| width.is_multiple_of(2)) else {
+            bail!("gate and up {:?} have no two halves", gate_up.dims())
+        };
         *width /= 2;
         let width = *width;
         let (rows, parts) = (gate_up.elem_count() / (2 * width).max(1), width.div_ceil(PART));

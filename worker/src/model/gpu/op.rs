@@ -213,11 +213,12 @@ impl Storage for CpuStorage {
     }
 
     fn another(&self, dtype: DType, count: usize) -> Result<CpuStorage> {
+        // Nothing that a kernel makes, so that tests would see what it leaves out.
         Ok(match dtype {
             DType::F32 => CpuStorage::F32(vec![f32::NAN; count]),
             DType::F16 => CpuStorage::F16(vec![half::f16::NAN; count]),
             DType::BF16 => CpuStorage::BF16(vec![half::bf16::NAN; count]),
-            DType::U32 => CpuStorage::U32(vec![0; count]),
+            DType::U32 => CpuStorage::U32(vec![u32::MAX - 1; count]),
             _ => bail!("no kernel makes {dtype:?}"),
         })
     }

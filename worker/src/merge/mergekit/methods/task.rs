@@ -17,7 +17,8 @@ use super::values::{Compute, round_inline};
 use super::{Checked, Input, Method};
 use crate::merge::block::{BLOCK, Block};
 use crate::merge::simd::widest;
-use rayon::prelude::*;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) fn merge(method: Method, checked: &Checked, base: &Input, put: Put) -> Result<()> {
     let deltas = thinned(method, checked, base)?;
@@ -88,21 +89,27 @@ widest! {
     }
 }
 
-/// The task vectors as the method thins them out, a few at a time: a thread that waits would else begin another, and how much
-/// memory sorting takes would be left to chance.
+/// The task vectors as the method thins them out. So many are in work at a time and no more: a thread that waits for the others' part
+/// of one would else begin another, and how much memory ranking takes would be left to chance.
 pub(super) fn thinned<'a>(method: Method, checked: &'a Checked, base: &'a Input) -> Result<Vec<Delta<'a>>> {
     let rescale = checked.shared.holds("rescale");
-    let mut deltas = Vec::with_capacity(checked.others.len());
-    for some in
-        checked.others.chunks(at_once(checked.elements, checked.call.compute, rayon::current_num_threads()))
-    {
-        let found: Result<Vec<Delta>> = some
-            .par_iter()
-            .map(|(input, settled)| Delta::sparse(method, checked.call, input, base, settled, rescale))
-            .collect();
-        deltas.extend(found?);
-    }
-    Ok(deltas)
+    let others = &checked.others;
+    let found: Vec<OnceLock<Result<Delta>>> = others.iter().map(|_| OnceLock::new()).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some((input, settled)) = others.get(place) else { return };
+            let _ = found[place].set(Delta::sparse(method, checked.call, input, base, settled, rescale));
+        }
+    };
+    rayon::scope(|scope| {
+        for _ in 0..at_once(checked.elements, checked.call.compute, rayon::current_num_threads()) {
+            scope.spawn(|_| work());
+        }
+    });
+    // Whoever took a place has filled it.
+    found.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 /// Whether the method elects signs.

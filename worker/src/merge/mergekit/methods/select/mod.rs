@@ -35,11 +35,12 @@ pub(super) trait Key: Number + Ord + Into<u32> {
     fn partition_compiled(keys: &mut [Self], first: usize, moved: &mut [u64]) -> Option<usize>;
 }
 
-/// Keys that all partitions look at, by element, a bit each: for a rank in the middle, where they look at most, 2.8 in the mean and 4.4 or
-/// more in one of a hundred tensors; for two ranks 3.7 and 5.1.
-const LOOKED_AT: usize = 5;
+/// Keys that all partitions look at, by element, a bit each: for a rank in the middle, where they look at most, 2.8 in the mean, and more than
+/// these in one of ten thousand tensors; for two ranks 3.8, and in one of a thousand.
+const LOOKED_AT: usize = 6;
 
-/// Bytes that ranking takes beside its result: a key an element, and a bit for each that a partition looks at. Numbers in an order that
+/// Bytes that ranking takes beside its result: a key an element, and a bit for each that a partition looks at. For one tensor in some
+/// thousands it is a bit or two an element more. Numbers in an order that
 /// is made to be hard on the median of three are left to a heap, which takes 24 bytes an element; tensors have no such order. The keys of
 /// the largest tensors are in a file (`room.rs`).
 pub(super) fn rank_bytes(elements: usize, compute: Compute) -> u64 {
@@ -365,7 +366,14 @@ mod tests {
         for of in two {
             assert!(run(&keys, first, |k| k as u16, of) == expected, "two bytes, {what}");
         }
-        let four: [Partition<u32>; 2] = [partition::partition, partition::plain];
+        let compiled = |keys: &mut [u32], first: usize, moved: &mut [u64]| {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(cut) = u32::partition_compiled(keys, first, moved) {
+                return cut;
+            }
+            partition::plain(keys, first, moved)
+        };
+        let four: [Partition<u32>; 3] = [partition::partition, partition::plain, compiled];
         for of in four {
             assert!(run(&keys, first, |k| k, of) == expected, "four bytes, {what}");
         }
