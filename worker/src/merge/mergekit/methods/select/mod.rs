@@ -333,6 +333,15 @@ mod tests {
         low.iter().zip(high.iter().rev()).for_each(|(a, b)| undo::exchange(marks, *a, *b));
     }
 
+    /// As processors without AVX-512 partition.
+    fn compiled<K: Key>(keys: &mut [K], first: usize, moved: &mut [u64]) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(cut) = K::partition_compiled(keys, first, moved) {
+            return cut;
+        }
+        partition::plain(keys, first, moved)
+    }
+
     type Partition<K> = fn(&mut [K], usize, &mut [u64]) -> usize;
 
     /// Every way in which this processor can partition `keys` behind `first`, both widths, and take it back.
@@ -355,24 +364,10 @@ mod tests {
             (cut, keys.into_iter().map(Into::into).collect(), moved)
         }
         let expected = (cut, arranged, moved);
-        let compiled = |keys: &mut [u16], first: usize, moved: &mut [u64]| {
-            #[cfg(target_arch = "x86_64")]
-            if let Some(cut) = u16::partition_compiled(keys, first, moved) {
-                return cut;
-            }
-            partition::plain(keys, first, moved)
-        };
         let two: [Partition<u16>; 3] = [partition::partition, partition::plain, compiled];
         for of in two {
             assert!(run(&keys, first, |k| k as u16, of) == expected, "two bytes, {what}");
         }
-        let compiled = |keys: &mut [u32], first: usize, moved: &mut [u64]| {
-            #[cfg(target_arch = "x86_64")]
-            if let Some(cut) = u32::partition_compiled(keys, first, moved) {
-                return cut;
-            }
-            partition::plain(keys, first, moved)
-        };
         let four: [Partition<u32>; 3] = [partition::partition, partition::plain, compiled];
         for of in four {
             assert!(run(&keys, first, |k| k, of) == expected, "four bytes, {what}");
