@@ -1,3 +1,4 @@
+use super::super::config::{TokenRow, TokenizerSource};
 use super::*;
 
 fn read(text: &str) -> Parsed {

@@ -137,7 +137,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The sizes for `samples` samples whose prompt has `shared` positions before the image and `prompt` in all.
+    /// The sizes for `samples` samples whose prompt has `shared` positions before the image and `prompt` in all, by a model whose passes
+    /// are computed in that way.
     ///
     /// # Errors
     /// [`Error::Option`] when the prompt leaves no room for a token.

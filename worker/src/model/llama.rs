@@ -1,7 +1,8 @@
 //! The language model: a Llama over embeddings, with a key-value cache taken once.
 //!
 //! Three equal implementations of what lies between the products with weights: fused kernels for float32 on the CPU (`kernels.rs`),
-//! kernels for a GPU (`gpu`), and single operations (`attention.rs`) for everything else. Positions are the same for all rows of a batch, so there is no padding.
+//! kernels for a GPU (`gpu`), and single operations (`attention.rs`) for everything else. Positions are the same for all rows
+//! of a batch, so there is no padding.
 //!
 //! Source: transformers' `modeling_llama.py`; Llama 3 uses it unchanged.
 

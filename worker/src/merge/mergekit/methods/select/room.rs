@@ -2,8 +2,8 @@
 //! what a merge holds.
 //!
 //! A system clears memory that it gives, which took an eighth of the time of `ties` to a folder; so what is used by one tensor is kept
-//! for the next ones, but for tensors so large that not every thread may rank one: then no more rooms are there than threads, none larger
-//! than what one of them was planned to have. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
+//! for the next ones. Tensors so large that not every thread may rank one are excepted: so there are never more rooms than threads, none
+//! larger than what each thread was planned to have. The file has no name, is gone with the process, and holds the magnitudes of a task vector; its
 //! pages are page cache, which a system can write out.
 
 #![expect(unsafe_code, reason = "the file is mapped, and its bytes seen as numbers")]
@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Keys of more bytes than this are kept in a file, if there is a folder for one. Those of an 8B's embedding in 16 bits are not.
 pub(in super::super) const SPILLED_BYTES: usize = 1 << 30;
+
 /// Room for the keys of a tensor. What is in it at first is of no meaning.
 pub(in super::super) enum Room<K: Number> {
     Memory(Vec<K>),

@@ -72,6 +72,7 @@ impl List {
     }
 }
 
+/// Exchanges the marks whose bits are set in `moved`: the outermost two, the next two, to the middle.
 #[inline(always)]
 pub(super) fn by_words(marks: &mut [u64], moved: &[u64]) {
     // What one side is ahead of the other in the end is within a group of it, then within a word.
