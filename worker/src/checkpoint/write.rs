@@ -315,7 +315,7 @@ fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Vec<u8>>>)
 type Shard<'a> = Vec<(&'a Spec, usize)>;
 
 /// Cuts the tensors into shards in the order given, and orders each shard by falling element width, so that
-/// every tensor is aligned to its own width.
+/// every tensor is aligned to its own width, and then by falling size: when the last is made, little is left to be written.
 fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Shard<'a>>> {
     let mut shards: Vec<Shard> = vec![vec![]];
     let mut filled = 0u64;
@@ -331,7 +331,7 @@ fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Sh
         shards.last_mut().expect("there is always a shard").push((spec, bytes));
     }
     for shard in &mut shards {
-        shard.sort_by_key(|(spec, _)| std::cmp::Reverse(spec.dtype.width()));
+        shard.sort_by_key(|(spec, bytes)| std::cmp::Reverse((spec.dtype.width(), *bytes)));
     }
     Ok(shards)
 }

@@ -272,6 +272,14 @@ widest! {
     }
 }
 
+widest! {
+    fn bytes_bf16(from: &[f32], to: &mut [u8]) {
+        for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+            *to = bf16_bits(*from).to_le_bytes();
+        }
+    }
+}
+
 /// Rounds to nearest even without branches, so that it vectorises. A NaN stays a NaN.
 #[inline(always)]
 pub(crate) fn bf16_bits(x: f32) -> u16 {
@@ -290,13 +298,7 @@ pub(crate) fn narrow_bytes(from: &[f32], dtype: Dtype, to: &mut [u8]) {
                 *to = from.to_le_bytes();
             }
         }
-        Dtype::Bf16 => {
-            let mut rounded = [0; BLOCK];
-            round_bf16(from, &mut rounded[..from.len()]);
-            for (to, from) in to.as_chunks_mut::<2>().0.iter_mut().zip(rounded) {
-                *to = from.to_le_bytes();
-            }
-        }
+        Dtype::Bf16 => bytes_bf16(from, to),
         _ => {
             let mut rounded = [f16::ZERO; BLOCK];
             rounded[..from.len()].convert_from_f32_slice(from);

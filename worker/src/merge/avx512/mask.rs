@@ -4,7 +4,8 @@
 //! hold anything, since the multiplication reads only the lower ones.
 
 use super::{Kept, LANES, VECTORS};
-use crate::merge::field::{Key, MULTIPLIER, ROUNDS, WEYL};
+use crate::merge::block::BLOCK;
+use crate::merge::field::{DROP_ALL, Key, MULTIPLIER, ROUNDS, WEYL};
 use std::arch::x86_64::*;
 
 /// Vectors of eight counters side by side: a round waits for the multiplications of the one before, and these are independent.
@@ -12,35 +13,46 @@ const SIDE: usize = 4;
 /// Words that they make, as vectors of elements.
 const MADE: usize = SIDE * 8 * 4 / LANES;
 
-/// Sets the bit of each element of the block from element `first` on, a multiple of 4, whose word is at least `drop · 2⁸`.
+/// Sets the bit of each element of the block from element `first` on, a multiple of [`BLOCK`], whose word is at least `drop · 2⁸`.
+///
+/// Two of the counter's words are 0 and one is the same for a whole block, so that of the first two rounds little is left.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
 pub(crate) fn draw(key: Key, first: u64, drop: u32, out: &mut Kept) {
-    debug_assert!(first.is_multiple_of(4) && drop < crate::merge::field::DROP_ALL);
+    assert!(first.is_multiple_of(BLOCK as u64) && drop < DROP_ALL, "a block and a share of it");
+    const { assert!((1_u64 << 34).is_multiple_of(BLOCK as u64), "the upper word changes between blocks") };
     let limit = _mm512_set1_epi32((drop << 8) as i32);
     let multiplier = MULTIPLIER.map(|m| _mm512_set1_epi64(m as i64));
+    let word = |round: usize, w: usize| key.0[w].wrapping_add(WEYL[w].wrapping_mul(round as u32));
+    let same = |word: u32| _mm512_set1_epi64(i64::from(word));
     let mut keys = [[_mm512_setzero_si512(); 2]; ROUNDS];
     for (round, keys) in keys.iter_mut().enumerate() {
-        let word = |w: usize| key.0[w].wrapping_add(WEYL[w].wrapping_mul(round as u32));
-        *keys = [_mm512_set1_epi64(i64::from(word(0))), _mm512_set1_epi64(i64::from(word(1)))];
+        *keys = [same(word(round, 0)), same(word(round, 1))];
     }
+    // What the first round makes of the words that all have.
+    let upper = u64::from((first / 4 >> 32) as u32 ^ word(0, 0)) * MULTIPLIER[0];
+    let (upper_product, upper_key) = (same(upper as u32), same((upper >> 32) as u32 ^ word(1, 1)));
     let lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     let (groups, _) = out.as_chunks_mut::<MADE>();
     for (g, out) in groups.iter_mut().enumerate() {
         let from = first / 4 + (g * SIDE * 8) as u64;
         let mut c0 = [_mm512_setzero_si512(); SIDE];
-        for (v, c0) in c0.iter_mut().enumerate() {
-            *c0 = _mm512_add_epi64(_mm512_set1_epi64((from + 8 * v as u64) as i64), lanes);
+        let [mut c1, mut c2, mut c3] = [c0; 3];
+        for v in 0..SIDE {
+            let counter = _mm512_add_epi64(_mm512_set1_epi64((from + 8 * v as u64) as i64), lanes);
+            let p = _mm512_mul_epu32(counter, multiplier[0]);
+            let q = _mm512_mul_epu32(_mm512_xor_si512(_mm512_srli_epi64::<32>(p), keys[0][1]), multiplier[1]);
+            c0[v] = _mm512_xor_si512(_mm512_srli_epi64::<32>(q), keys[1][0]);
+            c1[v] = q;
+            c2[v] = _mm512_xor_si512(p, upper_key);
+            c3[v] = upper_product;
         }
-        let mut c1 = c0.map(|c| _mm512_srli_epi64::<32>(c));
-        let mut c2 = [_mm512_setzero_si512(); SIDE];
-        let mut c3 = c2;
-        for [k0, k1] in keys {
+        for [k0, k1] in &keys[2..] {
             for v in 0..SIDE {
                 let p0 = _mm512_mul_epu32(c0[v], multiplier[0]);
                 let p1 = _mm512_mul_epu32(c2[v], multiplier[1]);
-                c0[v] = xor(_mm512_srli_epi64::<32>(p1), c1[v], k0);
+                c0[v] = xor(_mm512_srli_epi64::<32>(p1), c1[v], *k0);
                 c1[v] = p1;
-                c2[v] = xor(_mm512_srli_epi64::<32>(p0), c3[v], k1);
+                c2[v] = xor(_mm512_srli_epi64::<32>(p0), c3[v], *k1);
                 c3[v] = p0;
             }
         }
@@ -68,7 +80,6 @@ fn xor(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::merge::block::BLOCK;
     use crate::merge::field::{drop_limit, words};
 
     #[test]
@@ -77,8 +88,8 @@ mod tests {
             return;
         }
         let key = Key([0xdead_beef, 7]);
-        // The last starts make the counter's second word non-zero, and change it within the block.
-        for first in [0, BLOCK as u64, (1 << 34) + 64, (1 << 34) - 512] {
+        // The last starts make the counter's second word non-zero.
+        for first in [0, BLOCK as u64, (1 << 34) - BLOCK as u64, 1 << 34, (7 << 34) + 5 * BLOCK as u64] {
             let mut plain = vec![0; BLOCK];
             words(key, first, &mut plain);
             for rate in [1e-7, 0.3, 0.5, 0.999_999_9] {

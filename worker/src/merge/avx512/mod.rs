@@ -46,6 +46,15 @@ pub(crate) trait Vectors: Copy {
 #[derive(Clone, Copy)]
 pub(crate) struct Brain<'a>(&'a [[u8; 2 * LANES]; VECTORS]);
 
+impl Brain<'_> {
+    /// Sixteen-bit words of the two vectors of that number and the next.
+    #[inline(always)]
+    pub(crate) fn pair(&self, pair: usize) -> &[[u8; 2 * LANES]; 2] {
+        let (pairs, _) = self.0.as_chunks();
+        &pairs[pair]
+    }
+}
+
 /// Elements of a block, of any type.
 #[derive(Clone, Copy)]
 pub(crate) enum Stored<'a> {

@@ -2,6 +2,7 @@
 
 use super::Checked;
 use super::values::{Compute, round_inline};
+use crate::checkpoint::Dtype;
 use crate::merge::block::{BLOCK, Block, CHUNK, narrow_bytes};
 use rayon::prelude::*;
 
@@ -25,14 +26,35 @@ pub(super) fn each_block<S: Send>(
     scratch: impl Fn() -> S + Sync,
     compute: impl Fn(&mut S, usize, &mut [f32]) + Sync,
 ) {
+    each_block_or(checked, put, |_, _| false, scratch, compute);
+}
+
+/// A whole block as bytes of bfloat16 numbers.
+pub(super) type Bytes = [u8; 2 * BLOCK];
+
+/// As [`each_block`], where whole blocks may be had as bfloat16 numbers: `brains` fills one, or says that it cannot.
+pub(super) fn each_block_or<S: Send>(
+    checked: &Checked,
+    put: Put,
+    brains: impl Fn(usize, &mut Bytes) -> bool + Sync,
+    scratch: impl Fn() -> S + Sync,
+    compute: impl Fn(&mut S, usize, &mut [f32]) + Sync,
+) {
     let (output, width) = (checked.output, checked.output.width());
     let fill = |from: usize, out: &mut [u8]| {
         out.par_chunks_mut(CHUNK * width).enumerate().for_each(|(c, chunk)| {
             let mut scratch = scratch();
             let mut merged = [0.0; BLOCK];
             for (b, bytes) in chunk.chunks_mut(BLOCK * width).enumerate() {
+                let first = from + c * CHUNK + b * BLOCK;
+                if output == Dtype::Bf16
+                    && let Ok(block) = <&mut Bytes>::try_from(&mut *bytes)
+                    && brains(first, block)
+                {
+                    continue;
+                }
                 let merged = &mut merged[..bytes.len() / width];
-                compute(&mut scratch, from + c * CHUNK + b * BLOCK, merged);
+                compute(&mut scratch, first, merged);
                 narrow_bytes(merged, output, bytes);
             }
         });

@@ -193,6 +193,12 @@ impl<'a> Delta<'a> {
         Some((self.base.values.block(self.compute, first)?, self.input.values.block(self.compute, first)?))
     }
 
+    /// What is kept is multiplied by, if by anything.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn rescaling(&self) -> Option<f32> {
+        self.scale.filter(|_| matches!(self.kept, Kept::Some(_)))
+    }
+
     /// What a kernel by hand reads of the block of elements from `first` on, given each element's weight; `None` where it has to be
     /// read by [`Delta::read`].
     #[cfg(target_arch = "x86_64")]
@@ -203,8 +209,12 @@ impl<'a> Delta<'a> {
             Kept::All => None,
             Kept::Some(mask) => Some(mask.block(first)?),
         };
-        let scale = self.scale.filter(|_| kept.is_some());
-        Some(Source { model: self.input.values.block(self.compute, first)?, kept, scale, weight })
+        Some(Source {
+            model: self.input.values.block(self.compute, first)?,
+            kept,
+            scale: self.rescaling(),
+            weight,
+        })
     }
 
     /// Writes the elements from `first` on, at most a block of them, given the base's.

@@ -7,14 +7,20 @@
 //!
 //! One pass over the elements does all of it; what a trim or a mask needs to know of the whole tensor is found before.
 
-use super::compute::{Put, blocks, each_block, map, zip};
+#[cfg(target_arch = "x86_64")]
+use super::compute::Bytes;
+use super::compute::{Put, blocks, each_block_or, map, zip};
 use super::delta::Delta;
 use super::error::Result;
 use super::parameters::Settled;
 use super::reduce::{self, Columns};
 use super::select::at_once;
 use super::values::{Compute, round_inline};
+#[cfg(target_arch = "x86_64")]
+use super::wide::{self, Brains, MOST, Rest, Source};
 use super::{Checked, Input, Method};
+#[cfg(target_arch = "x86_64")]
+use crate::merge::avx512::Stored;
 use crate::merge::block::{BLOCK, Block};
 use crate::merge::simd::widest;
 use std::sync::OnceLock;
@@ -23,9 +29,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) fn merge(method: Method, checked: &Checked, base: &Input, put: Put) -> Result<()> {
     let deltas = thinned(method, checked, base)?;
     let rule = Rule::new(method, checked);
-    each_block(
+    #[cfg(target_arch = "x86_64")]
+    let brains = Narrow::new(base, &deltas, &rule);
+    each_block_or(
         checked,
         put,
+        |first, out| {
+            #[cfg(target_arch = "x86_64")]
+            return brains.as_ref().is_some_and(|brains| brains.block(first, out).is_some());
+            #[cfg(not(target_arch = "x86_64"))]
+            false
+        },
         || (blocks(1), blocks(2 * deltas.len())),
         |(base_block, blocks), first, out| {
             #[cfg(target_arch = "x86_64")]
@@ -41,24 +55,64 @@ pub(super) fn merge(method: Method, checked: &Checked, base: &Input, put: Put) -
 /// [`merge_block`] by hand; false, with nothing done, where the block does not fit.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn wide_block(base: &Input, deltas: &[Delta], rule: &Rule, first: usize, out: &mut [f32]) -> bool {
-    use super::wide::{self, MOST};
-    let (Ok(block), true) = (out.try_into(), rule.columns_are_plain(first + BLOCK)) else {
-        return false;
-    };
-    if deltas.is_empty() || deltas.len() > MOST {
-        return false;
+    let Ok(block) = out.try_into() else { return false };
+    with_stored(base, deltas, rule, first, |stored, sources| {
+        wide::merge(rule.compute, stored, sources, rule.rest(), block).then_some(())
+    })
+    .is_some()
+}
+
+/// Calls `merge` with what kernels by hand read of the block of elements from `first` on; `None` where they do not fit.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn with_stored<R>(
+    base: &Input,
+    deltas: &[Delta],
+    rule: &Rule,
+    first: usize,
+    merge: impl FnOnce(Stored, &[Source]) -> Option<R>,
+) -> Option<R> {
+    if deltas.is_empty() || deltas.len() > MOST || !rule.columns_are_plain(first + BLOCK) {
+        return None;
     }
-    let Some(stored) = base.values.block(rule.compute, first) else { return false };
+    let stored = base.values.block(rule.compute, first)?;
     let source = |s: usize| deltas[s].source(first, rule.weights[s]);
-    let Some(one) = source(0) else { return false };
     // What lies beyond the last is never looked at.
-    let mut sources = [one; MOST];
+    let mut sources = [source(0)?; MOST];
     for (s, place) in sources.iter_mut().enumerate().take(deltas.len()).skip(1) {
-        let Some(source) = source(s) else { return false };
-        *place = source;
+        *place = source(s)?;
     }
-    let rest = wide::Rest { divisor: rule.divisor, normalize: rule.normalize, lambda: rule.lambda };
-    wide::merge(rule.compute, stored, &sources[..deltas.len()], rest, block)
+    merge(stored, &sources[..deltas.len()])
+}
+
+/// A merge of bfloat16 numbers whose blocks are made as such.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Narrow<'a> {
+    base: &'a Input<'a>,
+    deltas: &'a [Delta<'a>],
+    rule: &'a Rule,
+    brains: Brains,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a> Narrow<'a> {
+    /// `None` where no kernel does that.
+    pub(super) fn new(base: &'a Input<'a>, deltas: &'a [Delta<'a>], rule: &'a Rule) -> Option<Narrow<'a>> {
+        if rule.compute != Compute::Bf16 {
+            return None;
+        }
+        let factors: Vec<(Option<f32>, f32)> =
+            deltas.iter().map(Delta::rescaling).zip(rule.weights.iter().copied()).collect();
+        let brains = Brains::new(&factors, rule.rest())?;
+        Some(Narrow { base, deltas, rule, brains })
+    }
+
+    /// [`merge_block`] as bytes of bfloat16 numbers, and how many vectors of it asked for more care; `None`, with nothing done, where the
+    /// block does not fit.
+    pub(super) fn block(&self, first: usize, out: &mut Bytes) -> Option<usize> {
+        let Narrow { base, deltas, rule, brains } = self;
+        with_stored(base, deltas, rule, first, |stored, sources| brains.merge(stored, sources, out))
+    }
 }
 
 widest! {
@@ -149,6 +203,11 @@ impl Rule {
             lambda: checked.shared.number("lambda").filter(|l| *l != 1.0).map(|l| l as f32),
             weights,
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn rest(&self) -> Rest {
+        Rest { divisor: self.divisor, normalize: self.normalize, lambda: self.lambda }
     }
 
     /// Whether the columns up to `end` are added up plainly.

@@ -143,10 +143,11 @@ fn vector<const TYPE: u8, const N: usize, const QUICK: bool, S: Vectors>(
     (round::<TYPE>(_mm512_add_ps(base, sum)), poison)
 }
 
+/// The same with the care that numbers take that are not finite.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn careful<const TYPE: u8, const N: usize, S: Vectors>(
+pub(super) fn careful<const TYPE: u8, const N: usize, S: Vectors>(
     base: S,
     sources: &[Source<S>; N],
     rest: &Rest,

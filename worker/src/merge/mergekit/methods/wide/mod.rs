@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "functions compiled for features that are looked for first")]
 
+mod brain;
 mod kernel;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub(super) use crate::merge::avx512::here;
 use crate::merge::avx512::{self, Brain, Kept, LANES, Stored, VECTORS};
 use crate::merge::block::{BLOCK, Block};
 use crate::merge::field::{DROP_ALL, Key};
+pub(super) use brain::Brains;
 
 /// Sources whose elements are kept in registers together.
 pub(super) const MOST: usize = 8;
@@ -115,6 +117,9 @@ pub(super) fn add_magnitudes(
             Compute::F16 => kernel::add_magnitudes::<F16, _>(base, source, vectors, pairs, all, kept),
             Compute::Bf16 => {
                 let (Some(base), Some(source)) = (base.brain(), source.brain()) else { return false };
+                if pairs && brain::add_magnitudes(base, &source, vectors / 2, all, kept) {
+                    return true;
+                }
                 kernel::add_magnitudes::<BF16, _>(base, &source, vectors, pairs, all, kept);
             }
         }
@@ -125,14 +130,19 @@ pub(super) fn add_magnitudes(
 /// What the elements of a block of a task vector in bfloat16 are ranked by ([`super::select::Keys`]), of falling magnitudes if asked
 /// for; false, with nothing done, where it does not fit.
 pub(super) fn keys(base: Stored, model: Stored, falling: bool, out: &mut [u16]) -> bool {
-    let (Ok(out), Some(base), Some(model)) = (out.try_into(), base.brain(), model.brain()) else {
+    let (Ok(out), Some(base), Some(model)) =
+        (<&mut [u16; BLOCK]>::try_from(out), base.brain(), model.brain())
+    else {
         return false;
     };
     if !here() {
         return false;
     }
-    // SAFETY: `here` has found the features that the function is compiled for.
-    unsafe { kernel::keys(base, model, if falling { 0x7fff } else { 0 }, out) };
+    let turn = if falling { 0x7fff } else { 0 };
+    if !brain::keys(base, model, turn, out) {
+        // SAFETY: `here` has found the features that the function is compiled for.
+        unsafe { kernel::keys(base, model, turn, out) };
+    }
     true
 }
 

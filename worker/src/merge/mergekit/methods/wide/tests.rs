@@ -5,32 +5,48 @@ use super::super::delta::{self, Delta, Kept, Magnitudes};
 use super::super::mask::{Mask, drawn};
 use super::super::reduce::{self, Rows};
 use super::super::select::magnitude_bits;
-use super::super::task::{Rule, merge_block, thinned, wide_block};
+use super::super::task::{Narrow, Rule, merge_block, thinned, wide_block};
 use super::super::values::Values;
 use super::super::{Call, Checked, Input, Method, Parameters, Value, check};
 use super::*;
 use crate::checkpoint::Dtype;
 use crate::merge::block::narrow_bytes;
 use crate::merge::field::{self, drop_limit};
+use half::bf16;
 
 /// Two blocks and a bit.
 const ELEMENTS: usize = 2 * BLOCK + 40;
 
-/// Stored numbers, some of which are odd: zeros of either sign, the tiniest, infinities, no numbers.
-fn stored(stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
-    so_many(ELEMENTS, stream, dtype, odd)
+/// What is among stored numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Among {
+    /// Nothing that takes care.
+    Usual,
+    /// Zeros of either sign, and the tiniest.
+    Small,
+    /// These, infinities, and no numbers.
+    Odd,
+    /// All bits that there are, and numbers that are near each other.
+    Any,
+}
+use Among::{Any, Odd, Small, Usual};
+
+fn stored(stream: u32, dtype: Dtype, among: Among) -> Vec<u8> {
+    so_many(ELEMENTS, stream, dtype, among)
 }
 
-fn so_many(elements: usize, stream: u32, dtype: Dtype, odd: bool) -> Vec<u8> {
+fn so_many(elements: usize, stream: u32, dtype: Dtype, among: Among) -> Vec<u8> {
     let mut words = vec![0; elements];
-    field::words(Key([stream, 5]), 0, &mut words);
+    field::words(Key([if among == Any { 5 } else { stream }, 5]), 0, &mut words);
     let number = |w: u32| match w % 97 {
-        0 if odd => f32::NAN,
-        1 if odd => f32::INFINITY,
-        2 if odd => f32::NEG_INFINITY,
-        3 => 0.0,
-        4 => -0.0,
-        5 => 1e-40,
+        0 if among == Odd => f32::NAN,
+        1 if among == Odd => f32::INFINITY,
+        2 if among == Odd => f32::NEG_INFINITY,
+        3 if among != Usual => 0.0,
+        4 if among != Usual => -0.0,
+        5 if among != Usual => 1e-40,
+        // All models have the same numbers of these, but for the last bits of bfloat16.
+        _ if among == Any => f32::from_bits((w & !0x0f_ffff | (w % 8 * stream % 16) << 16) & !0xffff),
         _ => (w >> 8) as f32 / (1 << 22) as f32 - 2.0,
     };
     let mut bytes = vec![0; elements * dtype.width()];
@@ -49,19 +65,20 @@ fn same(a: &[f32], b: &[f32]) -> bool {
     a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan())
 }
 
-/// Calls `check` for a merge of that many sources, each a quarter heavier than the one before.
+/// Calls `check` for a merge of that many sources, each a quarter heavier than the one before, and with every other one against them.
 fn with(
     method: Method,
-    (compute, dtype, odd): (Compute, Dtype, bool),
-    sources: usize,
+    (compute, dtype, among): (Compute, Dtype, Among),
+    (sources, against): (usize, bool),
     shared: &Parameters,
     verify: impl Fn(&Checked, &Input),
 ) {
-    let models: Vec<Vec<u8>> = (0..=sources).map(|s| stored(s as u32, dtype, odd)).collect();
+    let models: Vec<Vec<u8>> = (0..=sources).map(|s| stored(s as u32, dtype, among)).collect();
     let own: Vec<Parameters> = (0..=sources)
         .map(|s| {
             let density = if s == 2 { 1.0 } else { 0.6 };
-            let all = [("weight", Value::Float(0.25 * s as f64)), ("density", Value::Float(density))];
+            let weight = if against && s % 2 == 0 { -0.25 } else { 0.25 } * s as f64;
+            let all = [("weight", Value::Float(weight)), ("density", Value::Float(density))];
             let takes = |name: &str| s > 0 && method.parameters().iter().any(|p| p.name == name);
             parameters(&all.into_iter().filter(|(name, _)| takes(name)).collect::<Vec<_>>())
         })
@@ -90,17 +107,19 @@ fn with(
 }
 
 /// Numbers that are odd make each sum over a tensor no number, and so all that is rescaled; each type without them as well.
-const TYPES: [(Compute, Dtype, bool); 10] = [
-    (Compute::Bf16, Dtype::Bf16, true),
-    (Compute::F16, Dtype::F16, true),
-    (Compute::F32, Dtype::F32, true),
-    (Compute::F32, Dtype::Bf16, true),
-    (Compute::F32, Dtype::F16, true),
-    (Compute::Bf16, Dtype::Bf16, false),
-    (Compute::F16, Dtype::F16, false),
-    (Compute::F32, Dtype::F32, false),
-    (Compute::F32, Dtype::Bf16, false),
-    (Compute::F32, Dtype::F16, false),
+const TYPES: [(Compute, Dtype, Among); 12] = [
+    (Compute::Bf16, Dtype::Bf16, Odd),
+    (Compute::F16, Dtype::F16, Odd),
+    (Compute::F32, Dtype::F32, Odd),
+    (Compute::F32, Dtype::Bf16, Odd),
+    (Compute::F32, Dtype::F16, Odd),
+    (Compute::Bf16, Dtype::Bf16, Small),
+    (Compute::F16, Dtype::F16, Small),
+    (Compute::F32, Dtype::F32, Small),
+    (Compute::F32, Dtype::Bf16, Small),
+    (Compute::F32, Dtype::F16, Small),
+    (Compute::Bf16, Dtype::Bf16, Usual),
+    (Compute::Bf16, Dtype::Bf16, Any),
 ];
 
 #[test]
@@ -109,18 +128,26 @@ fn a_block_of_a_merge() {
         for method in [Method::TaskArithmetic, Method::Ties, Method::DareTies, Method::DareLinear] {
             for sources in 1..=MOST {
                 // Without rescaling, what was dropped is told from what was not by numbers that are not finite.
-                for (normalize, lambda, rescale) in
-                    [(true, 1.0, true), (false, 0.7, true), (true, 1.0, false)]
-                {
+                for (normalize, lambda, rescale, against) in [
+                    (true, 1.0, true, false),
+                    (false, 0.7, true, false),
+                    (true, 1.0, false, false),
+                    (true, -1.3, true, true),
+                ] {
                     let mut shared =
                         vec![("normalize", Value::Bool(normalize)), ("lambda", Value::Float(lambda))];
                     if matches!(method, Method::DareTies | Method::DareLinear) {
                         shared.push(("rescale", Value::Bool(rescale)));
                     }
                     let shared = parameters(&shared);
-                    with(method, compute, sources, &shared, |checked, base| {
+                    with(method, compute, (sources, against), &shared, |checked, base| {
                         let deltas = thinned(method, checked, base).unwrap();
                         let rule = Rule::new(method, checked);
+                        let narrow = Narrow::new(base, &deltas, &rule);
+                        let could = brain::here() && compute.0 == Compute::Bf16;
+                        assert!(could || narrow.is_none());
+                        // What is rescaled by no number is not for it.
+                        assert!(!could || narrow.is_some() || compute.2 == Odd || compute.2 == Any);
                         let mut some_finite = false;
                         for first in [0, BLOCK] {
                             let (mut plain, mut ours) = ([0.0; BLOCK], [0.0; BLOCK]);
@@ -135,9 +162,25 @@ fn a_block_of_a_merge() {
                                 !done || same(&plain, &ours),
                                 "{method:?} {compute:?} {sources} {lambda}"
                             );
+                            let mut bytes = [0; 2 * BLOCK];
+                            let with_care =
+                                narrow.as_ref().and_then(|narrow| narrow.block(first, &mut bytes));
+                            assert_eq!(with_care.is_some(), narrow.is_some() && fits);
+                            let Some(with_care) = with_care else { continue };
+                            let numbers =
+                                bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32());
+                            assert!(
+                                same(&plain, &numbers.collect::<Vec<_>>()),
+                                "{method:?} {compute:?} {sources} {lambda}"
+                            );
+                            let all = BLOCK / 32;
+                            let expected = if compute.2 == Usual { 0..=0 } else { 1..=all };
+                            assert!(expected.contains(&with_care), "{compute:?}: {with_care} of {all}");
                         }
                         // Which of the numbers that are not finite were dropped is seen in neither, unless all are made so.
-                        if compute.2 && matches!(method, Method::DareTies | Method::DareLinear) && sources > 1
+                        if compute.2 == Odd
+                            && matches!(method, Method::DareTies | Method::DareLinear)
+                            && sources > 1
                         {
                             assert_eq!(some_finite, !rescale, "{method:?} {compute:?} {sources}");
                         }
@@ -153,7 +196,7 @@ fn a_block_of_a_merge() {
 #[test]
 fn a_block_of_a_task_vector() {
     for compute in TYPES {
-        with(Method::DareTies, compute, 2, &Parameters::default(), |checked, base| {
+        with(Method::DareTies, compute, (2, false), &Parameters::default(), |checked, base| {
             for delta in thinned(Method::DareTies, checked, base).unwrap() {
                 let (mut plain, mut ours) = ([0.0; BLOCK], [0.0; BLOCK]);
                 delta::difference(&delta, BLOCK, &mut plain);
@@ -167,6 +210,10 @@ fn a_block_of_a_task_vector() {
                     let bits = plain.map(|x| (magnitude_bits(x) >> 16) as u16 ^ turn);
                     assert!(!done || compute.0 != Compute::Bf16 || ranked == bits, "{compute:?} {falling}");
                     assert!(!keys(base, model, falling, &mut ranked[1..]));
+                    let (Some(base), Some(model)) = (base.brain(), model.brain()) else { continue };
+                    let quick = brain::keys(base, model, turn, &mut ranked);
+                    assert_eq!(quick, brain::here() && compute.2 == Usual, "{compute:?}");
+                    assert!(!quick || ranked == bits);
                 }
                 let Kept::Some(mask) = &delta.kept else { continue };
                 let sums = Magnitudes { delta: &delta, mask };
@@ -178,6 +225,16 @@ fn a_block_of_a_task_vector() {
                     let equal = plain.iter().zip(&ours).all(|(plain, ours)| same(plain, ours));
                     assert!(!here() || equal, "{compute:?} {count}");
                 }
+                if let Some((base, model)) = delta.stored(BLOCK)
+                    && let Some(base) = base.brain()
+                    && let Some(source) =
+                        (Source { model, kept: mask.block(BLOCK), scale: None, weight: 1.0 }).brain()
+                {
+                    let [mut all, mut kept] = [[0.0; 32]; 2];
+                    let quick = brain::add_magnitudes(base, &source, BLOCK / 32, &mut all, &mut kept);
+                    assert_eq!(quick, brain::here() && compute.2 == Usual, "{compute:?}");
+                    assert!(quick || all == [0.0; 32] && kept == all);
+                }
                 assert!(!sums.add_wide(BLOCK + 64, 64, &mut [[0.0; 32]; 2]));
             }
         });
@@ -188,9 +245,9 @@ fn a_block_of_a_task_vector() {
 #[test]
 fn a_mask_that_is_drawn_while_it_is_summed() {
     let key = Key([4, 9]);
-    for (elements, odd) in [(1023, false), (1024, false), (1100, true), (70_001, false), (300_000, false)] {
+    for (elements, among) in [(1023, Small), (1024, Usual), (1100, Odd), (70_001, Usual), (300_000, Small)] {
         for dtype in [Dtype::Bf16, Dtype::F32] {
-            let (base, model) = (so_many(elements, 1, dtype, odd), so_many(elements, 2, dtype, odd));
+            let (base, model) = (so_many(elements, 1, dtype, among), so_many(elements, 2, dtype, among));
             let none = Parameters::default();
             let input = |bytes| Input {
                 source: "s",
@@ -210,7 +267,7 @@ fn a_mask_that_is_drawn_while_it_is_summed() {
                 let expected =
                     reduce::sums(twice.work, 1, elements, &Magnitudes { delta: &twice, mask: drawn });
                 assert!(same(&sums, &expected), "{elements} {probability}: {sums:?}, not {expected:?}");
-                assert_eq!(sums[0].is_nan(), odd);
+                assert_eq!(sums[0].is_nan(), among == Odd);
             }
         }
     }
