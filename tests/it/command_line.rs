@@ -183,7 +183,7 @@ fn options_of_a_configuration_are_refused_for_other_merges() {
     let run = Run::new(2, 4);
     let (folder, out) = (run.path("."), run.path("out"));
     let model = folder.to_str().unwrap();
-    for option in [&["--no-digests"][..], &["--seed", "1"], &["--truncate-embeddings"]] {
+    for option in [&["--digests"][..], &["--seed", "1"], &["--truncate-embeddings"]] {
         let mut arguments = vec!["merge", model, "--text-only", "--out", out.to_str().unwrap()];
         arguments.extend(option);
         let output = worker(&arguments);

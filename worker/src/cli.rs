@@ -178,10 +178,10 @@ pub struct Merge {
     /// last bits of some methods.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub torch_threads: u32,
-    /// Do not digest the models of a mergekit configuration, as mergekit does not: faster where they are in memory. The
-    /// model card then does not tell which files they were.
+    /// Digest the files of a mergekit configuration's models (BLAKE3) and list them in the model card, which else names models,
+    /// licences and commits alone, as mergekit does. Takes about as long as the merge where the files are in memory.
     #[arg(long)]
-    pub no_digests: bool,
+    pub digests: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub memory: MemoryArg,

@@ -372,7 +372,7 @@ parameters: {weight: 1, densty: 2}
 dtype: float16
 chat_template: auto
 ";
-    let options = Options { shard_bytes: 2000, ..Options::default() };
+    let options = Options { shard_bytes: 2000, digests: true, ..Options::default() };
     let notes = merge(home, yaml, options, "out").unwrap();
     assert_eq!(notes, ["parameters.densty has no effect on linear"]);
     let out = home.join("out");
@@ -384,8 +384,7 @@ chat_template: auto
     assert!(text("README.md").contains("```yaml\nmerge_method: linear"), "{}", text("README.md"));
     assert!(out.join("model.safetensors.index.json").is_file());
     assert!(text("README.md").contains("| BLAKE3 |"), "{}", text("README.md"));
-    let options = Options { digests: false, ..Options::default() };
-    merge(home, yaml, options, "untold").unwrap();
+    merge(home, yaml, Options::default(), "untold").unwrap();
     let card = std::fs::read_to_string(home.join("untold/README.md")).unwrap();
     assert!(card.contains("were not digested") && !card.contains("BLAKE3"), "{card}");
     let whole = merge(home, yaml, Options::default(), "whole")

@@ -36,8 +36,64 @@ impl Map {
         }
     }
 
+    /// Gives back the memory in which whole pages of a part of the file are seen, though not the page cache's. `part` must be of
+    /// [`Map::bytes`]; another is ignored. What it takes is taken from the end of the process, where one thread does it for all.
+    pub(crate) fn let_go(&self, part: &[u8]) {
+        #[cfg(unix)]
+        {
+            const PAGE: usize = 4096;
+            let Some(map) = &self.0 else { return };
+            let Some(offset) = part.as_ptr().addr().checked_sub(map.as_ptr().addr()) else { return };
+            let (from, to) = (offset.next_multiple_of(PAGE), offset.saturating_add(part.len()) / PAGE * PAGE);
+            if from < to && to <= map.len() {
+                // SAFETY: the map is of a file and never written, so that what is read again is what was there: no reference
+                // to it sees anything else.
+                #[expect(unsafe_code, reason = "as advice it would not be sound for other maps")]
+                let _ = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from)
+                };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = part;
+    }
+
     /// The file's bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or(&[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_let_go_is_there_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content: Vec<u8> = (0..300_000).map(|i| (i / 251 + i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let map = Map::open(&path).unwrap();
+        assert!(map.bytes() == content);
+        // Bytes of it that are in memory of this process.
+        #[cfg(target_os = "linux")]
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let of_map = text.lines().skip_while(|line| !line.contains(path.to_str().unwrap()));
+            let line = of_map.into_iter().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+        };
+        #[cfg(target_os = "linux")]
+        assert!(resident() >= content.len() / 4096 * 4096);
+        map.let_go(&map.bytes()[100..200_000]);
+        #[cfg(target_os = "linux")]
+        assert!(resident() <= content.len() - 180_000, "{}", resident());
+        assert!(map.bytes() == content);
+        // Of no page a whole, of nothing, of another place.
+        for part in [&map.bytes()[5..4000], &[], &content[..]] {
+            map.let_go(part);
+        }
+        assert!(map.bytes() == content);
     }
 }

@@ -15,6 +15,7 @@
 //! # Ok::<(), worker::checkpoint::Error>(())
 //! ```
 
+mod aligned;
 pub(crate) mod beside;
 mod dtype;
 mod error;
@@ -209,6 +210,11 @@ impl Checkpoint {
     /// Tells the system that a part of what [`Checkpoint::bytes`] gave will be read soon.
     pub fn will_need(&self, part: &[u8]) {
         self.weights.iter().for_each(|(_, map)| map.will_need(part));
+    }
+
+    /// Tells it that a part of what [`Checkpoint::bytes`] gave will not. Reading it again is slower, not wrong.
+    pub fn let_go(&self, part: &[u8]) {
+        self.weights.iter().for_each(|(_, map)| map.let_go(part));
     }
 
     /// The tensor copied to `device`, in its stored type.

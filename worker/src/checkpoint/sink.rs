@@ -4,6 +4,7 @@
 //! the models that are read. What does not fill a page, the end of a file, goes by way of the cache, and so does everything where the
 //! file system refuses.
 
+use super::aligned::{ALIGNED, Aligned};
 use super::error::{Error, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are handed to the disk at once.
 pub const STAGE_BYTES: usize = 8 << 20;
-/// What addresses, sizes and places in a file that is written directly are multiples of: a page, and no disk has larger blocks.
-const ALIGNED: usize = 4096;
+/// Aligned bytes that are handed over as they are, without being staged: as many are worth a write of their own.
+const LEAST_WHOLE: usize = 256 << 10;
 /// Bytes that may wait for the disk where the cache is used. Flushed as it goes, little is left for the end, when nothing else is to
 /// be done.
 const UNFLUSHED: usize = 64 << 20;
@@ -22,10 +23,7 @@ pub(super) struct Sink {
     path: PathBuf,
     file: File,
     direct: Option<File>,
-    /// Room for a stage, from the first aligned address on.
-    room: Vec<u8>,
-    from: usize,
-    filled: usize,
+    stage: Aligned,
     /// Bytes before the stage, all of them handed over.
     written: u64,
     unflushed: usize,
@@ -37,49 +35,33 @@ impl Sink {
         let file = File::create(path).map_err(Error::io("create", path))?;
         let direct = if bytes >= STAGE_BYTES as u64 { open_direct(path) } else { None };
         let stage = usize::try_from(bytes).map_or(STAGE_BYTES, |bytes| bytes.clamp(1, STAGE_BYTES));
-        let room = vec![0; stage + ALIGNED];
-        let from = room.as_ptr().align_offset(ALIGNED).min(ALIGNED);
-        Ok(Sink { path: path.into(), file, direct, room, from, filled: 0, written: 0, unflushed: 0 })
+        let stage = Aligned::new(stage);
+        Ok(Sink { path: path.into(), file, direct, stage, written: 0, unflushed: 0 })
     }
 
-    fn size(&self) -> usize {
-        self.room.len() - ALIGNED
-    }
-
-    /// Appends bytes.
+    /// Appends bytes: at once, what is aligned in memory and in the file.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let aligned = bytes.as_ptr().addr() | self.stage.len() | self.written as usize;
+        if aligned.is_multiple_of(ALIGNED) && bytes.len() >= LEAST_WHOLE && self.direct.is_some() {
+            self.hand_over()?;
+            bytes = direct(&mut self.direct, &mut self.written, bytes);
+        }
         while !bytes.is_empty() {
-            if self.filled == self.size() {
+            if self.stage.len() == self.stage.size() {
                 self.hand_over()?;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(self.size() - self.filled));
-            let at = self.from + self.filled;
-            self.room[at..at + now.len()].copy_from_slice(now);
-            self.filled += now.len();
-            bytes = later;
+            bytes = self.stage.append(bytes);
         }
         Ok(())
     }
 
     /// Writes what is staged: what is whole of it directly, if that goes.
     fn hand_over(&mut self) -> Result<()> {
-        let stage = &self.room[self.from..self.from + self.filled];
-        let (whole, rest) = stage.split_at(stage.len() / ALIGNED * ALIGNED);
-        let mut cached = stage;
-        if let Some(direct) = &self.direct {
-            match direct.write_all_at(whole, self.written) {
-                Ok(()) => {
-                    self.written += whole.len() as u64;
-                    cached = rest;
-                }
-                // Whatever it was, the cache knows it too, or can do without what was refused.
-                Err(_) => self.direct = None,
-            }
-        }
+        let cached = direct(&mut self.direct, &mut self.written, &self.stage);
         self.file.write_all_at(cached, self.written).map_err(Error::io("write", &self.path))?;
         self.written += cached.len() as u64;
         self.unflushed += cached.len();
-        self.filled = 0;
+        self.stage.set_filled(0);
         if self.unflushed >= UNFLUSHED {
             self.file.sync_data().map_err(Error::io("flush", &self.path))?;
             self.unflushed = 0;
@@ -91,6 +73,23 @@ impl Sink {
     pub(super) fn finish(mut self) -> Result<()> {
         self.hand_over()?;
         self.file.sync_all().map_err(Error::io("flush", &self.path))
+    }
+}
+
+/// Writes what is whole of aligned bytes past the cache, if that goes, and gives what is left.
+fn direct<'b>(direct: &mut Option<File>, written: &mut u64, bytes: &'b [u8]) -> &'b [u8] {
+    let (whole, rest) = bytes.split_at(bytes.len() / ALIGNED * ALIGNED);
+    let Some(file) = direct else { return bytes };
+    match file.write_all_at(whole, *written) {
+        Ok(()) => {
+            *written += whole.len() as u64;
+            rest
+        }
+        // Whatever it was, the cache knows it too, or can do without what was refused.
+        Err(_) => {
+            *direct = None;
+            bytes
+        }
     }
 }
 
@@ -139,6 +138,33 @@ mod tests {
                 assert!(std::fs::read(&path).unwrap() == all, "{bytes} bytes, refused: {refused}");
             }
         }
+    }
+
+    /// What is aligned is not staged; what comes after something that is not aligned is, until a page is full again.
+    #[test]
+    fn what_is_aligned_is_handed_over_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let (mut all, mut room) = (Vec::new(), Aligned::new(STAGE_BYTES));
+        let mut sink = Sink::create(&path, 4 * STAGE_BYTES as u64).unwrap();
+        let mut write = |sink: &mut Sink, bytes: usize| {
+            room.set_filled(0);
+            room.append(&content(bytes + all.len())[all.len()..]);
+            sink.write(&room).unwrap();
+            all.extend_from_slice(&room);
+            (sink.written as usize, sink.stage.len())
+        };
+        let goes = sink.direct.is_some();
+        assert_eq!(write(&mut sink, ALIGNED), (0, ALIGNED));
+        let written = write(&mut sink, LEAST_WHOLE + 5);
+        assert_eq!(written, if goes { (ALIGNED + LEAST_WHOLE, 5) } else { (0, ALIGNED + LEAST_WHOLE + 5) });
+        let staged = write(&mut sink, LEAST_WHOLE).1 - written.1;
+        assert_eq!(staged, LEAST_WHOLE, "the file ends within a page");
+        write(&mut sink, ALIGNED - 5);
+        let (written, staged) = write(&mut sink, STAGE_BYTES);
+        assert_eq!(staged == 0 && written == all.len(), goes && sink.direct.is_some());
+        sink.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == all);
     }
 
     /// A file that was opened for reading refuses every write.

@@ -5,6 +5,7 @@
 //! files, so memory holds one tensor and the one before, which is being written; or a few pieces of them
 //! ([`Writer::pieces`]). How bytes reach the disk: `sink.rs`. Deliberately absent: changing an existing model.
 
+use super::aligned::{ALIGNED, Aligned};
 use super::dtype::{Dtype, size_bytes};
 use super::error::{Error, Result};
 use super::sink::Sink;
@@ -102,7 +103,7 @@ impl Writer {
             let mut buffer = Vec::new();
             fill(spec, &mut buffer)?;
             check_bytes(path, spec, buffer.len(), bytes)?;
-            Ok(sender.send(Part::Bytes(buffer)).is_ok())
+            Ok(sender.send(Part::Tensor(buffer)).is_ok())
         })
     }
 
@@ -122,7 +123,7 @@ impl Writer {
         let (back, rooms) = mpsc::channel();
         for _ in 0..PIECES {
             // The receiver is here.
-            let _ = back.send(Vec::with_capacity(piece_bytes.min(largest.unwrap_or(0))));
+            let _ = back.send(Aligned::new(piece_bytes.min(largest.unwrap_or(0))));
         }
         self.shards(specs, shard_bytes, Some(back), |path, spec, bytes, sender| {
             let mut pieces = Pieces { sender, rooms: &rooms, bytes: 0, taken: true };
@@ -140,7 +141,7 @@ impl Writer {
         &self,
         specs: &[Spec],
         shard_bytes: u64,
-        back: Option<mpsc::Sender<Vec<u8>>>,
+        back: Option<mpsc::Sender<Aligned>>,
         mut make: impl FnMut(&Path, &Spec, usize, &SyncSender<Part>) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
         let shards = plan(&self.target, specs, shard_bytes)?;
@@ -158,8 +159,9 @@ impl Writer {
             let made = (|| {
                 for (shard, name) in shards.iter().zip(&names) {
                     let path = self.folder().join(name);
-                    let header = header(shard);
-                    let bytes = header.len() + shard.iter().map(|(_, bytes)| bytes).sum::<usize>();
+                    let data = shard.iter().map(|(_, bytes)| bytes).sum::<usize>();
+                    let header = header(shard, if data < STAGE_BYTES { 8 } else { ALIGNED });
+                    let bytes = header.len() + data;
                     if sender.send(Part::Begin(path.clone(), bytes as u64, header)).is_err() {
                         return Ok(());
                     }
@@ -253,7 +255,7 @@ pub const PIECES: usize = 3;
 /// Takes the pieces of a tensor.
 pub struct Pieces<'a> {
     sender: &'a SyncSender<Part>,
-    rooms: &'a mpsc::Receiver<Vec<u8>>,
+    rooms: &'a mpsc::Receiver<Aligned>,
     bytes: usize,
     /// Whether all were taken so far. Whoever writes may have failed.
     taken: bool,
@@ -270,9 +272,12 @@ impl Pieces<'_> {
             return;
         };
         // What is in it from before is overwritten.
-        room.resize(bytes, 0);
+        if bytes > room.size() {
+            room = Aligned::new(bytes);
+        }
+        room.set_filled(bytes);
         fill(&mut room);
-        self.taken = self.sender.send(Part::Bytes(room)).is_ok();
+        self.taken = self.sender.send(Part::Piece(room)).is_ok();
     }
 }
 
@@ -280,13 +285,15 @@ impl Pieces<'_> {
 enum Part {
     /// A file begins, of so many bytes, with these.
     Begin(PathBuf, u64, Vec<u8>),
-    /// A tensor of it, or a piece of one.
-    Bytes(Vec<u8>),
+    /// A tensor of it.
+    Tensor(Vec<u8>),
+    /// A piece of a tensor, whose memory goes back.
+    Piece(Aligned),
 }
 
 /// Writes files until no more comes. A tensor stays in memory until the next one is there, so that how much is held does not
-/// depend on the disk; unless it is to go back.
-fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Vec<u8>>>) -> Result<()> {
+/// depend on the disk.
+fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Aligned>>) -> Result<()> {
     let mut open: Option<Sink> = None;
     let mut held = Vec::new();
     for part in parts {
@@ -297,14 +304,14 @@ fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Vec<u8>>>)
                 sink.write(&header)?;
                 open = Some(sink);
             }
-            Part::Bytes(bytes) => {
+            Part::Tensor(bytes) => {
                 held = bytes;
-                let Some(sink) = &mut open else { continue };
-                sink.write(&held)?;
-                if let Some(back) = &back {
-                    // Who made it may have stopped.
-                    let _ = back.send(std::mem::take(&mut held));
-                }
+                open.as_mut().map_or(Ok(()), |sink| sink.write(&held))?;
+            }
+            Part::Piece(room) => {
+                open.as_mut().map_or(Ok(()), |sink| sink.write(&room))?;
+                // Who made it may have stopped.
+                let _ = back.as_ref().map(|back| back.send(room));
             }
         }
     }
@@ -336,8 +343,8 @@ fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Sh
     Ok(shards)
 }
 
-/// The bytes before the data: length, JSON, spaces up to a multiple of 8.
-fn header(shard: &Shard) -> Vec<u8> {
+/// The bytes before the data: length, JSON, spaces up to a multiple of `aligned`, which is one of 8.
+fn header(shard: &Shard, aligned: usize) -> Vec<u8> {
     let mut entries = serde_json::Map::new();
     entries.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut at = 0usize;
@@ -348,7 +355,8 @@ fn header(shard: &Shard) -> Vec<u8> {
         at += bytes;
     }
     let mut text = serde_json::to_vec(&entries).expect("a header holds nothing JSON cannot say");
-    text.resize(text.len().next_multiple_of(8), b' ');
+    const LENGTH: usize = size_of::<u64>();
+    text.resize((LENGTH + text.len()).next_multiple_of(aligned) - LENGTH, b' ');
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend(text);
     header

@@ -56,6 +56,46 @@ fn pieces_give_the_same_file() {
     assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
 }
 
+/// As many bytes as the disk takes directly: tensors lie from a page on, the largest first, wider elements before all.
+#[test]
+fn large_files_have_pages_of_data() {
+    let parent = tempfile::tempdir().unwrap();
+    let spec = |name: &str, dtype, rows: usize| Spec { name: name.into(), dtype, shape: vec![rows, 1024] };
+    let specs = [
+        spec("norm", Dtype::Bf16, 1),
+        spec("large", Dtype::Bf16, 6000),
+        spec("odd", Dtype::Bf16, 4097),
+        spec("wide", Dtype::F32, 2),
+    ];
+    // Numbers that differ from place to place and from tensor to tensor.
+    let all = |spec: &Spec| -> Vec<u8> {
+        let words = size_bytes(&spec.shape, spec.dtype).unwrap().1 / 4;
+        let first = u32::from(spec.name.as_bytes()[0]) << 24;
+        (0..words as u32).flat_map(|i| (first | i).to_le_bytes()).collect()
+    };
+    let out = parent.path().join("out");
+    let writer = Writer::create(&out).unwrap();
+    let piece = STAGE_BYTES / 4;
+    let make = |spec: &Spec, pieces: &mut Pieces<'_>| -> Result<()> {
+        all(spec).chunks(piece).for_each(|some| pieces.put(some.len(), |room| room.copy_from_slice(some)));
+        Ok(())
+    };
+    writer.pieces(&specs, SHARD_BYTES, piece, make).unwrap();
+    writer.finish().unwrap();
+    let file = fs::read(out.join(SAFETENSORS)).unwrap();
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize + 8;
+    assert!(header.is_multiple_of(ALIGNED), "{header}");
+    let model = Checkpoint::open(&out).unwrap();
+    for spec in &specs {
+        assert!(model.bytes(&spec.name).unwrap() == all(spec), "{}", spec.name);
+    }
+    let mut places: Vec<(usize, &str)> =
+        specs.iter().map(|s| (model.bytes(&s.name).unwrap().as_ptr().addr(), s.name.as_str())).collect();
+    places.sort();
+    let names: Vec<&str> = places.into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["wide", "large", "odd", "norm"]);
+}
+
 #[test]
 fn a_disk_that_fails_midway_is_told_and_the_rest_is_not_made() {
     let parent = tempfile::tempdir().unwrap();

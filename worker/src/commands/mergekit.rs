@@ -28,7 +28,7 @@ pub fn run(args: &cli::Merge, text: &str, stop: &AtomicBool) -> Result<u8> {
         seed: args.seed.unwrap_or(0),
         truncate_embeddings: args.truncate_embeddings,
         torch_threads: args.torch_threads as usize,
-        digests: !args.no_digests,
+        digests: args.digests,
         ..Options::default()
     };
     let began = Instant::now();
@@ -142,9 +142,9 @@ fn find(
 
 /// Refuses the options of a configuration for a recipe.
 pub fn refuse_options(args: &cli::Merge) -> Result<()> {
-    if args.truncate_embeddings || args.seed.is_some() || args.no_digests {
+    if args.truncate_embeddings || args.seed.is_some() || args.digests {
         bail!(
-            "--seed, --truncate-embeddings and --no-digests are for mergekit configurations; a recipe says itself what its \
+            "--seed, --truncate-embeddings and --digests are for mergekit configurations; a recipe says itself what its \
              seed is and how vocabularies are matched, and its models are always digested"
         );
     }

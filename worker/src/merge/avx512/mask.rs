@@ -29,7 +29,7 @@ pub(crate) fn draw(key: Key, first: u64, drop: u32, out: &mut Kept) {
         *keys = [same(word(round, 0)), same(word(round, 1))];
     }
     // What the first round makes of the words that all have.
-    let upper = u64::from((first / 4 >> 32) as u32 ^ word(0, 0)) * MULTIPLIER[0];
+    let upper = u64::from(((first / 4) >> 32) as u32 ^ word(0, 0)) * MULTIPLIER[0];
     let (upper_product, upper_key) = (same(upper as u32), same((upper >> 32) as u32 ^ word(1, 1)));
     let lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
     let (groups, _) = out.as_chunks_mut::<MADE>();

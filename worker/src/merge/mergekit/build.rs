@@ -43,7 +43,7 @@ impl Default for Options {
             truncate_embeddings: false,
             torch_threads: 1,
             shard_bytes: SHARD_BYTES,
-            digests: true,
+            digests: false,
         }
     }
 }
@@ -169,7 +169,15 @@ impl Merge {
             threads: self.options.torch_threads,
             spill: Some(spill),
         };
-        Ok(methods::merge_pieces(tensor.method, &call, tensor.dtype, put)?)
+        methods::merge_pieces(tensor.method, &call, tensor.dtype, put)?;
+        // Who digests reads the same pages.
+        if !self.options.digests {
+            tensor.inputs.par_iter().try_for_each(|input| {
+                let checkpoint = &self.models[input.model].checkpoint;
+                checkpoint.stored(&input.stored).map(|(bytes, _)| checkpoint.let_go(bytes))
+            })?;
+        }
+        Ok(())
     }
 
     /// The elements of each input, with their rows where the result wants them.

@@ -187,7 +187,7 @@ pub(super) fn card(
     let _ = write!(out, "{fence}yaml\n{}\n{fence}\n\n", origin.yaml.trim_end());
     match digests {
         Some(digests) => sources::files(&mut out, digests),
-        None => out.push_str("The models' files were not digested (`--no-digests`).\n"),
+        None => out.push_str("The models' files were not digested (`--digests` does).\n"),
     }
     out
 }
