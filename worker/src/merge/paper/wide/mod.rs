@@ -5,10 +5,12 @@
 //! from the stored bytes to the sum, and a mask of DARE is sixteen bits instead of sixteen words. Measured
 //! (docs/BENCHMARKS.md): three fifths of the time.
 //!
-//! What does not fit is left to the portable kernels: float16 arithmetic, more than [`MOST`] sources, rows that are
-//! mapped, elements in another order, and the last, shorter block of a tensor.
+//! What does not fit is left to the portable kernels: more than [`MOST`] sources, rows that are mapped, elements in another order, and
+//! the last, shorter block of a tensor.
 
 mod kernel;
+#[cfg(test)]
+mod tests;
 
 use super::{Scratch, Term, Whole};
 use crate::merge::avx512::{Brain, Kept, Stored, VECTORS, draw, here};
@@ -75,6 +77,7 @@ impl Masks {
 }
 
 /// What a kernel works on, where the block fits.
+#[derive(Clone, Copy)]
 struct Ready<'a, S> {
     base: S,
     shares: [Share<'a, S>; MOST],
@@ -93,13 +96,12 @@ impl<'a> Ready<'a, Stored<'a>> {
 
 fn ready<'a>(
     masks: &'a mut Masks,
-    f16: bool,
     base: &'a Elements,
     terms: &'a [Term],
     first: usize,
     count: usize,
 ) -> Option<Ready<'a, Stored<'a>>> {
-    if !here() || f16 || count != BLOCK || !(1..=MOST).contains(&terms.len()) {
+    if !here() || count != BLOCK || !(1..=MOST).contains(&terms.len()) {
         return None;
     }
     let stored = Stored::of(base, first)?;
@@ -133,36 +135,61 @@ fn ready<'a>(
     Some(Ready { base: stored, shares })
 }
 
-/// Calls a kernel for the elements at hand, and for whether any of the terms is rescaled.
+/// Calls a kernel for the arithmetic, the elements at hand, and whether any of the terms is rescaled.
 macro_rules! call {
-    ($kernel:ident, $ready:expr, $terms:expr, $($argument:expr),*) => {{
+    ($kernel:ident, $f16:expr, $ready:expr, $terms:expr, $($argument:expr),*) => {{
         let ready = $ready;
-        // Dividing by 1 changes nothing.
-        match ($terms.iter().any(|term| term.rule.keep != 1.0), ready.brain()) {
-            (true, Some(brain)) => for_as_many!($kernel, true, brain, $terms, $($argument),*),
-            (false, Some(brain)) => for_as_many!($kernel, false, brain, $terms, $($argument),*),
-            (true, None) => for_as_many!($kernel, true, ready, $terms, $($argument),*),
-            (false, None) => for_as_many!($kernel, false, ready, $terms, $($argument),*),
+        // Dividing by 1 changes nothing. In float16 each term tells for itself.
+        let rescaled = !$f16 && $terms.iter().any(|term| term.rule.keep != 1.0);
+        match ($f16, rescaled, ready.brain()) {
+            (true, _, Some(brain)) => for_as_many!($kernel, HALF, false, brain, $terms, $($argument),*)
+                .or_else(|| for_as_many!($kernel, ANY_HALF, false, ready, $terms, $($argument),*)),
+            (true, _, None) => for_as_many!($kernel, HALF, false, ready, $terms, $($argument),*)
+                .or_else(|| for_as_many!($kernel, ANY_HALF, false, ready, $terms, $($argument),*)),
+            (_, true, Some(brain)) => for_as_many!($kernel, SINGLE, true, brain, $terms, $($argument),*),
+            (_, false, Some(brain)) => for_as_many!($kernel, SINGLE, false, brain, $terms, $($argument),*),
+            (_, true, None) => for_as_many!($kernel, SINGLE, true, ready, $terms, $($argument),*),
+            (_, false, None) => for_as_many!($kernel, SINGLE, false, ready, $terms, $($argument),*),
         }
     }};
 }
 
 /// Calls it for the number of sources.
 macro_rules! for_as_many {
-    ($kernel:ident, $rescaled:literal, $ready:expr, $terms:expr, $($argument:expr),*) => {{
+    ($kernel:ident, $arithmetic:ident, $rescaled:literal, $ready:expr, $terms:expr, $($argument:expr),*) => {{
         let Ready { base, shares } = $ready;
         // SAFETY: `ready` has found the features that the kernels are compiled for.
         #[expect(unsafe_code, reason = "functions compiled for features that were found")]
         unsafe {
             match $terms.len() {
-                1 => kernel::$kernel::<1, $rescaled, _>(base, &shares, $($argument),*),
-                2 => kernel::$kernel::<2, $rescaled, _>(base, &shares, $($argument),*),
-                3 => kernel::$kernel::<3, $rescaled, _>(base, &shares, $($argument),*),
-                4 => kernel::$kernel::<4, $rescaled, _>(base, &shares, $($argument),*),
-                5 => kernel::$kernel::<5, $rescaled, _>(base, &shares, $($argument),*),
-                6 => kernel::$kernel::<6, $rescaled, _>(base, &shares, $($argument),*),
-                7 => kernel::$kernel::<7, $rescaled, _>(base, &shares, $($argument),*),
-                _ => kernel::$kernel::<MOST, $rescaled, _>(base, &shares, $($argument),*),
+                1 => kernel::$kernel::<1, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                2 => kernel::$kernel::<2, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                3 => kernel::$kernel::<3, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                4 => kernel::$kernel::<4, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                5 => kernel::$kernel::<5, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                6 => kernel::$kernel::<6, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                7 => kernel::$kernel::<7, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+                _ => kernel::$kernel::<MOST, { kernel::$arithmetic }, $rescaled, _>(base, &shares, $($argument),*),
+            }
+        }
+    }};
+}
+
+/// Calls a kernel that looks at one source.
+macro_rules! for_one {
+    ($kernel:ident, $f16:expr, $ready:expr, $($argument:expr),*) => {{
+        let ready = $ready;
+        // SAFETY: `ready` has found the features that the kernels are compiled for.
+        #[expect(unsafe_code, reason = "functions compiled for features that were found")]
+        unsafe {
+            use kernel::{$kernel, ANY_HALF, HALF, SINGLE};
+            match ($f16, ready.brain()) {
+                (false, Some(brain)) => $kernel::<SINGLE, _>(brain.base, &brain.shares[0], $($argument),*),
+                (false, None) => $kernel::<SINGLE, _>(ready.base, &ready.shares[0], $($argument),*),
+                (true, Some(brain)) => $kernel::<HALF, _>(brain.base, &brain.shares[0], $($argument),*)
+                    .or_else(|| $kernel::<ANY_HALF, _>(ready.base, &ready.shares[0], $($argument),*)),
+                (true, None) => $kernel::<HALF, _>(ready.base, &ready.shares[0], $($argument),*)
+                    .or_else(|| $kernel::<ANY_HALF, _>(ready.base, &ready.shares[0], $($argument),*)),
             }
         }
     }};
@@ -178,9 +205,8 @@ pub(super) fn merge(
     count: usize,
 ) -> bool {
     let Scratch { masks, merged, f16, .. } = scratch;
-    let Some(ready) = ready(masks, *f16, &base, terms, first, count) else { return false };
-    call!(merge, ready, terms, whole, &mut merged.block);
-    true
+    let Some(ready) = ready(masks, &base, terms, first, count) else { return false };
+    call!(merge, *f16, ready, terms, whole, &mut merged.block).is_some()
 }
 
 /// As [`super::signs`]; `None` where the block does not fit.
@@ -191,8 +217,8 @@ pub(super) fn signs(
     first: usize,
     count: usize,
 ) -> Option<i64> {
-    let ready = ready(&mut scratch.masks, scratch.f16, &base, terms, first, count)?;
-    Some(call!(signs, ready, terms,))
+    let ready = ready(&mut scratch.masks, &base, terms, first, count)?;
+    call!(signs, scratch.f16, ready, terms,)
 }
 
 /// As [`super::magnitudes`]; false, with nothing done, where the block does not fit.
@@ -205,16 +231,10 @@ pub(super) fn magnitudes(
     out: &mut [u32; BLOCK],
 ) -> bool {
     let Scratch { masks, f16, .. } = scratch;
-    let Some(ready) = ready(masks, *f16, &base, std::slice::from_ref(term), first, count) else {
+    let Some(ready) = ready(masks, &base, std::slice::from_ref(term), first, count) else {
         return false;
     };
-    // SAFETY: as above.
-    #[expect(unsafe_code, reason = "functions compiled for features that were found")]
-    match ready.brain() {
-        Some(brain) => unsafe { kernel::magnitudes(brain.base, &brain.shares[0], out) },
-        None => unsafe { kernel::magnitudes(ready.base, &ready.shares[0], out) },
-    };
-    true
+    for_one!(magnitudes, *f16, ready, out).is_some()
 }
 
 /// As [`super::tally`]; `None`, with nothing counted, where the block does not fit.
@@ -227,12 +247,6 @@ pub(super) fn tally(
     inside: &mut [u64],
 ) -> Option<u64> {
     let Scratch { masks, f16, .. } = scratch;
-    let ready = ready(masks, *f16, &base, std::slice::from_ref(term), first, count)?;
-    // SAFETY: as above.
-    #[expect(unsafe_code, reason = "functions compiled for features that were found")]
-    let below = match ready.brain() {
-        Some(brain) => unsafe { kernel::tally(brain.base, &brain.shares[0], from, inside) },
-        None => unsafe { kernel::tally(ready.base, &ready.shares[0], from, inside) },
-    };
-    Some(below)
+    let ready = ready(masks, &base, std::slice::from_ref(term), first, count)?;
+    for_one!(tally, *f16, ready, from, inside)
 }
