@@ -179,7 +179,7 @@ pub struct Merge {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub torch_threads: u32,
     /// Digest the files of a mergekit configuration's models (BLAKE3) and list them in the model card, which else names models,
-    /// licences and commits alone, as mergekit does. Takes about as long as the merge where the files are in memory.
+    /// licences and commits alone, as mergekit does. Where the files are in memory a merge takes up to twice as long.
     #[arg(long)]
     pub digests: bool,
     #[command(flatten)]

@@ -144,7 +144,9 @@ impl Writer {
         back: Option<mpsc::Sender<Aligned>>,
         mut make: impl FnMut(&Path, &Spec, usize, &SyncSender<Part>) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        let shards = plan(&self.target, specs, shard_bytes)?;
+        // Of whole tensors two are held, and the two largest are seldom neighbours.
+        let by_size = back.is_some();
+        let shards = plan(&self.target, specs, shard_bytes, by_size)?;
         part::check_space(&self.target, specs)?;
         let names: Vec<String> = match shards.len() {
             1 => vec![SAFETENSORS.to_string()],
@@ -322,8 +324,8 @@ fn write_parts(parts: mpsc::Receiver<Part>, back: Option<mpsc::Sender<Aligned>>)
 type Shard<'a> = Vec<(&'a Spec, usize)>;
 
 /// Cuts the tensors into shards in the order given, and orders each shard by falling element width, so that
-/// every tensor is aligned to its own width, and then by falling size: when the last is made, little is left to be written.
-fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Shard<'a>>> {
+/// every tensor is aligned to its own width; and `by_size`, then by falling size: when the last is made, little is left to be written.
+fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64, by_size: bool) -> Result<Vec<Shard<'a>>> {
     let mut shards: Vec<Shard> = vec![vec![]];
     let mut filled = 0u64;
     for spec in specs {
@@ -338,7 +340,9 @@ fn plan<'a>(target: &Path, specs: &'a [Spec], shard_bytes: u64) -> Result<Vec<Sh
         shards.last_mut().expect("there is always a shard").push((spec, bytes));
     }
     for shard in &mut shards {
-        shard.sort_by_key(|(spec, bytes)| std::cmp::Reverse((spec.dtype.width(), *bytes)));
+        shard.sort_by_key(|(spec, bytes)| {
+            std::cmp::Reverse((spec.dtype.width(), if by_size { *bytes } else { 0 }))
+        });
     }
     Ok(shards)
 }

@@ -33,8 +33,11 @@ fn writes_one_file_or_shards_that_read_back() {
 fn pieces_give_the_same_file() {
     let parent = tempfile::tempdir().unwrap();
     let [whole, pieces] = ["whole", "pieces"].map(|name| parent.path().join(name));
+    // The largest first, as pieces are written.
+    let mut specs = specs();
+    specs.rotate_left(1);
     let writer = Writer::create(&whole).unwrap();
-    writer.tensors(&specs(), SHARD_BYTES, fill).unwrap();
+    writer.tensors(&specs, SHARD_BYTES, fill).unwrap();
     writer.finish().unwrap();
     let writer = Writer::create(&pieces).unwrap();
     let by_three = |spec: &Spec, pieces: &mut Pieces<'_>| -> Result<()> {
@@ -43,7 +46,7 @@ fn pieces_give_the_same_file() {
         all.chunks(3).for_each(|some| pieces.put(some.len(), |room| room.copy_from_slice(some)));
         Ok(())
     };
-    writer.pieces(&specs(), SHARD_BYTES, 3, by_three).unwrap();
+    writer.pieces(&specs, SHARD_BYTES, 3, by_three).unwrap();
     writer.finish().unwrap();
     let content = |folder: &Path| fs::read(folder.join(SAFETENSORS)).unwrap();
     assert_eq!(content(&whole), content(&pieces));
@@ -52,7 +55,7 @@ fn pieces_give_the_same_file() {
         pieces.put(1, |room| room.fill(0));
         Ok(())
     };
-    let fault = writer.pieces(&specs(), SHARD_BYTES, 3, short).unwrap_err().to_string();
+    let fault = writer.pieces(&specs, SHARD_BYTES, 3, short).unwrap_err().to_string();
     assert!(fault.contains("1 bytes were produced where 8 belong"), "{fault}");
 }
 
@@ -94,6 +97,16 @@ fn large_files_have_pages_of_data() {
     places.sort();
     let names: Vec<&str> = places.into_iter().map(|(_, name)| name).collect();
     assert_eq!(names, ["wide", "large", "odd", "norm"]);
+    // Whole tensors are asked for in the order given.
+    let writer = Writer::create(&parent.path().join("whole")).unwrap();
+    let mut asked = Vec::new();
+    let fill = |spec: &Spec, out: &mut Vec<u8>| -> Result<()> {
+        asked.push(spec.name.clone());
+        *out = all(spec);
+        Ok(())
+    };
+    writer.tensors(&specs, SHARD_BYTES, fill).unwrap();
+    assert_eq!(asked, ["wide", "norm", "large", "odd"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::folder;
-use super::methods::{self, Call, Compute, Method, PIECE_BYTES, Put, Values};
+use super::methods::{self, Call, Method, PIECE_BYTES, Put, Values};
 use super::model::{EMBEDDING, Model};
 use super::plan::{self, Plan, Rows, Tensor, Vocabulary};
 use super::tokens::Matched;
@@ -146,7 +146,7 @@ impl Merge {
             methods::forget_room();
         }
         let matrices = self.inputs(tensor)?;
-        let stored = stored_type(tensor.compute);
+        let stored = tensor.compute.stored();
         let sources: Vec<String> =
             tensor.inputs.iter().map(|i| self.models[i.model].name.to_string()).collect();
         let mut inputs = Vec::with_capacity(matrices.len());
@@ -344,7 +344,7 @@ fn check_rows(tensor: &Tensor, alignment: &Alignment, sources: &[Matrix<'_>]) ->
 fn align(tensor: &Tensor, alignment: &Alignment, sources: &[Matrix<'_>], model: usize) -> Vec<u8> {
     let columns = tensor.shape[1];
     let compute = tensor.compute;
-    let dtype = stored_type(compute);
+    let dtype = compute.stored();
     let mut values = vec![0f32; alignment.rows() * columns];
     let fetch = |model: usize, row: usize, out: &mut [f32]| {
         sources[model].row(row, out);
@@ -365,12 +365,4 @@ fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) {
             narrow_bytes(values, dtype, out);
         }
     });
-}
-
-pub(super) fn stored_type(compute: Compute) -> Dtype {
-    match compute {
-        Compute::F32 => Dtype::F32,
-        Compute::F16 => Dtype::F16,
-        Compute::Bf16 => Dtype::Bf16,
-    }
 }

@@ -4,7 +4,7 @@
 //! order, elements that a torch file holds in another order), the method's own ([`methods::scratch`]), and a few pieces of the
 //! result in the type that is written. Everything else is read where it is mapped.
 
-use super::build::{Merge, stored_type};
+use super::build::Merge;
 use super::error::Result;
 use super::methods::{self, PIECE_BYTES};
 use super::plan::{Rows, Tensor};
@@ -76,7 +76,7 @@ impl Merge {
     /// tensor is computed.
     fn moments(&self, tensor: &Tensor, threads: usize) -> Result<Vec<Needs>> {
         let elements = tensor.shape.iter().product::<usize>() as u64;
-        let compute = stored_type(tensor.compute).width() as u64 * elements;
+        let compute = tensor.compute.stored().width() as u64 * elements;
         let mut ordered = 0;
         for input in &tensor.inputs {
             let model = &self.models[input.model];

@@ -43,6 +43,7 @@ pub use scratch::{Scratch, scratch};
 pub use values::{Compute, Values};
 
 use crate::checkpoint::Dtype;
+use crate::merge::block::BLOCK;
 use parameters::Settled;
 use std::path::Path;
 use std::str::FromStr;
@@ -259,8 +260,14 @@ struct Checked<'a> {
 /// Every [`MethodError`] but [`MethodError::UnknownMethod`] and [`MethodError::Dtype`]: the inputs or the parameters do
 /// not suit the method.
 pub fn merge(method: Method, call: &Call) -> Result<Vec<f32>> {
-    let bytes = merge_as(method, call, Dtype::F32)?;
-    Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    let output = call.compute.stored();
+    let bytes = merge_as(method, call, output)?;
+    let values = Values::stored(&bytes, output)?;
+    let mut merged = vec![0.0; values.len()];
+    for (b, block) in merged.chunks_mut(BLOCK).enumerate() {
+        values.read(call.compute, b * BLOCK, block);
+    }
+    Ok(merged)
 }
 
 /// The same as little-endian bytes of a type, which must be F32, F16 or BF16.

@@ -37,6 +37,15 @@ impl Compute {
         })?
     }
 
+    /// The type as it is stored.
+    pub fn stored(self) -> Dtype {
+        match self {
+            Compute::F32 => Dtype::F32,
+            Compute::F16 => Dtype::F16,
+            Compute::Bf16 => Dtype::Bf16,
+        }
+    }
+
     /// The nearest number of the type, ties to even.
     #[inline(always)]
     pub fn round(self, x: f32) -> f32 {

@@ -46,7 +46,7 @@ fn limit_of<const ARITHMETIC: u8, S>(shares: &[Share<S>], scale: f32) -> u32 {
     let most = |share: &Share<S>| 2.0 / share.keep * share.weight.abs().max(1.0);
     let sum: f32 = shares.iter().map(most).sum();
     let limit = 32_768.0 / (1.1 * (sum * scale.abs().max(1.0) + 1.0));
-    // Below, what rounding adds would have to be reckoned with. This and what is no number lets nothing pass.
+    // Below, what rounding adds would have to be reckoned with: nothing passes.
     if limit >= 1.0 / 1024.0 { limit.to_bits() & EXPONENT } else { 0 }
 }
 

@@ -1,5 +1,5 @@
 //! The paper's merge by hand for AVX-512: the portable kernels of the module above are the statement, and this must give
-//! the same bits (`tests.rs`).
+//! the same bits, any NaN for a NaN (`tests.rs`).
 //!
 //! Compiled from arrays, each step of a block passes through memory; here sixteen elements of all sources stay in registers
 //! from the stored bytes to the sum, and a mask of DARE is sixteen bits instead of sixteen words. Measured

@@ -2,7 +2,8 @@
 //!
 //! Compiled from arrays, each step of a block passes through memory; here sixteen elements of all sources stay in registers
 //! from the stored bytes to the sum. What does not fit is left to the portable kernels: more than [`MOST`] sources, elements that
-//! are stored in another type than the arithmetic's or in another order, and the last, shorter block of a tensor.
+//! are stored in another type than the arithmetic's or in another order, and the last, shorter block of a tensor. Where the processor
+//! rounds to bfloat16 itself, thirty-two such numbers are worked on together (`brain`).
 
 #![expect(unsafe_code, reason = "functions compiled for features that are looked for first")]
 

@@ -26,9 +26,10 @@ use std::sync::LazyLock;
 
 /// Magnitudes of scales, weights, lambda, and of divisors as far as they are not sums of weights.
 const FACTORS: RangeInclusive<f32> = 1.0 / 1024.0..=1024.0;
-/// Magnitudes of differences that are not zero, as bits of bfloat16: 2⁻⁷⁵ to 2⁴⁰. The result of the least after a scale, a weight, sums
-/// (whose terms are multiples of 2⁻⁷ of the least), a division by eight weights and lambda is 2⁻¹²⁵ at least.
-const DIFFERENCES: RangeInclusive<u16> = (127 - 75) << 7..=(127 + 40) << 7;
+/// Magnitudes of differences that are not zero, as bits of bfloat16: 2⁻⁶⁸ to 2⁴⁰. The result of the least after a scale, a weight, sums
+/// (whose terms are multiples of 2⁻⁷ of the least), a division by eight weights and lambda is 2⁻¹¹⁸ at least, and what is left where
+/// it and a base nearly cancel is a multiple of 2⁻¹²⁶.
+const DIFFERENCES: RangeInclusive<u16> = (127 - 68) << 7..=(127 + 40) << 7;
 /// Sources whose divisors are looked up.
 const TABLED: usize = 4;
 
