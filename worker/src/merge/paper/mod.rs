@@ -209,10 +209,18 @@ impl Scratch {
                 *tau = round::<F16>(round::<F16>(*tau) - base);
             }
         } else if let Some(kept) = term.kept(first, count) {
-            for ((i, tau), base) in (0..).zip(tau.iter_mut()).zip(base) {
+            // As words first and without a choice, so that both loops vectorise.
+            let words = self.words.block.as_chunks_mut::<WORD>().0;
+            for (out, word) in words.iter_mut().zip(kept) {
+                for (lane, out) in (0..).zip(out) {
+                    *out = (u32::from(*word) >> lane & 1).wrapping_neg();
+                }
+            }
+            self.drawn = None;
+            for ((tau, base), mask) in tau.iter_mut().zip(base).zip(&self.words.block) {
                 let delta = round::<F16>(round::<F16>(*tau) - base);
                 let scaled = if F16 { round::<F16>(delta / term.rule.keep) } else { delta };
-                *tau = if kept[i / WORD] >> (i % WORD) & 1 == 0 { 0.0 } else { scaled };
+                *tau = f32::from_bits(scaled.to_bits() & mask);
             }
         } else {
             if self.drawn != Some((term.key, first)) {
