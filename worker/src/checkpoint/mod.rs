@@ -212,7 +212,7 @@ impl Checkpoint {
         self.weights.iter().for_each(|(_, map)| map.will_need(part));
     }
 
-    /// Tells it that a part of what [`Checkpoint::bytes`] gave will not. Reading it again is slower, not wrong.
+    /// Tells the system that a part of what [`Checkpoint::bytes`] gave will not be read soon. Reading it again is slower, not wrong.
     pub fn let_go(&self, part: &[u8]) {
         self.weights.iter().for_each(|(_, map)| map.let_go(part));
     }

@@ -47,7 +47,7 @@ pub(crate) trait Vectors: Copy {
 pub(crate) struct Brain<'a>(&'a [[u8; 2 * LANES]; VECTORS]);
 
 impl Brain<'_> {
-    /// Sixteen-bit words of the two vectors of that number and the next.
+    /// The stored words of vectors `2 · pair` and `2 · pair + 1`, which follow each other.
     #[inline(always)]
     pub(crate) fn pair(&self, pair: usize) -> &[[u8; 2 * LANES]; 2] {
         let (pairs, _) = self.0.as_chunks();
